@@ -32,7 +32,6 @@ from partwise.backends._argument_checks import (
     exact_chunks,
     reject_settings,
 )
-from partwise.checksums import crc64
 from partwise.errors import (
     BackendClosed,
     BackendError,
@@ -271,7 +270,7 @@ class MemoryBackend(Closing):
             with self._storage.lock:
                 upload.receiving -= 1
         md5 = _md5(data)
-        checksum = crc64(data) if self._capabilities.part_checksums else None
+        checksum = self._capabilities.checksum.compute(data) if self._capabilities.part_checksums else None
         part = UploadedPart(part_number, len(data), md5.hex().upper(), checksum)
         with self._storage.lock:
             # Looked up again, because the upload may have been aborted or completed while the body was read.
@@ -470,7 +469,8 @@ class MemoryBackend(Closing):
     def _store(self, key: str, data: bytes, etag: str, options: ObjectOptions) -> StoredObject:
         # The checksum is computed from the bytes of the object, not combined from those of the parts, so that a test
         # can compare it with the engine's combination.
-        stored = StoredObject(key, len(data), etag, crc64(data) if self._capabilities.object_checksums else None)
+        checksum = self._capabilities.checksum.compute(data) if self._capabilities.object_checksums else None
+        stored = StoredObject(key, len(data), etag, checksum)
         self._storage.objects[key] = _Object(data, stored, options)
         return stored
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import define, field
 
 from partwise._validation import integer, number, of_type, optional_string, outline, string, to_tuple, tuple_of
+from partwise.checksums import CRC64_XZ
 from partwise.errors import CheckpointDamaged, InvalidInput
 from partwise.model import Callback, ObjectOptions, UploadedPart
 
@@ -60,7 +61,8 @@ class Fingerprint:
         size: in bytes; None where it is known only after reading to the end.
         mtime_ns: time of the last modification, in nanoseconds since 1970.
         identity: a value that a replacement changes even if size and time are the same, such as a file's inode.
-        crc64: the CRC-64/XZ of all bytes, where it is known without reading a file or stream.
+        crc64: the CRC-64/XZ of all bytes, where it is known without reading a file or stream, whatever checksum the
+            backend uses.
     """
 
     size: int | None = field(default=None, validator=integer(0, None, None))
@@ -87,6 +89,7 @@ class Checkpoint:
         options: the options that were fixed when the upload was initiated.
         upload_id: None until the upload was initiated.
         parts: the acknowledged parts, each part number once, in no particular order.
+        checksum: the name of the algorithm of the parts' checksums.
         token: a random value in the object's metadata that identifies the object if the backend has no checksums of
             objects.
         abandoned: ids of earlier uploads of this name that still have to be aborted.
@@ -102,6 +105,7 @@ class Checkpoint:
     options: ObjectOptions = field(factory=ObjectOptions, validator=of_type(ObjectOptions))
     upload_id: str | None = field(default=None, validator=optional_string)
     parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=tuple_of(UploadedPart))
+    checksum: str = field(default=CRC64_XZ.name, validator=string)
     token: str | None = field(default=None, validator=optional_string)
     abandoned: tuple[str, ...] = field(default=(), converter=to_tuple, validator=tuple_of(str))
     created: float = field(default=0.0, validator=number(0, _SECONDS_MAX, "seconds since 1970, up to the year 9999"))

@@ -13,6 +13,7 @@ from typing import Any
 from attrs import define, field, fields
 
 from partwise._validation import boolean, integer, of_type, optional_string, outline, string, string_mapping, string_set
+from partwise.checksums import CRC64_XZ, Checksum
 from partwise.errors import CheckpointDamaged, InvalidInput, UnsupportedOption
 
 __all__ = ["Callback", "Capabilities", "ObjectOptions", "PartLimits", "PendingUpload", "StoredObject", "UploadedPart"]
@@ -27,6 +28,9 @@ TIB = 1024 * GIB
 PART_NUMBER_MAX = 100_000
 
 _BITS64_MAX = 2**64 - 1
+
+#: The largest checksum, that of SHA-512.
+_CHECKSUM_MAX = 2**512 - 1
 
 
 # --- properties of a backend -----------------------------------------------------------------------------------------
@@ -66,8 +70,10 @@ class Capabilities:
     Args:
         options: the names of the `ObjectOptions` fields that it honours. An upload that asks for any other is refused.
         lists_parts: `list_parts` works. Otherwise a resume relies on the parts in the checkpoint.
-        part_checksums: `UploadedPart.crc64` comes from the storage, for each part.
-        object_checksums: `StoredObject.crc64` comes from the storage, from `complete_upload` and from `head_object`.
+        checksum: the algorithm of every checksum of a part or an object. The engine computes it while it reads.
+        part_checksums: `UploadedPart.checksum` comes from the storage, for each part.
+        object_checksums: `StoredObject.checksum` comes from the storage, from `complete_upload` and from `head_object`.
+            It is that of all bytes, so the algorithm must be one that can be combined.
         equal_part_sizes: all parts but the last must be of one size.
         types_by_name: the storage itself derives the content type of an object from the ending of its key, so the
             engine guesses none.
@@ -84,6 +90,7 @@ class Capabilities:
 
     options: frozenset[str] = field(default=frozenset(), converter=string_set)
     lists_parts: bool = field(default=True, validator=boolean)
+    checksum: Checksum = field(default=CRC64_XZ, validator=of_type(Checksum))
     part_checksums: bool = field(default=False, validator=boolean)
     object_checksums: bool = field(default=False, validator=boolean)
     equal_part_sizes: bool = field(default=False, validator=boolean)
@@ -93,6 +100,12 @@ class Capabilities:
     one_upload_per_key: bool = field(default=False, validator=boolean)
     lists_uploads: bool = field(default=True, validator=boolean)
     aborts: bool = field(default=True, validator=boolean)
+
+    def __attrs_post_init__(self) -> None:
+        if self.object_checksums and not self.checksum.is_combinable:
+            raise InvalidInput(
+                f"object_checksums requires an algorithm that can be combined, and {self.checksum.name} can't"
+            )
 
 
 # --- properties of an object -----------------------------------------------------------------------------------------
@@ -217,21 +230,22 @@ class UploadedPart:
         part_number: from 1 to the backend's `max_parts`.
         size: its size in bytes.
         etag: the storage's tag of this version of the part; opaque, sent back unchanged.
-        crc64: the CRC-64/XZ of its bytes, None if it is not known.
+        checksum: that of its bytes, by the algorithm in the backend's capabilities; None if it is not known.
     """
 
     part_number: int = field(validator=integer(1))
     size: int = field(validator=integer(0))
     etag: str = field(validator=string)
-    crc64: int | None = field(default=None, validator=integer(0, _BITS64_MAX, None))
+    checksum: int | None = field(default=None, validator=integer(0, _CHECKSUM_MAX, None))
 
     def to_data(self) -> list[Any]:
         """
-        Return this part as the list ``[part_number, size, etag, crc64]``, for JSON.
+        Return this part as the list ``[part_number, size, etag, checksum]``, for JSON.
 
-        The checksum is a string of decimal digits or None, since not every JSON reader keeps integers of 64 bits.
+        The checksum is a string of decimal digits or None, since not every JSON reader keeps integers of 64 bits. The
+        checkpoint names its algorithm.
         """
-        return [self.part_number, self.size, self.etag, None if self.crc64 is None else str(self.crc64)]
+        return [self.part_number, self.size, self.etag, None if self.checksum is None else str(self.checksum)]
 
     @classmethod
     def from_data(cls, data: object) -> UploadedPart:
@@ -242,21 +256,21 @@ class UploadedPart:
             CheckpointDamaged: the data is not a part, or a number in it is out of range.
         """
         match data:
-            case [int(number), int(size), str(etag), (None | str()) as crc64] if not (
+            case [int(number), int(size), str(etag), (None | str()) as checksum] if not (
                 isinstance(number, bool) or isinstance(size, bool)
             ):
                 if number > PART_NUMBER_MAX or size > _BITS64_MAX:
                     raise CheckpointDamaged(f"not the number and size of a part: {outline(number)}, {outline(size)}")
                 try:
-                    return cls(number, size, etag, None if crc64 is None else _crc64_from_text(crc64))
+                    return cls(number, size, etag, None if checksum is None else _checksum_from_text(checksum))
                 except InvalidInput as error:
                     raise CheckpointDamaged(str(error)) from error
         raise CheckpointDamaged(f"not an uploaded part: {outline(data)}")
 
 
-def _crc64_from_text(digits: str) -> int:
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 20 and int(digits) <= _BITS64_MAX):
-        raise CheckpointDamaged(f"not a CRC-64: {outline(digits)}")
+def _checksum_from_text(digits: str) -> int:
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 155 and int(digits) <= _CHECKSUM_MAX):
+        raise CheckpointDamaged(f"not a checksum: {outline(digits)}")
     return int(digits)
 
 
@@ -285,7 +299,8 @@ class StoredObject:
         key: its key.
         size: its size in bytes.
         etag: the storage's tag of this version of the object; opaque.
-        crc64: the CRC-64/XZ of its bytes as computed by the storage, None if it computes none.
+        checksum: that of its bytes as computed by the storage, by the algorithm in the backend's capabilities; None if
+            it computes none.
         version_id: its version in a versioned bucket.
         request_id: the storage's id of the request that returned this.
         callback_response: the response of the application server, if there was a callback.
@@ -295,7 +310,7 @@ class StoredObject:
     key: str
     size: int
     etag: str
-    crc64: int | None = None
+    checksum: int | None = None
     version_id: str | None = None
     request_id: str | None = None
     callback_response: bytes | None = None

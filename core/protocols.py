@@ -26,7 +26,7 @@ from typing import Protocol, runtime_checkable
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 
-__all__ = ["Body", "CheckpointStore", "MultipartBackend", "Source"]
+__all__ = ["Body", "CheckpointStore", "MultipartBackend", "Source", "SourceBody"]
 __all__ += ["SupportsClaimCheck", "SupportsCutting", "SupportsPipelining", "SupportsRequestOptions"]
 __all__ += ["SupportsSourceFile"]
 
@@ -34,16 +34,13 @@ __all__ += ["SupportsSourceFile"]
 
 
 @runtime_checkable
-class Body(Protocol):
+class SourceBody(Protocol):
     """
-    A sequence of bytes of known length that can be read repeatedly.
+    A range of a source, which can be read repeatedly.
 
-    Only one thread reads a body at a time. It can be pickled if its source can be read from another process.
+    Only one thread reads it at a time. It can be pickled if its source can be read from another process. The engine
+    computes the checksum.
     """
-
-    @property
-    def crc64(self) -> int | None:
-        """The CRC-64/XZ of all bytes; None until `chunks` is exhausted."""
 
     def __len__(self) -> int:
         """Return the length in bytes."""
@@ -52,8 +49,57 @@ class Body(Protocol):
         """
         Yield the bytes from the start, in chunks of any size above zero.
 
+        Together they have `len(self)` bytes. A chunk is valid until the next one is requested, so that one buffer can
+        be used for all of them. Each call starts from the first byte.
+
+        Raises:
+            SourceError: the source can no longer be read. If it is ``retryable``, the engine sends the part again.
+        """
+
+
+@runtime_checkable
+class Body(Protocol):
+    """
+    The bytes of a part, or of a whole object, as a backend gets them.
+
+    They have a known length and can be read repeatedly, by one thread at a time. The body can be pickled if its source
+    can be read from another process.
+    """
+
+    @property
+    def offset(self) -> int:
+        """The place of the first byte in the object, from 0."""
+
+    @property
+    def is_last(self) -> bool:
+        """
+        Whether these are the last bytes of the object.
+
+        False, too, if that is not known: for the last part of a stream whose length is a multiple of the part size.
+        """
+
+    @property
+    def checksum(self) -> int | None:
+        """
+        The checksum of all bytes, by the algorithm in the backend's capabilities.
+
+        It is known once `chunks` has yielded the last chunk, and None before.
+        """
+
+    def __len__(self) -> int:
+        """Return the length in bytes."""
+
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
+        """
+        Yield the bytes from the start, in chunks of any size above zero.
+
         Together they have `len(self)` bytes. A chunk is valid until the next one is requested: send it or copy it,
         don't keep it. Each call starts from the first byte.
+
+        Args:
+            counted: whether the bytes are sent as they are read: they then count as progress, and a bandwidth limit
+                holds them back. Pass False to read them for something else, such as a digest that the request has to
+                begin with.
 
         Raises:
             SourceError: the source can no longer be read. Let this exception propagate; do not translate it to a
@@ -89,7 +135,7 @@ class Source(Protocol):
             SourceUnreadable: the source can't be read. If it is ``retryable``, the engine calls again.
         """
 
-    def body(self, offset: int, size: int) -> Body:
+    def body(self, offset: int, size: int) -> SourceBody:
         """
         Return `size` bytes from `offset` (from 0).
 
@@ -172,7 +218,7 @@ class MultipartBackend(Protocol):
         `capabilities.sequential` is True). Don't hold a whole part in memory: send `body.chunks()` one by one. An
         exception raised by `body` propagates unchanged, and nothing is stored then.
 
-        If the storage reports a checksum, the part's `crc64` is the storage's, not the body's: the engine compares
+        If the storage reports a checksum, the part's `checksum` is the storage's, not the body's: the engine compares
         them. Otherwise it is None.
 
         Effect of failure: the part may be stored; sending it again is harmless.
@@ -202,7 +248,7 @@ class MultipartBackend(Protocol):
         Create the object from `parts`, in ascending order, and return it.
 
         The upload no longer exists afterwards. A part is identified by its number and ETag. If the storage reports no
-        checksums of parts, their `crc64` is that computed by the engine.
+        checksums of parts, their `checksum` is that computed by the engine.
 
         The object appears atomically, and replaces an existing one. Parts that are not in the list are deleted.
         Completing again returns the same object or raises UploadNotFound; it never creates a second object.

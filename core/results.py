@@ -7,6 +7,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from partwise.checkpoint import Checkpoint
+from partwise.checksums import CRC64_XZ
 
 __all__ = ["Progress", "UploadResult", "Waiting"]
 
@@ -20,7 +21,8 @@ class UploadResult:
         key: the object's key.
         size: its size in bytes.
         etag: the ETag of this version of the object.
-        crc64: the CRC-64/XZ of the bytes that were sent.
+        checksum: that of the bytes that were sent, by the algorithm of the backend; None if it is not known.
+        checksum_algorithm: its name, such as ``"crc64xz"``.
         version_id: its version in a versioned bucket.
         request_id: the storage's id of the request that created the object.
         callback_response: the response of the application server, if there was a callback.
@@ -40,7 +42,8 @@ class UploadResult:
     key: str
     size: int
     etag: str
-    crc64: int | None = None
+    checksum: int | None = None
+    checksum_algorithm: str = CRC64_XZ.name
     version_id: str | None = None
     request_id: str | None = None
     callback_response: bytes | None = None

@@ -1,9 +1,9 @@
 """
 Sources of bytes: files, bytes in memory, streams.
 
-Files are read by positioned reads into a small reused buffer, and the checksum is computed while the bytes are in the
-CPU cache. They are not mapped into memory: access to a mapped file that was truncated kills the process, while a read
-only returns fewer bytes, which can be reported.
+Files are read by positioned reads into a small reused buffer, so that the checksum is computed while the bytes are in
+the CPU cache. They are not mapped into memory: access to a mapped file that was truncated kills the process, while a
+read only returns fewer bytes, which can be reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
 from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
 from partwise.model import KIB, MIB
-from partwise.protocols import Body, Source
+from partwise.protocols import Source, SourceBody
 
 __all__ = ["BytesSource", "FileSource", "StreamSource"]
 
@@ -192,7 +192,6 @@ class FileBody:
         self.path = path
         self.offset = offset
         self.size = size
-        self.crc64: int | None = None
         self._files = files
         self._version = version
 
@@ -206,12 +205,11 @@ class FileBody:
         return FileBody, (self.path, self.offset, self.size, None, self._version)
 
     def chunks(self) -> Iterator[memoryview]:
-        self.crc64 = None
         files, path = self._files, self.path
         file = self._open() if files is None else files.acquire()
         whole = _buffers.acquire()
         buffer = whole[: chunk_size(self.size)]
-        checksum, at, end = 0, self.offset, self.offset + self.size
+        at, end = self.offset, self.offset + self.size
         readable = True
         try:
             while at < end:
@@ -224,12 +222,7 @@ class FileBody:
                         source=path,
                     )
                 at += count
-                chunk = buffer[:count]
-                checksum = crc64(chunk, checksum)
-                if at == end:
-                    self.crc64 = checksum
-                yield chunk
-            self.crc64 = checksum
+                yield buffer[:count]
         finally:
             _buffers.release(whole)
             if files is None:
@@ -402,7 +395,6 @@ class BytesBody:
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self._data = _plain(data)
-        self.crc64: int | None = None
 
     def __len__(self) -> int:
         return len(self._data)
@@ -414,13 +406,8 @@ class BytesBody:
         return BytesBody, (bytes(self._data),)
 
     def chunks(self) -> Iterator[memoryview]:
-        self.crc64 = None
-        checksum = crc64(self._data)
         for begin in range(0, len(self._data), MIB):
-            if begin + MIB >= len(self._data):
-                self.crc64 = checksum
             yield self._data[begin : begin + MIB]
-        self.crc64 = checksum
 
 
 def _plain(data: bytes | bytearray | memoryview) -> memoryview:
@@ -479,14 +466,21 @@ class _Readable(Protocol):
 
 
 class _SpooledBody:
-    """A large part of a stream, in a temporary file. Pickling copies its bytes."""
+    """
+    A large part of a stream, in a temporary file. Pickling copies its bytes.
+
+    Args:
+        file: the file.
+        size: its length in bytes.
+        checksum: the CRC-64 of what was written to it; another one when it is read means that the file was changed.
+    """
 
     def __init__(self, file: BufferedRandom, size: int, checksum: int) -> None:
         self._file = file
+        self._checksum = checksum
         # Not `__del__`: in a reference cycle, the file might be finalized first.
         weakref.finalize(self, file.close)
         self._size = size
-        self.crc64: int | None = checksum
 
     def __len__(self) -> int:
         return self._size
@@ -496,9 +490,16 @@ class _SpooledBody:
 
     def chunks(self) -> Iterator[memoryview]:
         buffer = memoryview(bytearray(chunk_size(self._size)))
+        checksum, left = 0, self._size
         self._file.seek(0)
-        while count := self._read_into(buffer):
+        while left and (count := self._read_into(buffer[:left])):
+            checksum = crc64(buffer[:count], checksum)
+            left -= count
+            if not left and checksum != self._checksum:
+                break
             yield buffer[:count]
+        if left or checksum != self._checksum:
+            raise SourceUnreadable("the temporary file with a part of the stream was changed")
 
     def _read_into(self, buffer: memoryview) -> int:
         try:
@@ -550,7 +551,7 @@ class StreamSource:
         """Return an empty fingerprint: only reading a stream shows its version."""
         return Fingerprint()
 
-    def body(self, offset: int, size: int) -> Body:
+    def body(self, offset: int, size: int) -> SourceBody:
         """
         Return the next `size` bytes, or the rest of the stream.
 

@@ -152,7 +152,7 @@ def resumed(screen: Screen) -> None:
         key="backup.tar",
         size=GIB,
         etag="",
-        crc64=0,
+        checksum=0,
         bytes_sent=408 * MIB,
         bytes_resumed=616 * MIB,
         parts_sent=51,

@@ -109,7 +109,7 @@ def header_text(checkpoint: Checkpoint) -> str:
 def part_text(part: UploadedPart) -> str:
     """Return the data of a part (`UploadedPart.to_data`) as one line of JSON."""
     # Not by the encoder, which takes longer for four values than everything else that recording a part needs.
-    crc64 = "null" if part.crc64 is None else f'"{part.crc64}"'
+    crc64 = "null" if part.checksum is None else f'"{part.checksum}"'
     return f"[{part.part_number},{part.size},{_to_text(part.etag)},{crc64}]"
 
 

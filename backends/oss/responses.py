@@ -115,9 +115,9 @@ def verified_checksum(response: Response, body: Body, operation: str, *, retryab
         ServerFailed: it is invalid.
     """
     checksum = checksum_of(response, operation)
-    if checksum is not None and body.crc64 is not None and checksum != body.crc64:
+    if checksum is not None and body.checksum is not None and checksum != body.checksum:
         raise IntegrityError(
-            f"{operation}: OSS stored bytes with the CRC-64 {checksum}, but {body.crc64} was sent",
+            f"{operation}: OSS stored bytes with the CRC-64 {checksum}, but {body.checksum} was sent",
             status=response.status,
             request_id=response.headers.get("x-oss-request-id"),
             retryable=retryable,

@@ -19,8 +19,9 @@ from partwise._engine.context import UploadContext
 from partwise._engine.finish import outcome_unknown_error
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reconcile import TOKEN_NAME, is_same_part, why_not_sent
-from partwise._engine.resume import local_checksums
+from partwise._engine.resume import local_checksums, source_crc64
 from partwise._engine.retry import add_hint
+from partwise.checksums import CRC64_XZ
 from partwise.errors import (
     BackendError,
     CallbackError,
@@ -115,10 +116,10 @@ class Completion:
                 f" which has {ledger.plan.size} bytes",
                 source=context.source.name,
             )
-        expects_crc64 = context.request.expected_crc64 is not None
-        context.check_expected(ledger.plan.size, ledger.crc64() if expects_crc64 else None)
         known = context.fingerprint.crc64
-        if known is not None and ledger.crc64() not in (None, known):
+        sent = self._sent_crc64() if (known, context.request.expected_crc64) != (None, None) else None
+        context.check_expected(ledger.plan.size, sent)
+        if None not in (known, sent) and sent != known:
             raise SourceChanged(
                 f"{context.description} changed during the upload: its checksum is different",
                 source=context.source.name,
@@ -127,6 +128,16 @@ class Completion:
         if context.source_moved:
             compare_moved_source(context)
             context.source_moved = False
+
+    def _sent_crc64(self) -> int | None:
+        """Return the CRC-64/XZ of what was sent, whatever checksum the storage has."""
+        context = self._context
+        if context.checksum == CRC64_XZ:
+            return context.sent_checksum()
+        if context.fingerprint.size is None:
+            return context.stream_crc64
+        compare_moved_source(context)  # so what is read now is what was sent
+        return source_crc64(context, context.ledger.plan)
 
     # --- after a failure ---------------------------------------------------------------------------------------------
 
@@ -187,8 +198,8 @@ class Completion:
         context = self._context
         if context.checkpoint is not None and context.checkpoint.token is not None:
             return head.metadata.get(TOKEN_NAME) == context.checkpoint.token
-        combined = context.ledger.crc64()
-        return None if head.crc64 is None or combined is None else head.crc64 == combined
+        combined = context.sent_checksum()
+        return None if head.checksum is None or combined is None else head.checksum == combined
 
     def _upload_is_gone(self) -> bool:
         context = self._context
@@ -217,7 +228,7 @@ class Completion:
         context = self._context
         if context.fingerprint.size is None:
             return True  # they were compared while the stream was read
-        recorded = {part.part_number: part.crc64 for part in context.ledger.resumed_parts()}
+        recorded = {part.part_number: part.checksum for part in context.ledger.resumed_parts()}
         return local_checksums(context, context.ledger.plan, recorded) == recorded
 
     def _list_parts(self) -> list[UploadedPart]:
@@ -271,7 +282,7 @@ def _compare_parts(
     altered: list[UploadedPart] = []
     for part in parts:
         other = listed.get(part.part_number)
-        if other is None or not is_same_part(part, other) or other.crc64 not in (None, part.crc64):
+        if other is None or not is_same_part(part, other) or other.checksum not in (None, part.checksum):
             different.append(part)
         elif other.etag != part.etag:
             altered.append(evolve(part, etag=other.etag))
@@ -280,7 +291,7 @@ def _compare_parts(
 
 def compare_moved_source(context: UploadContext) -> None:
     """Raise SourceChanged if a moved source has other bytes than those sent."""
-    sent = {part.part_number: part.crc64 for part in context.ledger.parts()}
+    sent = {part.part_number: part.checksum for part in context.ledger.parts()}
     if local_checksums(context, context.ledger.plan, sent) != sent:
         raise SourceChanged(
             f"{context.description} was replaced by another file during the upload", source=context.source.name

@@ -33,10 +33,10 @@ from partwise.config import TransferConfig
 from partwise.errors import CheckpointDamaged, CheckpointError, ClaimLost, SourceChanged, SourceMismatch
 from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import (
-    Body,
     CheckpointStore,
     MultipartBackend,
     Source,
+    SourceBody,
     SupportsClaimCheck,
     SupportsRequestOptions,
     SupportsSourceFile,
@@ -126,6 +126,8 @@ class UploadContext:
         limit = request.config.bandwidth_limit
         self._limit = None if limit is None else BandwidthLimit(limit, runtime.clock)
         self.transfer = TransferState()
+        #: The CRC-64/XZ of a stream so far, where the caller expects one and the storage has another checksum.
+        self.stream_crc64 = 0
         self.warnings: list[str] = []
         #: Why the storage did not abort an upload, if that failed.
         self.abort_error: BaseException | None = None
@@ -134,6 +136,8 @@ class UploadContext:
         self._last_upload_id: str | None = None
         #: Seconds that the last small request took, perhaps with the connection; 0 if that is not known.
         self.latency = 0.0
+        #: The algorithm of the checksums of the backend's parts and objects.
+        self.checksum = self.backend.capabilities.checksum
         self.name = checkpoint_name(self.backend.location, self.key, self.source.name)
 
     # --- the upload --------------------------------------------------------------------------------------------------
@@ -170,8 +174,26 @@ class UploadContext:
             part_size=self.plan.part_size,
             parts_per_doubling=self.plan.parts_per_doubling,
             options=self.request.options.fixed_at_initiate(),
+            checksum=self.checksum.name,
             created=self.clock.now(),
         )
+
+    def comparable(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Return a checkpoint without checksums that can't be of the backend's algorithm."""
+        if checkpoint.checksum == self.checksum.name:
+            if not any(self._is_foreign(part) for part in checkpoint.parts):
+                return checkpoint
+            parts = (evolve(part, checksum=None) if self._is_foreign(part) else part for part in checkpoint.parts)
+        else:
+            parts = (evolve(part, checksum=None) for part in checkpoint.parts)
+        return evolve(checkpoint, checksum=self.checksum.name, parts=tuple(parts))
+
+    def _is_foreign(self, part: UploadedPart) -> bool:
+        return part.checksum is not None and part.checksum >> self.checksum.width > 0
+
+    def sent_checksum(self) -> int | None:
+        """Return the checksum of all acknowledged parts; None if it is not known."""
+        return self.ledger.checksum(self.checksum)
 
     def adopt_checkpoint(self, checkpoint: Checkpoint, plan: PartPlan) -> None:
         """Continue the upload of an earlier run. Its parts count as resumed."""
@@ -423,7 +445,7 @@ class UploadContext:
             self.status.recovered(self.clock.monotonic())
         return result
 
-    def read_source(self, offset: int, size: int) -> Body:
+    def read_source(self, offset: int, size: int) -> SourceBody:
         """Return the body of a range of the source, retrying transient errors."""
         return self.retry(partial(self.source.body, offset, size), moves=False)
 

@@ -133,19 +133,20 @@ def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
     """
     context.ignore_stop_requests()
     ledger = context.ledger
-    sent_crc64 = ledger.crc64()
-    if stored.crc64 is None and sent_crc64 is not None and context.backend.capabilities.object_checksums:
+    sent = context.sent_checksum()
+    if stored.checksum is None and sent is not None and context.backend.capabilities.object_checksums:
         stored = _with_checksum(context, stored)
     _delete_finished_checkpoint(context)
-    if stored.size != ledger.plan.size or (stored.crc64 is not None and sent_crc64 not in (None, stored.crc64)):
-        raise _wrong_object_error(context, stored, sent_crc64) from IntegrityError(
+    if stored.size != ledger.plan.size or (stored.checksum is not None and sent not in (None, stored.checksum)):
+        raise _wrong_object_error(context, stored, sent) from IntegrityError(
             "the object is not what was sent", retryable=False
         )
     result = UploadResult(
         key=context.key,
         size=stored.size,
         etag=stored.etag,
-        crc64=stored.crc64 if sent_crc64 is None else sent_crc64,
+        checksum=stored.checksum if sent is None else sent,
+        checksum_algorithm=context.checksum.name,
         version_id=stored.version_id,
         request_id=stored.request_id,
         callback_response=stored.callback_response,
@@ -153,7 +154,7 @@ def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
         bytes_resumed=ledger.bytes_resumed,
         parts_sent=ledger.parts_done - ledger.parts_resumed,
         parts_resumed=ledger.parts_resumed,
-        verified=stored.crc64 is not None and stored.crc64 == sent_crc64,
+        verified=stored.checksum is not None and stored.checksum == sent,
         warnings=tuple(context.warnings),
         retries=context.status.retries,
         concurrency_reached=context.status.concurrency_reached,
@@ -179,7 +180,7 @@ def finish_completed_earlier(context: UploadContext, stored: StoredObject, check
         context.checkpoint = evolve(context.checkpoint, abandoned=())  # nothing is left where one of them was completed
     parts = PartPlan(checkpoint.part_size, stored.size, checkpoint.parts_per_doubling).parts_total or 0
     context.ledger = Ledger(PartPlan(stored.size, stored.size))
-    context.ledger.add(UploadedPart(1, stored.size, stored.etag, stored.crc64), resumed=True)
+    context.ledger.add(UploadedPart(1, stored.size, stored.etag, stored.checksum), resumed=True)
     context.warn("an earlier run completed the upload, but the response was lost")
     return evolve(finish(context, stored), parts_resumed=parts)
 
@@ -193,7 +194,7 @@ def _with_checksum(context: UploadContext, stored: StoredObject) -> StoredObject
     if head is None or not is_same_etag(head.etag, stored.etag):
         context.warn("the object's checksum could not be compared: another object is stored under the key by now")
         return stored
-    return evolve(stored, crc64=head.crc64)
+    return evolve(stored, checksum=head.checksum)
 
 
 def _delete_finished_checkpoint(context: UploadContext) -> None:
@@ -387,12 +388,12 @@ def outcome_unknown_error(context: UploadContext, head: StoredObject) -> UploadS
     )
 
 
-def _wrong_object_error(context: UploadContext, stored: StoredObject, sent_crc64: int | None) -> UploadStopped:
+def _wrong_object_error(context: UploadContext, stored: StoredObject, sent: int | None) -> UploadStopped:
     return stopped_error(
         context,
         UploadFailed,
-        f"{context.key} was stored with {stored.size} bytes and CRC-64 {stored.crc64}, but what was sent has"
-        f" {context.ledger.plan.size} bytes and CRC-64 {sent_crc64}",
+        f"{context.key} was stored with {stored.size} bytes and the {context.checksum.name} {stored.checksum}, but what"
+        f" was sent has {context.ledger.plan.size} bytes and the {context.checksum.name} {sent}",
         hint="Delete or replace that object; the next run sends every part",
         resumable=False,
     )

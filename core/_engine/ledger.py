@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from partwise._engine.plan import PartPlan
-from partwise.checksums import crc64_combine
+from partwise.checksums import Checksum
 from partwise.model import UploadedPart
 
 
@@ -127,11 +127,11 @@ class Ledger:
         """Return the parts that earlier runs sent, ascending by number."""
         return tuple(self._parts[number] for number in sorted(self._resumed))
 
-    def crc64(self) -> int | None:
-        """Return the checksum combined from the parts; None if one of theirs is unknown."""
-        total = 0
-        for part in self.parts():
-            if part.crc64 is None:
-                return None
-            total = crc64_combine(total, part.crc64, part.size)
-        return total
+    def checksum(self, algorithm: Checksum) -> int | None:
+        """
+        Return the checksum combined from the parts.
+
+        It is None if that of a part is not known, or if those of this algorithm can't be combined.
+        """
+        known = [(part.checksum, part.size) for part in self.parts() if part.checksum is not None]
+        return algorithm.fold(known) if len(known) == len(self._parts) else None

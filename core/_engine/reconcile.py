@@ -18,7 +18,6 @@ from attrs import define, evolve, field, fields
 
 from partwise._engine.plan import PartPlan
 from partwise.checkpoint import Checkpoint, Fingerprint
-from partwise.checksums import crc64_fold
 from partwise.model import Capabilities, ObjectOptions, PartLimits, StoredObject, UploadedPart
 
 #: The key of the object's metadata that holds our token, where the backend reports no checksum of objects.
@@ -256,10 +255,10 @@ def _reconcile_without_upload(facts: Facts, found: Checkpoint, plan: PartPlan, *
         return NeedObject()
     if facts.head is Missing.NO_OBJECT or facts.head.size != plan.size:
         return start
-    if found.token is None and facts.head.crc64 is None:
+    if found.token is None and facts.head.checksum is None:
         return Ambiguous(facts.head, found)
     ours = found.token is None or (facts.head.metadata.get(TOKEN_NAME) == found.token and trusted)
-    if not ours or not _parts_can_make(facts.head, found, plan):
+    if not ours or not _parts_can_make(facts, facts.head, found, plan):
         return start
     # A checkpoint says what was sent, not what the source is: anyone who can write one can make its parts add up to any
     # object. So the source is read before the object is believed to be its upload.
@@ -274,7 +273,7 @@ def _why_gone(facts: Facts) -> str:
     return f"the storage no longer knows the upload: it was aborted, or it expired{or_ended}"
 
 
-def _parts_can_make(stored: StoredObject, found: Checkpoint, plan: PartPlan) -> bool:
+def _parts_can_make(facts: Facts, stored: StoredObject, found: Checkpoint, plan: PartPlan) -> bool:
     """
     Return whether the recorded parts can be those of the object.
 
@@ -282,23 +281,23 @@ def _parts_can_make(stored: StoredObject, found: Checkpoint, plan: PartPlan) -> 
     """
     recorded = {part.part_number: part for part in found.parts}
     parts = [recorded.get(number) for number in range(1, (plan.parts_total or 0) + 1)]
-    known = [(part.crc64, part.size) for part in parts if part is not None and part.crc64 is not None]
-    if stored.crc64 is None:
+    known = [(part.checksum, part.size) for part in parts if part is not None and part.checksum is not None]
+    if stored.checksum is None:
         return len(known) == len(parts)  # nothing else shows which bytes were sent
-    return len(known) < len(parts) or crc64_fold(known) == stored.crc64
+    return len(known) < len(parts) or facts.capabilities.checksum.fold(known) == stored.checksum
 
 
 def _has_bytes_of_source(stored: StoredObject, facts: Facts, found: Checkpoint, plan: PartPlan) -> bool:
     """Return whether object and recorded parts have the checksums of the source."""
     total = plan.parts_total or 0
     if any(
-        part.size != plan.part(part.part_number).size or part.crc64 not in (None, facts.local[part.part_number])
+        part.size != plan.part(part.part_number).size or part.checksum not in (None, facts.local[part.part_number])
         for part in found.parts
         if part.part_number <= total
     ):
         return False
     read = ((facts.local[number], plan.part(number).size) for number in range(1, total + 1))
-    return stored.crc64 in (None, crc64_fold(read))
+    return stored.checksum in (None, facts.capabilities.checksum.fold(read))
 
 
 # --- the upload is there ---------------------------------------------------------------------------------------------
@@ -392,11 +391,11 @@ def _decide_part(  # noqa: PLR0911  # a table of cases
         return PartDecision(number, "send", f"the storage holds {listed.size} bytes of it, not {size}"), None
     if recorded is not None and not is_same_part(recorded, listed):
         return PartDecision(number, "send", "the storage holds another version of it than the recorded one"), None
-    checksum = listed.crc64 if recorded is None or recorded.crc64 is None else recorded.crc64
-    if listed.crc64 not in (None, checksum):
+    checksum = listed.checksum if recorded is None or recorded.checksum is None else recorded.checksum
+    if listed.checksum not in (None, checksum):
         return PartDecision(number, "send", "the storage reports another checksum than the recorded one"), None
     # With the ETag that the storage lists: a proxy may have altered the recorded one.
-    part = listed if recorded is None or recorded.crc64 is None else evolve(recorded, etag=listed.etag)
+    part = listed if recorded is None or recorded.checksum is None else evolve(recorded, etag=listed.etag)
     if recorded is not None and trusted and not facts.verify_content:
         return PartDecision(number, "keep", "recorded, and on the storage"), part
     if checksum is None:
@@ -421,7 +420,7 @@ def is_same_part(recorded: UploadedPart, listed: UploadedPart) -> bool:
     """
     if recorded.size != listed.size:
         return False
-    if recorded.crc64 is not None and recorded.crc64 == listed.crc64:
+    if recorded.checksum is not None and recorded.checksum == listed.checksum:
         return True
     return is_same_etag(recorded.etag, listed.etag)
 
@@ -469,9 +468,9 @@ def _reconcile_stream(  # noqa: PLR0911  # a table of cases
     candidates = {}
     for number, listed in stored.items():
         part, candidate = recorded.get(number), listed
-        if part is not None and listed.crc64 is None and is_same_part(part, listed):
+        if part is not None and listed.checksum is None and is_same_part(part, listed):
             candidate = evolve(part, etag=listed.etag)  # it has the checksum that the storage does not report
-        if candidate.crc64 is not None:
+        if candidate.checksum is not None:
             candidates[number] = candidate
         elif problem := why_not_sent(number, stored, facts.capabilities):
             return Start(f"{problem} ({_CHECKSUM_UNKNOWN})", abandon)

@@ -28,10 +28,10 @@ from partwise._engine.reconcile import (
     reconcile,
 )
 from partwise.checkpoint import Checkpoint
-from partwise.checksums import crc64
+from partwise.checksums import CRC64_XZ, Checksum, crc64_fold
 from partwise.errors import CannotResume, CheckpointDamaged, CheckpointMismatch, UploadNotFound
 from partwise.model import UploadedPart
-from partwise.protocols import Body, Source
+from partwise.protocols import Source, SourceBody
 
 
 def load_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | None:
@@ -67,7 +67,8 @@ def load_and_decide(context: UploadContext) -> tuple[Decision, Checkpoint | None
     """
     found = load_checkpoint(context)
     if isinstance(found, Checkpoint):
-        context.adopt_checkpoint(found, PartPlan(found.part_size, context.fingerprint.size, found.parts_per_doubling))
+        plan = PartPlan(found.part_size, context.fingerprint.size, found.parts_per_doubling)
+        context.adopt_checkpoint(context.comparable(found), plan)
     return decide(context, found), found if isinstance(found, Checkpoint) else None
 
 
@@ -87,6 +88,8 @@ def decide(
         SourceError: the source can't be read.
     """
     config = context.request.config
+    if isinstance(found, Checkpoint):
+        found = context.comparable(found)
     facts = Facts(
         wanted=context.new_checkpoint(),
         found=found,
@@ -136,9 +139,13 @@ def _listed_parts(
         return Missing.NO_UPLOAD
 
 
-def local_checksums(context: UploadContext, plan: PartPlan, numbers: Iterable[int]) -> dict[int, int]:
+def local_checksums(
+    context: UploadContext, plan: PartPlan, numbers: Iterable[int], algorithm: Checksum | None = None
+) -> dict[int, int]:
     """
     Read these parts of the source and return their checksums, by part number.
+
+    The algorithm is the backend's, if it is None.
 
     Raises:
         SourceChanged: the source changed since the upload looked at it.
@@ -149,23 +156,34 @@ def local_checksums(context: UploadContext, plan: PartPlan, numbers: Iterable[in
         context.control.check()
         part = plan.part(number)
         checksums[number] = context.retry(
-            partial(_checksum_of_range, context.source, part.offset, part.size), moves=False
+            partial(_checksum_of_range, context.source, part.offset, part.size, algorithm or context.checksum),
+            moves=False,
         )
     context.check_source()
     return checksums
 
 
-def _checksum_of_range(source: Source, offset: int, size: int) -> int:
-    return _checksum_of(source.body(offset, size))
+def source_crc64(context: UploadContext, plan: PartPlan) -> int:
+    """
+    Read the source, whose size is known, and return its CRC-64/XZ.
+
+    Raises what `local_checksums` raises.
+    """
+    sums = local_checksums(context, plan, range(1, (plan.parts_total or 0) + 1), CRC64_XZ)
+    return crc64_fold((sums[number], plan.part(number).size) for number in sums)
 
 
-def checksum_of(body: Body) -> int:
-    """Read a body and return its CRC-64."""
-    return call_plugin(_checksum_of, body)
+def _checksum_of_range(source: Source, offset: int, size: int, algorithm: Checksum) -> int:
+    return _checksum_of(source.body(offset, size), algorithm)
 
 
-def _checksum_of(body: Body) -> int:
-    checksum = 0
+def checksum_of(body: SourceBody, algorithm: Checksum) -> int:
+    """Read a body and return its checksum."""
+    return call_plugin(_checksum_of, body, algorithm)
+
+
+def _checksum_of(body: SourceBody, algorithm: Checksum) -> int:
+    running = algorithm.start()
     for chunk in body.chunks():
-        checksum = crc64(chunk, checksum)
-    return checksum
+        running.update(chunk)
+    return running.value

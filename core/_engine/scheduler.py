@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from partwise._engine.concurrency import CONCURRENCY_MIN, Concurrency
 from partwise._engine.control import Control, ProgressRaised
@@ -19,13 +19,13 @@ from partwise._engine.patience import PROBE_INTERVAL, Patience
 from partwise._engine.retry import add_hint
 from partwise._engine.status import RunStatus
 from partwise._engine.tail import LateParts
-from partwise._engine.throttle import ThrottledBody, TransferState
+from partwise._engine.throttle import TransferState
 from partwise._engine.workers import Outcome, PartJob, WorkerPool
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
 from partwise.errors import BackendError, ConnectionFailed, PartwiseError, UploadNotFound
 from partwise.model import UploadedPart
-from partwise.protocols import Body
+from partwise.protocols import SourceBody
 
 # An attempt that got further into its part than all earlier ones, by at least 1/8 of the part, moves the upload: a
 # large part on an unreliable network is not given up while it makes progress.
@@ -49,7 +49,7 @@ _STOP_GRACE, _STOP_SECONDS_MAX = 2.0, 10.0
 class _Attempts:
     """The failures of one part in a row, and the most bytes that an attempt sent."""
 
-    body: Body
+    body: SourceBody
     failures: int = 0
     most_sent: int = 0
     started: float = 0.0  # when the last one was
@@ -93,7 +93,7 @@ class PartScheduler:
     _control: Control
     _concurrency: Concurrency
     _tick_interval: float | None  # seconds after which `on_tick` is called while no part finishes; None: never
-    _make_job: Callable[[int, Body], PartJob]
+    _make_job: Callable[[int, SourceBody, bool], PartJob]
     # called with each part that the storage has acknowledged. What it raises ends the run.
     _on_part_uploaded: Callable[[UploadedPart], None]
     # called when `tick_interval` has passed, or when a stop is requested. What it raises ends the run.
@@ -102,7 +102,7 @@ class PartScheduler:
     _on_retry: Callable[[int, BaseException, float], None]
     _status: RunStatus = field(factory=RunStatus)
     # makes the body of a part again, to send it a second time; None: the source can be read only once
-    _read_again: Callable[[int], Body] | None = None
+    _read_again: Callable[[int], SourceBody] | None = None
     _late_parts: LateParts = field(factory=LateParts)
     _reads_may_block: bool = False  # as those of a stream, until its producer has more
     _low_speed: LowSpeed = field(factory=LowSpeed)
@@ -124,7 +124,7 @@ class PartScheduler:
     _speed_at: float = field(default=0.0, init=False)  # when the speed of the parts is looked at next
     _progress_error: ProgressRaised | None = field(default=None, init=False)
 
-    def run(self, parts: Iterator[tuple[int, Body]]) -> None:
+    def run(self, parts: Iterator[tuple[int, SourceBody]]) -> None:
         """
         Send all parts. One is taken from `parts` only when it can be sent at once.
 
@@ -156,7 +156,7 @@ class PartScheduler:
         finally:
             del ended_by  # it refers to this frame
 
-    def _send_all(self, parts: Iterator[tuple[int, Body]]) -> None:
+    def _send_all(self, parts: Iterator[tuple[int, SourceBody]]) -> None:
         now = self._clock.monotonic()
         while True:
             self._control.check()
@@ -178,7 +178,7 @@ class PartScheduler:
             if self._can_cut and now >= self._speed_at:
                 self._cut_slow_parts(now)
 
-    def _fill_workers(self, parts: Iterator[tuple[int, Body]]) -> None:
+    def _fill_workers(self, parts: Iterator[tuple[int, SourceBody]]) -> None:
         """Submit retries that are due and new parts, up to the target of `concurrency`."""
         while self._has_free_worker() and (now := self._clock.monotonic()) >= self._held_until():
             if self._retries and self._retries[0].due <= now:
@@ -217,7 +217,7 @@ class PartScheduler:
 
     def _submit(self, part_number: int, attempts: _Attempts) -> None:
         attempts.started = self._clock.monotonic()
-        job = self._make_job(part_number, ThrottledBody(attempts.body, part_number, self._state))
+        job = self._make_job(part_number, attempts.body, False)
         if self._is_outage():
             self._probe, self._next_probe = part_number, attempts.started + PROBE_INTERVAL
         self._start(job, attempts, self._in_flight)
@@ -269,8 +269,7 @@ class PartScheduler:
         except PartwiseError:
             return  # of the source; the first attempt may still succeed
         self._late_parts.copied()
-        job = self._make_job(part_number, ThrottledBody(body, -part_number, self._state))
-        self._start(evolve(job, second=True), attempts, self._copies)
+        self._start(self._make_job(part_number, body, True), attempts, self._copies)
 
     def _timeout(self) -> float | None:
         """Return the maximum seconds to wait for the next outcome; None: no limit."""

@@ -9,15 +9,16 @@ from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan
 from partwise._engine.resume import checksum_of
 from partwise._engine.throttle import ThrottledBody
-from partwise.bodies import BodyWrapper
+from partwise.bodies import SourceBodyWrapper
+from partwise.checksums import CRC64_XZ
 from partwise.errors import BackendError, CallbackError, IntegrityError, ObjectExists, SourceUnreadable
 from partwise.model import ObjectOptions, StoredObject, UploadedPart
-from partwise.protocols import Body
+from partwise.protocols import Body, SourceBody
 
 
-def put_object(context: UploadContext, body: Body, options: ObjectOptions) -> StoredObject:
+def put_object(context: UploadContext, source_body: SourceBody, options: ObjectOptions) -> StoredObject:
     """
-    Store `body`, retrying transient errors. The ledger then holds it as one part.
+    Store `source_body`, retrying transient errors. The ledger then holds it as one part.
 
     Raises:
         SourceChanged: the source changed before its last bytes were sent. Nothing was stored.
@@ -27,15 +28,17 @@ def put_object(context: UploadContext, body: Body, options: ObjectOptions) -> St
         BackendError: of the last attempt.
     """
     # Nothing may be stored before the expected checksum is compared, so the source is read twice.
-    context.check_expected(len(body), None if context.request.expected_crc64 is None else checksum_of(body))
-    context.ledger = Ledger(PartPlan(max(1, len(body)), len(body)))
+    size, expects = len(source_body), context.request.expected_crc64 is not None
+    context.check_expected(size, checksum_of(source_body, CRC64_XZ) if expects else None)
+    context.ledger = Ledger(PartPlan(max(1, size), size))
     context.is_decided = True
     transfer = context.new_transfer_state()
     context.control.on_request(transfer.stop.set)
     logger.info("%s: starting, with one request", context.description, extra=context.log_fields())
-    checked = ThrottledBody(SourceCheckedBody(body, lambda: _check_source(context)), 1, transfer)
+    checked = SourceCheckedBody(source_body, lambda: _check_source(context))
+    body = ThrottledBody(checked, 1, transfer, context.checksum, is_last=True)
     try:
-        stored = context.retry(_PutAttempts(context, checked, options))
+        stored = context.retry(_PutAttempts(context, body, options))
     except CallbackError as error:
         _record_object(context, body, error.result.etag if isinstance(error.result, StoredObject) else "")
         raise
@@ -45,7 +48,7 @@ def put_object(context: UploadContext, body: Body, options: ObjectOptions) -> St
 
 def _record_object(context: UploadContext, body: Body, etag: str) -> None:
     if len(body):
-        context.ledger.add(UploadedPart(1, len(body), etag, body.crc64))
+        context.ledger.add(UploadedPart(1, len(body), etag, body.checksum))
 
 
 def _check_source(context: UploadContext) -> None:
@@ -59,10 +62,10 @@ def _check_source(context: UploadContext) -> None:
         )
 
 
-class SourceCheckedBody(BodyWrapper):
+class SourceCheckedBody(SourceBodyWrapper):
     """Checks the source before its last bytes: two versions never mix in one object."""
 
-    def __init__(self, body: Body, check: Callable[[], None]) -> None:
+    def __init__(self, body: SourceBody, check: Callable[[], None]) -> None:
         super().__init__(body)
         self._check = check
 
@@ -98,7 +101,7 @@ class _PutAttempts:
         except ObjectExists:
             # After a lost response, the object that exists may be the one that we have just stored.
             head = context.backend.head_object(context.key) if self._may_be_stored else None
-            if head is None or head.crc64 is None or (head.size, head.crc64) != (len(body), body.crc64):
+            if head is None or head.checksum is None or (head.size, head.checksum) != (len(body), body.checksum):
                 raise
             return head
         except BackendError:
@@ -106,7 +109,7 @@ class _PutAttempts:
             raise
         finally:
             context.status.set_in_flight(0)
-        if stored.crc64 not in (None, body.crc64):
+        if stored.checksum not in (None, body.checksum):
             self._may_be_stored = True
             raise IntegrityError(f"{context.key} did not arrive as it was sent: the checksums differ")
         return stored

@@ -15,9 +15,10 @@ from partwise._engine.context import UploadContext
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reconcile import why_not_sent
 from partwise._engine.resume import checksum_of
+from partwise.checksums import CRC64_XZ, crc64_combine
 from partwise.errors import SourceError, UploadUnusable
 from partwise.model import UploadedPart
-from partwise.protocols import Body
+from partwise.protocols import SourceBody
 
 
 class StreamParts:
@@ -25,12 +26,12 @@ class StreamParts:
 
     def __init__(self, context: UploadContext) -> None:
         self._context = context
-        self._first: Body | None = None
+        self._first: SourceBody | None = None
         self._candidates: Mapping[int, UploadedPart] = {}
         self._recorded: frozenset[UploadedPart] = frozenset()
         self._stored: frozenset[int] = frozenset()
 
-    def read_first(self) -> Body:
+    def read_first(self) -> SourceBody:
         """Read the first part. It is the whole source, if it is shorter than a part."""
         if self._first is None:
             self._first = self._context.read_source(0, self._context.plan.part_size)
@@ -47,7 +48,7 @@ class StreamParts:
         self._first = None
         self.read_first()
 
-    def take_first(self) -> Body:
+    def take_first(self) -> SourceBody:
         """
         Return the first part, reading it if that has not been done.
 
@@ -70,7 +71,7 @@ class StreamParts:
         """
         self._candidates, self._recorded, self._stored = candidates, recorded, stored
 
-    def parts(self) -> Iterator[tuple[int, Body]]:
+    def parts(self) -> Iterator[tuple[int, SourceBody]]:
         """
         Iterate over the parts that have to be sent.
 
@@ -82,7 +83,7 @@ class StreamParts:
             UploadUnusable: it is not the stream that was sent before, and the storage can't take it in its place.
         """
         context, ledger = self._context, self._context.ledger
-        number = 0
+        number = context.stream_crc64 = 0
         while ledger.plan.size is None:
             number += 1
             part = ledger.plan.part(number)
@@ -102,6 +103,8 @@ class StreamParts:
                     source=context.source.name,
                     hint="Start again with a larger {part_size}",
                 )
+            if context.request.expected_crc64 is not None and context.checksum != CRC64_XZ:
+                context.stream_crc64 = crc64_combine(context.stream_crc64, checksum_of(body, CRC64_XZ), len(body))
             if not self._skip(number, body):
                 if problem := why_not_sent(number, self._stored, context.backend.capabilities):
                     raise UploadUnusable(f"{context.description} is not what was sent before: {problem}")
@@ -113,11 +116,15 @@ class StreamParts:
         if context.backend.capabilities.sequential and 0 < total < max(self._stored, default=0):
             raise UploadUnusable(f"{context.description} is shorter than what was sent before")
 
-    def _skip(self, number: int, body: Body) -> bool:
+    def _skip(self, number: int, body: SourceBody) -> bool:
         """Record a part if the storage holds it with these bytes; return whether it does."""
         context = self._context
         candidate = self._candidates.get(number)
-        if candidate is None or candidate.size != len(body) or candidate.crc64 != checksum_of(body):
+        if (
+            candidate is None
+            or candidate.size != len(body)
+            or candidate.checksum != checksum_of(body, context.checksum)
+        ):
             return False
         context.ledger.add(candidate, resumed=True)
         if candidate not in self._recorded:

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from partwise.bodies import BodyWrapper
+from partwise.bodies import ChecksummedBody
+from partwise.checksums import CRC64_XZ, Checksum
 from partwise.clock import Clock, SystemClock
 from partwise.errors import PartwiseError
 from partwise.model import KIB
-from partwise.protocols import Body
+from partwise.protocols import SourceBody
 
 # With a limit, each chunk takes at most 1/8 of a second to send, so that a slow transfer is smooth and stops soon.
 _CHUNKS_PER_SECOND = 8
@@ -125,50 +126,75 @@ class TransferState:
         return self._sent.pop(part_number, 0)
 
 
-class ThrottledBody(BodyWrapper):
+class ThrottledBody(ChecksummedBody):
     """
     A body whose bytes are limited and counted, and which stops with the upload.
 
     Bytes count as sent once the backend asks for the next chunk. Pickling leaves the shared state behind: in another
     process the body only keeps to its share of the limit.
+
+    Args:
+        source_body: the bytes.
+        part_number: the number under which they count; negative for the second copy of a part.
+        state: the limit, the counts, and the request to stop.
+        checksum: the algorithm of the checksum.
+        offset: the place of the first byte in the object, from 0.
+        is_last: whether these are known to be the last bytes of the object.
     """
 
-    def __init__(self, body: Body, part_number: int, state: TransferState) -> None:
-        super().__init__(body)
+    def __init__(
+        self,
+        source_body: SourceBody,
+        part_number: int,
+        state: TransferState,
+        checksum: Checksum = CRC64_XZ,
+        *,
+        offset: int = 0,
+        is_last: bool = False,
+    ) -> None:
+        super().__init__(source_body, checksum, offset=offset, is_last=is_last)
         self._part_number = part_number
         self._state = state
-        self._size = len(body)
-
-    def __len__(self) -> int:
-        return self._size
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         limit = self._state.limit
-        return _unpickle, (self._body, None if limit is None else limit.rate / self._state.shares)
+        rate = None if limit is None else limit.rate / self._state.shares
+        return _unpickle, (self._source_body, rate, self._algorithm, self.offset, self.is_last)
 
-    def chunks(self) -> Iterator[memoryview]:
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
         """
-        Yield the chunks of the wrapped body.
+        Yield the chunks of the source.
 
         Where there is a limit or a slow line, they are smaller.
 
         Raises:
             TransferStopped: the upload is stopping.
         """
+        return self._counted_chunks() if counted else self._uncounted_chunks()
+
+    def _uncounted_chunks(self) -> Iterator[memoryview]:
+        for chunk in super().chunks():
+            self._check_not_stopped()
+            yield chunk
+
+    def _check_not_stopped(self) -> None:
+        if self._state.stop.is_set():
+            raise TransferStopped("the upload is stopping")
+        if self._part_number in self._state.cut:
+            raise TransferStopped("the storage acknowledged another copy of the part")
+
+    def _counted_chunks(self) -> Iterator[memoryview]:
         state, number, sent = self._state, self._part_number, 0
         state.set_sent(number, 0)
         monotonic, slow, was_slow = state.monotonic, False, state.slow
-        for large in self._body.chunks():
+        for large in super().chunks():
             pieces: Iterable[memoryview] = (large,)
             if state.limit is not None:
                 pieces = self._limited(large, state.limit)
             elif (slow or was_slow) and len(large) > _SLOW_PIECE:
                 pieces = _cut(large, _SLOW_PIECE)
             for chunk in pieces:
-                if state.stop.is_set():
-                    raise TransferStopped("the upload is stopping")
-                if number in state.cut:
-                    raise TransferStopped("the storage acknowledged another copy of the part")
+                self._check_not_stopped()
                 started = monotonic()
                 yield chunk
                 if monotonic() - started > _SLOW_SECONDS:
@@ -188,5 +214,10 @@ def _cut(large: memoryview, step: int) -> Iterator[memoryview]:
         yield large[start : start + step]
 
 
-def _unpickle(body: Body, rate: float | None) -> Body:
-    return body if rate is None else ThrottledBody(body, 1, TransferState(BandwidthLimit(rate, SystemClock())))
+def _unpickle(
+    source_body: SourceBody, rate: float | None, checksum: Checksum, offset: int, is_last: bool
+) -> ChecksummedBody:
+    if rate is None:
+        return ChecksummedBody(source_body, checksum, offset=offset, is_last=is_last)
+    state = TransferState(BandwidthLimit(rate, SystemClock()))
+    return ThrottledBody(source_body, 1, state, checksum, offset=offset, is_last=is_last)

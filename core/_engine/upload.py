@@ -55,16 +55,17 @@ from partwise._engine.reconcile import (
     Resume,
     Start,
 )
-from partwise._engine.resume import check_resume_mode, decide, load_and_decide
+from partwise._engine.resume import check_resume_mode, decide, load_and_decide, source_crc64
 from partwise._engine.scheduler import PartScheduler
 from partwise._engine.single_put import put_object
 from partwise._engine.stages import TRANSITIONS, Stage
 from partwise._engine.stream import StreamParts
-from partwise._engine.throttle import TransferStopped
+from partwise._engine.throttle import ThrottledBody, TransferStopped
 from partwise._engine.workers import PartJob
 from partwise._signals import raised_by_signal
 from partwise._validation import check_choice, check_integer
 from partwise.checkpoint import Checkpoint
+from partwise.checksums import CRC64_XZ
 from partwise.content_types import guess_content_type
 from partwise.errors import (
     CallbackError,
@@ -82,7 +83,7 @@ from partwise.errors import (
     UploadUnusable,
 )
 from partwise.model import MIB, ObjectOptions, StoredObject, UploadedPart
-from partwise.protocols import Body
+from partwise.protocols import SourceBody
 from partwise.results import UploadResult
 
 #: Bytes that the parts in flight of a stream may take, if their number is automatic and there are more than two.
@@ -301,7 +302,7 @@ class UploadRun:
                 self._stream.expect(candidates, frozenset(checkpoint.parts), stored)
                 return Stage.SEND
             case AlreadyStored(stored, checkpoint):
-                context.check_expected(stored.size, stored.crc64)
+                self._check_expected(stored, checkpoint)
                 self._stored, self._completed_earlier = stored, checkpoint
                 return Stage.FINISH
             case Ambiguous(stored, _):
@@ -309,6 +310,14 @@ class UploadRun:
             case Start():
                 self._decided_start = decision
                 return Stage.START
+
+    def _check_expected(self, stored: StoredObject, checkpoint: Checkpoint) -> None:
+        """Compare an object that an earlier run made with what the caller expects."""
+        context, crc64 = self._context, None
+        if context.request.expected_crc64 is not None:
+            plan = PartPlan(checkpoint.part_size, stored.size, checkpoint.parts_per_doubling)
+            crc64 = stored.checksum if context.checksum == CRC64_XZ else source_crc64(context, plan)
+        context.check_expected(stored.size, crc64)
 
     def _warn_of_recorded_part_size(self, checkpoint: Checkpoint) -> None:
         context = self._context
@@ -426,7 +435,7 @@ class UploadRun:
             control=context.control,
             concurrency=self._concurrency(),
             tick_interval=None if context.request.on_progress is None else context.request.config.progress_interval,
-            make_job=lambda number, body: PartJob(context.backend, context.key, context.upload_id, number, body),
+            make_job=self._job,
             on_part_uploaded=self._on_part_uploaded,
             on_tick=context.emit_progress,
             on_retry=lambda number, error, delay: context.log_retry(error, delay, number),
@@ -465,16 +474,30 @@ class UploadRun:
             maximum = min(maximum, max(2, _STREAM_MEMORY // context.ledger.plan.part_size))
         return AutoConcurrency(maximum, context.latency)
 
-    def _missing_parts(self) -> Iterator[tuple[int, Body]]:
+    def _missing_parts(self) -> Iterator[tuple[int, SourceBody]]:
         context = self._context
         for number in context.ledger.missing():
             yield number, context.retry(partial(self._body_of_part, number), moves=False)
 
-    def _body_of_part(self, number: int) -> Body:
+    def _body_of_part(self, number: int) -> SourceBody:
         part = self._context.ledger.plan.part(number)
         return self._context.source.body(part.offset, part.size)
 
-    def _read_again(self, number: int) -> Body:
+    def _job(self, number: int, source_body: SourceBody, second: bool) -> PartJob:
+        """Return an attempt at a part, or at its second copy."""
+        context, plan = self._context, self._context.ledger.plan
+        offset = plan.part(number).offset
+        body = ThrottledBody(
+            source_body,
+            -number if second else number,
+            context.transfer,
+            context.checksum,
+            offset=offset,
+            is_last=offset + len(source_body) == plan.size,
+        )
+        return PartJob(context.backend, context.key, context.upload_id, number, body, second)
+
+    def _read_again(self, number: int) -> SourceBody:
         return call_plugin(self._body_of_part, number)
 
     def _on_part_uploaded(self, part: UploadedPart) -> None:

@@ -84,17 +84,18 @@ class PartJob:
             IntegrityError: they differ.
             UploadUnusable: they differ, and the storage does not replace parts.
         """
-        sent = self.body.crc64
-        if sent is None or part.size != len(self.body) or part.crc64 not in (None, sent):
+        sent = self.body.checksum
+        if sent is None or part.size != len(self.body) or part.checksum not in (None, sent):
             # What does not match is stored, so a storage that replaces no parts can't take the right bytes any more.
             kind = IntegrityError if self.backend.capabilities.replaces_parts else UploadUnusable
             raise kind(
-                f"part {self.part_number} of {self.key} does not match what was sent: {len(self.body)} bytes with"
-                f" CRC-64 {sent} were read here, the storage reports {part.size} bytes with CRC-64 {part.crc64}"
+                f"part {self.part_number} of {self.key} does not match what was sent: {len(self.body)} bytes with the"
+                f" checksum {sent} were read here, the storage reports {part.size} bytes with the checksum"
+                f" {part.checksum}"
             )
         if part.part_number != self.part_number:
             raise IntegrityError(f"part {self.part_number} of {self.key} was stored as part {part.part_number}")
-        return part if part.crc64 == sent else UploadedPart(self.part_number, part.size, part.etag, sent)
+        return part if part.checksum == sent else UploadedPart(self.part_number, part.size, part.etag, sent)
 
 
 @define(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, has
 
+from partwise.checksums import CRC64_XZ
 from partwise.cli.formatting import collapse_lines, escape_control, format_ratio, pluralize
 from partwise.cli.signals import SignalReceived
 from partwise.errors import (
@@ -223,7 +224,10 @@ def result_fields(result: UploadResult | StoredObject) -> dict[str, Any]:
 
     A checksum is a string, since some JSON parsers lose digits of 64 bits.
     """
-    return {name: _plain(name, value) for name, value in asdict(result).items()}
+    plain = {name: _plain(name, value) for name, value in asdict(result).items()}
+    if plain.get("checksum_algorithm") == CRC64_XZ.name:
+        plain["crc64"] = plain["checksum"]  # its name in the first versions
+    return plain
 
 
 # The message contains them already.
@@ -256,7 +260,7 @@ def _plain(name: str, value: Any) -> Any:
     match value:
         case bytes():
             return value.decode(errors="backslashreplace")
-        case int() if name == "crc64":
+        case int() if name == "checksum":
             return str(value)
         case tuple():
             return list(value)

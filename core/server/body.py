@@ -77,8 +77,12 @@ class RequestBody:
             self._length = self._spool()
         return self._length
 
+    #: The service knows the place in the object by the number of the part only.
+    offset = 0
+    is_last = False
+
     @property
-    def crc64(self) -> int | None:
+    def checksum(self) -> int | None:
         """The CRC-64/XZ of the bytes that the reader got; None before the end."""
         return self._crc64 if self._ended else None
 
@@ -87,7 +91,7 @@ class RequestBody:
         """The MD5 of the bytes that the reader got so far."""
         return self._md5.digest()
 
-    def chunks(self) -> Iterator[memoryview]:
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:  # noqa: ARG002  # it is read once
         """Yield the bytes, once; raise ServiceError if they are not as announced."""
         offset = 0
         for chunk in self._source():

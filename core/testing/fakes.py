@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 
 from partwise.checkpoint import Fingerprint
-from partwise.checksums import crc64
+from partwise.checksums import CRC64_XZ, Checksum
 from partwise.errors import SourceChanged
 
 __all__ = ["ChangingSource", "ChunkListBody", "StrictBody", "pseudo_random_bytes"]
@@ -37,6 +37,9 @@ class StrictBody:
         declared: the length that it claims to have; None: the true one.
         chunk_size: the size of a chunk in bytes.
         error: raised once all bytes were yielded. With less data than declared this is a source that fails half-way.
+        checksum: the algorithm of its checksum.
+        offset: the place of its first byte in the object.
+        is_last: whether these are the last bytes of the object.
     """
 
     def __init__(
@@ -46,16 +49,22 @@ class StrictBody:
         declared: int | None = None,
         chunk_size: int = 16 * 1024,
         error: BaseException | None = None,
+        checksum: Checksum = CRC64_XZ,
+        offset: int = 0,
+        is_last: bool = True,
     ) -> None:
+        self.offset = offset
+        self.is_last = is_last
+        self._algorithm = checksum
         self._data = data
         self._declared = len(data) if declared is None else declared
         self._chunk_size = chunk_size
         self._error = error
-        self.crc64: int | None = None
+        self.checksum: int | None = None
         self.readings = 0
-        """The number of times that reading it was started."""
+        """The number of times that reading it was started, to be sent."""
         self.bytes_read = 0
-        """The number of bytes yielded, over all readings."""
+        """The number of bytes yielded, over all readings that were to be sent."""
 
     def __len__(self) -> int:
         return self._declared
@@ -63,21 +72,21 @@ class StrictBody:
     def __repr__(self) -> str:
         return f"<StrictBody of {self._declared} bytes>"
 
-    def chunks(self) -> Iterator[memoryview]:
-        self.readings += 1
-        self.crc64 = None
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
+        self.readings += counted
+        self.checksum = None
         buffer = bytearray(self._chunk_size)
         for begin in range(0, len(self._data), self._chunk_size):
             chunk = self._data[begin : begin + self._chunk_size]
             buffer[: len(chunk)] = chunk
-            self.bytes_read += len(chunk)
+            self.bytes_read += len(chunk) * counted
             if begin + len(chunk) == len(self._data):
-                self.crc64 = crc64(self._data)
+                self.checksum = self._algorithm.compute(self._data)
             yield memoryview(buffer)[: len(chunk)]
             buffer[:] = b"\xaa" * len(buffer)
         if self._error is not None:
             raise self._error
-        self.crc64 = crc64(self._data)
+        self.checksum = self._algorithm.compute(self._data)
 
 
 class ChunkListBody:
@@ -86,19 +95,24 @@ class ChunkListBody:
 
     Args:
         chunks: views of any buffers, none of them empty.
+        checksum: the algorithm of its checksum.
     """
 
-    def __init__(self, *chunks: memoryview) -> None:
+    offset = 0
+    is_last = True
+
+    def __init__(self, *chunks: memoryview, checksum: Checksum = CRC64_XZ) -> None:
         self._chunks = chunks
-        self.crc64: int | None = None
+        self._algorithm = checksum
+        self.checksum: int | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._chunks))
 
-    def chunks(self) -> Iterator[memoryview]:
-        self.crc64 = None
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:  # noqa: ARG002  # nothing counts these
+        self.checksum = None
         yield from self._chunks
-        self.crc64 = crc64(b"".join(self._chunks))
+        self.checksum = self._algorithm.compute(b"".join(self._chunks))
 
 
 # --- a source --------------------------------------------------------------------------------------------------------
@@ -190,16 +204,14 @@ class _ChangingBody:
         self._source = source
         self._offset = offset
         self._size = size
-        self.crc64: int | None = None
 
     def __len__(self) -> int:
         return self._size
 
     def chunks(self) -> Iterator[memoryview]:
-        self.crc64 = None
         source = self._source
         change = source._start_reading()  # noqa: SLF001  # a body is a part of its source
-        checksum = done = 0
+        done = 0
         while done < self._size:
             if change is not None and done >= self._size // 2:
                 change(source)
@@ -211,9 +223,5 @@ class _ChangingBody:
                     f"{source.name} ends {self._size - done} bytes before byte {self._offset + self._size}",
                     source=source.name,
                 )
-            checksum = crc64(chunk, checksum)
             done += len(chunk)
-            if done == self._size:
-                self.crc64 = checksum
             yield memoryview(chunk)
-        self.crc64 = checksum

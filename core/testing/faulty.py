@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from partwise.bodies import BodyWrapper
+from partwise.bodies import BodyWrapper, SourceBodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import (
     AccessDenied,
@@ -34,6 +34,7 @@ from partwise.protocols import (
     CheckpointStore,
     MultipartBackend,
     Source,
+    SourceBody,
     SupportsRequestOptions,
     SupportsSourceFile,
 )
@@ -167,8 +168,8 @@ class _InjectedBody(BodyWrapper):
         self._plan = plan
         self._halfway = _of_kind(faults, FaultKind.HALFWAY)
 
-    def chunks(self) -> Iterator[memoryview]:
-        chunks = super().chunks()
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
+        chunks = super().chunks(counted=counted)
         if self._halfway:
             lost = ConnectionFailed(f"the connection broke: {self._halfway}", code=INJECTED)
             chunks = _half(chunks, len(self), lost)
@@ -192,7 +193,7 @@ def _half(chunks: Iterable[memoryview], size: int, error: Exception) -> Iterator
 
 def _with_wrong_checksum(faults: Sequence[Fault], value: _Described) -> _Described:
     if _of_kind(faults, FaultKind.WRONG_CHECKSUM):
-        return evolve(value, crc64=(value.crc64 or 0) ^ 1)
+        return evolve(value, checksum=(value.checksum or 0) ^ 1)
     return value
 
 
@@ -322,7 +323,7 @@ class FaultySource:
                 return evolve(fingerprint, mtime_ns=(fingerprint.mtime_ns or 0) + 1)
             return fingerprint
 
-    def body(self, offset: int, size: int) -> Body:
+    def body(self, offset: int, size: int) -> SourceBody:
         with self.plan.call("body", self.name) as faults:
             _refuse_source(faults, self.name)
             return _FaultyBody(self.inner.body(offset, size), self.plan, self.name)
@@ -332,8 +333,8 @@ class FaultySource:
         self.inner.close()
 
 
-class _FaultyBody(BodyWrapper):
-    def __init__(self, body: Body, plan: FaultPlan, name: str) -> None:
+class _FaultyBody(SourceBodyWrapper):
+    def __init__(self, body: SourceBody, plan: FaultPlan, name: str) -> None:
         super().__init__(body)
         self._plan = plan
         self._name = name

@@ -196,7 +196,7 @@ def uploaded_parts(numbers: st.SearchStrategy[int] | None = None) -> st.SearchSt
         part_number=numbers if numbers is not None else st.integers(1, 5) | st.integers(1, 10_000),
         size=st.integers(0, 5 * 1024 * MIB),
         etag=etags(),
-        crc64=st.none() | crc64s(),
+        checksum=st.none() | crc64s(),
     )
 
 
@@ -207,7 +207,7 @@ def stored_objects() -> st.SearchStrategy[StoredObject]:
         key=keys(),
         size=st.integers(0, 2**48),
         etag=etags(),
-        crc64=st.none() | crc64s(),
+        checksum=st.none() | crc64s(),
         version_id=st.none() | _WORD,
         request_id=st.none() | _WORD,
         callback_response=st.none() | st.binary(max_size=20),
@@ -239,6 +239,7 @@ def checkpoints() -> st.SearchStrategy[Checkpoint]:
         options=object_options(),
         upload_id=st.none() | _WORD,
         parts=st.lists(uploaded_parts(), max_size=6, unique_by=lambda part: part.part_number),
+        checksum=st.sampled_from(("crc64xz", "crc64nvme", "crc32c", "sha256")),
         token=st.none() | _WORD,
         abandoned=st.lists(_WORD, max_size=2),
         created=st.floats(0, 4e9),

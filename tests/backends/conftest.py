@@ -39,12 +39,14 @@ class BytesBody:
         self._promised = len(data) if promised is None else promised
         self._chunk = chunk
         self._before = before
-        self.crc64 = None
+        self.checksum = None
+        self.offset = 0
+        self.is_last = True
 
     def __len__(self) -> int:
         return self._promised
 
-    def chunks(self) -> Iterator[memoryview]:
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
         buffer = bytearray(self._chunk)
         for start in range(0, len(self._data), self._chunk):
             self._before(start)

@@ -45,13 +45,13 @@ def test_the_object_is_its_parts_in_ascending_order(backend, body, read):
     stored = backend.complete_upload("a/b.bin", upload_id, [parts[n] for n in (1, 3, 7)], NO_OPTIONS)
 
     assert read("a/b.bin") == whole
-    assert ("a/b.bin", 15000, crc64(whole)) == (stored.key, stored.size, stored.crc64)
+    assert ("a/b.bin", 15000, crc64(whole)) == (stored.key, stored.size, stored.checksum)
 
 
 def test_an_uploaded_part_describes_what_is_stored(backend, body):
     _, [part] = start_upload(backend, body, b"x" * 2500)
 
-    assert (1, 2500, crc64(b"x" * 2500)) == (part.part_number, part.size, part.crc64)
+    assert (1, 2500, crc64(b"x" * 2500)) == (part.part_number, part.size, part.checksum)
 
 
 def test_the_part_list_is_ascending_and_has_the_same_parts(backend, body):
@@ -102,7 +102,7 @@ def test_an_empty_last_part_is_accepted(backend, body, read):
 
     stored = backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
-    assert (read("key"), stored.size, stored.crc64) == (b"", 0, 0)
+    assert (read("key"), stored.size, stored.checksum) == (b"", 0, 0)
 
 
 def test_a_part_sent_twice_replaces_the_first(backend, body, read):
@@ -313,7 +313,7 @@ def test_a_put_stores_the_object(backend, body, read, data):
     stored = backend.put_object("a/b", body(data), NO_OPTIONS)
 
     assert read("a/b") == data
-    assert ("a/b", len(data), crc64(data)) == (stored.key, stored.size, stored.crc64)
+    assert ("a/b", len(data), crc64(data)) == (stored.key, stored.size, stored.checksum)
     assert backend.head_object("a/b") == stored
 
 
@@ -447,7 +447,7 @@ def test_many_threads_send_the_parts_of_one_upload(backend, body, read):
     stored = backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
 
     assert b"".join(datas.values()) == read("key")
-    assert crc64(b"".join(datas.values())) == stored.crc64
+    assert crc64(b"".join(datas.values())) == stored.checksum
 
 
 def test_one_of_many_concurrent_puts_with_forbid_overwrite_succeeds(backend, body, read):

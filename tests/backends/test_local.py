@@ -311,7 +311,7 @@ def test_the_head_of_a_file_created_by_hand_is_computed_from_its_bytes(backend, 
 
     head = backend.head_object("sub/mine")
 
-    assert (head.size, head.crc64, head.metadata) == (7000, crc64(b"by hand" * 1000), {})
+    assert (head.size, head.checksum, head.metadata) == (7000, crc64(b"by hand" * 1000), {})
     assert backend.describe("sub/mine") == NO_OPTIONS
 
 
@@ -336,14 +336,14 @@ def test_an_object_edited_by_hand_loses_its_metadata(backend, body, directory, e
 
     head = backend.head_object("key")
 
-    assert (head.crc64, head.metadata) == (crc64(path.read_bytes()), {})
+    assert (head.checksum, head.metadata) == (crc64(path.read_bytes()), {})
 
 
 def test_an_object_with_a_record_is_not_read_for_its_checksum(backend, body, monkeypatch):
     backend.put_object("key", body(b"stored"), RICH)
     monkeypatch.setattr(_local_lookup, "checksum_file", lambda file: pytest.fail("the object was read"))
 
-    assert backend.head_object("key").crc64 == crc64(b"stored")
+    assert backend.head_object("key").checksum == crc64(b"stored")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_a_damaged_record_of_metadata_is_ignored(backend, body, meta_dir, damage
 
     head = backend.head_object("key")
 
-    assert (head.crc64, head.metadata) == (crc64(b"stored"), {})
+    assert (head.checksum, head.metadata) == (crc64(b"stored"), {})
 
 
 def test_tags_stored_by_version_0_1_0_are_read(backend, body, meta_dir):
@@ -953,7 +953,7 @@ def complete_three(backend, body, directory, options=NO_OPTIONS):
     upload_id, parts = start_upload(backend, body, *datas)
     stored = backend.complete_upload("key", upload_id, parts, options)
     assert (directory / "key").read_bytes() == b"".join(datas)
-    assert stored.crc64 == crc64(b"".join(datas))
+    assert stored.checksum == crc64(b"".join(datas))
 
 
 def test_without_copy_file_range_parts_are_read_and_written(backend, body, directory, monkeypatch):

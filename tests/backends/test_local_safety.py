@@ -27,6 +27,7 @@ from partwise.backends.local import LocalBackend
 from partwise.backends.local import backend as local
 from partwise.backends.local import directories as _local_directories
 from partwise.backends.local import metadata_dir as _local_metadata_dir
+from partwise.bodies import BodyWrapper, bytes_body
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,
@@ -38,7 +39,7 @@ from partwise.errors import (
     UploadNotFound,
 )
 from partwise.model import ObjectOptions
-from partwise.sources import BytesBody, BytesSource
+from partwise.sources import BytesSource
 from partwise.stores.file import FileCheckpointStore
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither descriptors of directories nor modes")
@@ -100,7 +101,7 @@ def all_in(folder):
 
 def start_upload(backend, *datas, key="key", options=NO_OPTIONS):
     upload_id = backend.initiate_upload(key, options)
-    return upload_id, [backend.upload_part(key, upload_id, n, BytesBody(data)) for n, data in enumerate(datas, 1)]
+    return upload_id, [backend.upload_part(key, upload_id, n, bytes_body(data)) for n, data in enumerate(datas, 1)]
 
 
 class Steps:
@@ -174,13 +175,13 @@ def at_each_step(make, act, *, every=1):
 
 
 def put(backend, upload_id, parts):
-    backend.put_object("other", BytesBody(b"x"), RICH)
+    backend.put_object("other", bytes_body(b"x"), RICH)
 
 
 CALLS = {
     "put": put,
     "initiate": lambda backend, upload_id, parts: backend.initiate_upload("other", NO_OPTIONS),
-    "part": lambda backend, upload_id, parts: backend.upload_part("key", upload_id, 1, BytesBody(b"x")),
+    "part": lambda backend, upload_id, parts: backend.upload_part("key", upload_id, 1, bytes_body(b"x")),
     "list_parts": lambda backend, upload_id, parts: backend.list_parts("key", upload_id),
     "complete": lambda backend, upload_id, parts: backend.complete_upload("key", upload_id, parts, NO_OPTIONS),
     "abort": lambda backend, upload_id, parts: backend.abort_upload("key", upload_id),
@@ -202,7 +203,7 @@ def plant(place, victim):
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", ["", "uploads", "objects", "temp", "trash"])
 def test_every_call_refuses_a_link_in_place_of_a_metadata_directory(directory, meta_dir, victim, name, call):
-    LocalBackend(directory).put_object("object", BytesBody(b"object"), RICH)
+    LocalBackend(directory).put_object("object", bytes_body(b"object"), RICH)
     upload_id, parts = start_upload(LocalBackend(directory), b"one")
     plant(meta_dir / name if name else meta_dir, victim)
     before = all_in(directory), all_in(victim)
@@ -244,8 +245,8 @@ def test_calls_for_parts_refuse_a_link_in_place_of_their_directory(directory, me
 
 @pytest.mark.parametrize("call", ["put", "head", "describe"])
 def test_calls_for_a_key_refuse_a_link_in_place_of_its_metadata(directory, meta_dir, victim, call):
-    LocalBackend(directory).put_object("object", BytesBody(b"object"), RICH)
-    LocalBackend(directory).put_object("other", BytesBody(b"other"), RICH)
+    LocalBackend(directory).put_object("object", bytes_body(b"object"), RICH)
+    LocalBackend(directory).put_object("other", bytes_body(b"other"), RICH)
     for folder in list((meta_dir / "objects").iterdir()):
         plant(folder, victim)
     before = all_in(victim)
@@ -280,10 +281,10 @@ def test_the_target_of_a_link_among_abandoned_files_is_never_removed(directory, 
     before = all_in(victim)
 
     later = LocalBackend(directory, clock=lambda: 1e10)
-    later.put_object("other", BytesBody(b"x"), RICH)
+    later.put_object("other", bytes_body(b"x"), RICH)
     with contextlib.suppress(AccessDenied):
         later.abort_upload("key", upload_id)
-    later.put_object("other", BytesBody(b"x"), NO_OPTIONS)
+    later.put_object("other", bytes_body(b"x"), NO_OPTIONS)
 
     assert all_in(victim) == before
 
@@ -291,14 +292,14 @@ def test_the_target_of_a_link_among_abandoned_files_is_never_removed(directory, 
 @pytest.mark.parametrize(("mode", "why"), [(0o770, "mode 0770"), (0o707, "mode 0707"), (0o722, "mode 0722")])
 @pytest.mark.parametrize("name", ["", "uploads", "objects", "temp", "trash"])
 def test_a_metadata_directory_that_others_may_write_to_is_refused(directory, meta_dir, name, mode, why):
-    LocalBackend(directory).put_object("object", BytesBody(b"object"), RICH)
+    LocalBackend(directory).put_object("object", bytes_body(b"object"), RICH)
     start_upload(LocalBackend(directory), b"one")
     place = meta_dir / name if name else meta_dir
     place.mkdir(exist_ok=True)
     place.chmod(mode)
 
     with pytest.raises(AccessDenied, match=f"{place} .*{why}.*run chmod go-w on it;"):
-        LocalBackend(directory).put_object("other", BytesBody(b"x"), NO_OPTIONS)
+        LocalBackend(directory).put_object("other", bytes_body(b"x"), NO_OPTIONS)
     with pytest.raises(AccessDenied, match=why):
         LocalBackend(directory).head_object("object")
     with pytest.raises(AccessDenied, match=why):
@@ -353,7 +354,7 @@ def swapping(tmp_path, level):
             place.mkdir(parents=True)
             (place / "key").write_bytes(SECRET)
         backend = LocalBackend(directory)
-        backend.put_object("deep/er/key", BytesBody(b"object"), RICH)
+        backend.put_object("deep/er/key", bytes_body(b"object"), RICH)
         swapped = directory / level
 
         def swap():
@@ -371,10 +372,10 @@ def complete_in(backend, key):
 
 
 WRITES = {
-    "put": lambda backend: backend.put_object("deep/er/key", BytesBody(b"new"), NO_OPTIONS),
-    "put with options": lambda backend: backend.put_object("deep/er/key", BytesBody(b"new"), RICH),
-    "put a new one": lambda backend: backend.put_object("deep/er/new", BytesBody(b"new"), ONCE),
-    "put in a new directory": lambda backend: backend.put_object("deep/er/new/key", BytesBody(b"new"), NO_OPTIONS),
+    "put": lambda backend: backend.put_object("deep/er/key", bytes_body(b"new"), NO_OPTIONS),
+    "put with options": lambda backend: backend.put_object("deep/er/key", bytes_body(b"new"), RICH),
+    "put a new one": lambda backend: backend.put_object("deep/er/new", bytes_body(b"new"), ONCE),
+    "put in a new directory": lambda backend: backend.put_object("deep/er/new/key", bytes_body(b"new"), NO_OPTIONS),
     "complete": lambda backend: complete_in(backend, "deep/er/key"),
     "delete": lambda backend: backend.delete_object("deep/er/key"),
 }
@@ -425,7 +426,7 @@ def test_no_read_leaves_the_bucket_if_an_object_becomes_a_link_at_any_step(tmp_p
     def make(number):
         directory, secret = tmp_path / f"{number}" / "bucket", tmp_path / f"{number}" / "secret"
         backend = LocalBackend(directory)
-        backend.put_object("deep/er/key", BytesBody(b"object"), NO_OPTIONS)
+        backend.put_object("deep/er/key", bytes_body(b"object"), NO_OPTIONS)
         secret.write_bytes(SECRET)
 
         def swap():
@@ -439,13 +440,13 @@ def test_no_read_leaves_the_bucket_if_an_object_becomes_a_link_at_any_step(tmp_p
 
 
 def test_a_bucket_that_becomes_a_link_is_refused(directory, tmp_path, backend):
-    backend.put_object("key", BytesBody(b"x"), NO_OPTIONS)
+    backend.put_object("key", bytes_body(b"x"), NO_OPTIONS)
     (tmp_path / "outside").mkdir()
     directory.rename(tmp_path / "moved")
     directory.symlink_to(tmp_path / "outside")
 
     with pytest.raises(BucketNotFound, match="not a directory"):
-        backend.put_object("key", BytesBody(b"x"), NO_OPTIONS)
+        backend.put_object("key", bytes_body(b"x"), NO_OPTIONS)
 
     assert list((tmp_path / "outside").iterdir()) == []
 
@@ -471,7 +472,7 @@ def test_no_object_leaves_the_bucket_while_a_program_swaps_a_directory_all_the_t
     try:
         for number in range(150):
             with contextlib.suppress(BackendError, InvalidKey):
-                backend.put_object(f"deep/{number}", BytesBody(b"x"), NO_OPTIONS)
+                backend.put_object(f"deep/{number}", bytes_body(b"x"), NO_OPTIONS)
                 stored += 1
     finally:
         done.set()
@@ -487,7 +488,7 @@ def test_a_link_that_stays_inside_is_followed(backend, directory, target):
     (directory / "sub").mkdir()
     (directory / "link").symlink_to(str(directory / "real") if target == "ABSOLUTE" else target)
 
-    backend.put_object("link/deep/key", BytesBody(b"x"), RICH)
+    backend.put_object("link/deep/key", bytes_body(b"x"), RICH)
 
     assert (directory / "real" / "deep" / "key").read_bytes() == b"x"
     assert backend.head_object("link/deep/key").metadata == RICH.metadata
@@ -495,11 +496,11 @@ def test_a_link_that_stays_inside_is_followed(backend, directory, target):
 
 
 def test_a_link_to_an_object_is_read_and_replaced(backend, directory):
-    backend.put_object("real", BytesBody(b"real"), NO_OPTIONS)
+    backend.put_object("real", bytes_body(b"real"), NO_OPTIONS)
     (directory / "link").symlink_to("real")
-    seen = backend.head_object("link").crc64
+    seen = backend.head_object("link").checksum
 
-    backend.put_object("link", BytesBody(b"new"), NO_OPTIONS)
+    backend.put_object("link", bytes_body(b"new"), NO_OPTIONS)
 
     assert seen == crc64(b"real")
     assert (directory / "real").read_bytes() == b"real"
@@ -510,8 +511,8 @@ def test_a_link_to_an_object_is_read_and_replaced(backend, directory):
 # --- other processes at the same time --------------------------------------------------------------------------------
 
 MEANWHILE = {
-    "put": lambda backend, key: backend.put_object(key, BytesBody(b"new"), NO_OPTIONS),
-    "put with options": lambda backend, key: backend.put_object(key, BytesBody(b"new"), RICH),
+    "put": lambda backend, key: backend.put_object(key, bytes_body(b"new"), NO_OPTIONS),
+    "put with options": lambda backend, key: backend.put_object(key, bytes_body(b"new"), RICH),
     "upload": complete_in,
 }
 
@@ -548,7 +549,7 @@ def test_many_threads_can_store_into_a_directory_that_does_not_exist_yet(tmp_pat
     def store(backend, start, key):
         start.wait()
         try:
-            backend.put_object(key, BytesBody(b"x"), NO_OPTIONS)
+            backend.put_object(key, bytes_body(b"x"), NO_OPTIONS)
         except BaseException as error:  # noqa: BLE001
             failures.append(error)
 
@@ -568,13 +569,13 @@ def test_a_part_of_an_upload_that_was_dropped_meanwhile_is_not_acknowledged(back
     upload_id, _ = start_upload(backend)
     monkeypatch.setattr(_local_metadata_dir, "remove_upload_folder", lambda *args: None)
 
-    class Aborting(BytesBody):
-        def chunks(self):
+    class Aborting(BodyWrapper):
+        def chunks(self, *, counted=True):
             LocalBackend(directory).abort_upload("key", upload_id)
-            yield from super().chunks()
+            yield from super().chunks(counted=counted)
 
     with pytest.raises(UploadNotFound):
-        backend.upload_part("key", upload_id, 1, Aborting(b"one"))
+        backend.upload_part("key", upload_id, 1, Aborting(bytes_body(b"one")))
 
 
 # --- removal of the metadata directory -------------------------------------------------------------------------------
@@ -585,14 +586,14 @@ def test_an_object_without_options_leaves_no_metadata_directory(backend, meta_di
     MEANWHILE[call](backend, "a/key")
 
     assert not meta_dir.exists()
-    assert backend.head_object("a/key").crc64 == crc64(b"new")
+    assert backend.head_object("a/key").checksum == crc64(b"new")
 
 
 def test_the_metadata_directory_is_kept_while_it_is_needed(backend, meta_dir):
     upload_id, _ = start_upload(backend, b"one")
-    backend.put_object("plain", BytesBody(b"x"), NO_OPTIONS)
+    backend.put_object("plain", bytes_body(b"x"), NO_OPTIONS)
     while_pending = sorted(path.name for path in meta_dir.iterdir())
-    backend.put_object("described", BytesBody(b"x"), RICH)
+    backend.put_object("described", bytes_body(b"x"), RICH)
     backend.abort_upload("key", upload_id)
     while_described = sorted(path.name for path in meta_dir.iterdir())
     backend.delete_object("described")
@@ -605,7 +606,7 @@ def test_a_failed_call_leaves_no_metadata_directory(backend, meta_dir, directory
     (directory / "key").mkdir(parents=True)
 
     with pytest.raises(BackendError):
-        backend.put_object("key", BytesBody(b"x"), NO_OPTIONS)
+        backend.put_object("key", bytes_body(b"x"), NO_OPTIONS)
     with pytest.raises(BackendError):
         backend.initiate_upload("key", NO_OPTIONS)
 
@@ -751,21 +752,21 @@ def test_the_metadata_directory_is_private(backend, meta_dir, umask):
     umask(0o000)
     seen = {}
 
-    class Looking(BytesBody):
-        def chunks(self):
+    class Looking(BodyWrapper):
+        def chunks(self, *, counted=True):
             for path in [meta_dir, *meta_dir.rglob("*")]:
                 seen[path.relative_to(meta_dir).as_posix()] = mode(path), path.is_dir()
-            yield from super().chunks()
+            yield from super().chunks(counted=counted)
 
     upload_id = backend.initiate_upload("key", RICH)
-    part = backend.upload_part("key", upload_id, 1, Looking(b"x"))
-    backend.put_object("other", Looking(b"x"), RICH)
+    part = backend.upload_part("key", upload_id, 1, Looking(bytes_body(b"x")))
+    backend.put_object("other", Looking(bytes_body(b"x")), RICH)
     mark_committing = local.UploadFolder.mark_committing
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             local.UploadFolder,
             "mark_committing",
-            lambda self, staged: (mark_committing(self, staged), list(Looking(b"").chunks())),
+            lambda self, staged: (mark_committing(self, staged), list(Looking(bytes_body(b"")).chunks())),
         )
         backend.complete_upload("key", upload_id, [part], NO_OPTIONS)
 
@@ -838,7 +839,7 @@ def test_only_a_regular_file_is_replaced(backend, directory, kind, way):
     named = {"a pipe": "a named pipe"}.get(kind, kind)
 
     with pytest.raises(BackendError, match=f"{named} of that name"):
-        backend.put_object("key", BytesBody(b"x"), NO_OPTIONS)
+        backend.put_object("key", bytes_body(b"x"), NO_OPTIONS)
     with pytest.raises(BackendError, match=f"{named} of that name"):
         backend.initiate_upload("key", NO_OPTIONS)
     with pytest.raises(BackendError, match=f"{named} of that name") as caught:
@@ -912,7 +913,7 @@ def test_an_odd_entry_in_an_upload_does_not_affect_other_uploads(directory, meta
     ODD[odd](place)
     later = LocalBackend(directory, clock=lambda: 1e10)
 
-    later.put_object("new", BytesBody(b"new"), RICH)
+    later.put_object("new", bytes_body(b"new"), RICH)
     with contextlib.suppress(AccessDenied):  # a link, which is refused with its path
         assert {upload.key for upload in later.list_uploads()} - {"other"} == {"key"}
     for call in (later.list_parts, later.abort_upload):
@@ -925,14 +926,14 @@ def test_an_odd_entry_in_an_upload_does_not_affect_other_uploads(directory, meta
 
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_entry_in_place_of_metadata_is_ignored(backend, meta_dir, odd):
-    backend.put_object("key", BytesBody(b"object"), RICH)
+    backend.put_object("key", bytes_body(b"object"), RICH)
     [record] = meta_dir.glob("objects/*/*")
     record.unlink()
     ODD[odd](record)
 
     head = backend.head_object("key")
 
-    assert (head.crc64, head.metadata) == (crc64(b"object"), {})
+    assert (head.checksum, head.metadata) == (crc64(b"object"), {})
 
 
 JSON = st.recursive(
@@ -968,7 +969,7 @@ RECORDS = st.fixed_dictionaries(
 def test_no_content_of_a_record_makes_a_call_fail(tmp_path_factory, record):
     directory = tmp_path_factory.mktemp("fuzz") / "bucket"
     upload_id, _ = start_upload(LocalBackend(directory), b"one")
-    LocalBackend(directory).put_object("key", BytesBody(b"object"), RICH)
+    LocalBackend(directory).put_object("key", bytes_body(b"object"), RICH)
     encoded = json.dumps(record).encode()
     for path in [*directory.glob(".partwise/objects/*/*"), *directory.glob(".partwise/uploads/*/upload.json")]:
         path.write_bytes(encoded)
@@ -980,9 +981,9 @@ def test_no_content_of_a_record_makes_a_call_fail(tmp_path_factory, record):
         list(later.list_parts("key", upload_id))
     head = later.head_object("key")
     assert head.size == 6
-    assert 0 <= head.crc64 < 2**64
+    assert 0 <= head.checksum < 2**64
     assert all(isinstance(value, str) for pair in head.metadata.items() for value in pair)
-    later.put_object("key", BytesBody(b"new"), NO_OPTIONS)
+    later.put_object("key", bytes_body(b"new"), NO_OPTIONS)
     shutil.rmtree(directory.parent)
 
 
@@ -990,7 +991,7 @@ def test_options_too_large_for_a_record_are_refused_before_anything_is_stored(ba
     large = ObjectOptions(metadata={"a": "x" * 2**20})
 
     with pytest.raises(InvalidInput, match=r"options of .* bytes.*Pass less metadata="):
-        backend.put_object("key", BytesBody(b"x"), large)
+        backend.put_object("key", bytes_body(b"x"), large)
     with pytest.raises(InvalidInput, match=r"options of .* bytes.*Pass less metadata="):
         backend.initiate_upload("key", large)
 
@@ -1002,7 +1003,7 @@ def test_options_too_large_for_a_record_are_refused_before_anything_is_stored(ba
     "options", [{"content_type": "a\udcff"}, {"metadata": {"a": "\ud800"}}, {"tags": {"\udcff": "a"}}]
 )
 def test_options_that_are_not_utf8_are_refused_before_anything_is_stored(backend, directory, call, options):
-    body = (BytesBody(b"x"),) if call == "put_object" else ()
+    body = (bytes_body(b"x"),) if call == "put_object" else ()
 
     with pytest.raises(InvalidInput, match=r"can't be encoded as UTF-8. Nothing was stored"):
         getattr(backend, call)("key", *body, ObjectOptions(**options))
@@ -1093,7 +1094,7 @@ on_linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this s
 @on_linux
 @pytest.mark.parametrize("options", [NO_OPTIONS, RICH, ONCE], ids=["plain", "with options", "once"])
 def test_the_bytes_of_an_object_are_synced_before_the_rename_and_its_name_after(backend, order, options):
-    backend.put_object("a/key", BytesBody(b"x"), options)
+    backend.put_object("a/key", bytes_body(b"x"), options)
 
     named = order.index(("link" if options is ONCE else "replace", "key"))
     staged = [name for what, name in order[:named] if what == "sync" and len(name) == 16]
@@ -1150,7 +1151,7 @@ def test_an_object_of_parts_is_synced_and_marked_before_the_rename(backend, orde
 
 @on_linux
 def test_each_new_directory_in_the_path_of_a_key_is_synced(backend, order):
-    backend.put_object("a/b/c/key", BytesBody(b"x"), NO_OPTIONS)
+    backend.put_object("a/b/c/key", bytes_body(b"x"), NO_OPTIONS)
 
     names = [name for what, name in order if what == "sync"]
     assert names[0] == backend.directory.parent.name
@@ -1201,7 +1202,7 @@ def test_a_metadata_directory_of_another_user_is_refused_and_the_owner_named(sha
     assert as_user(ALICE, (bucket / ".partwise").mkdir)[0] == 0
 
     for uid in (0, BOB):
-        code, said = as_user(uid, lambda: LocalBackend(bucket).put_object("key", BytesBody(b"x"), NO_OPTIONS))
+        code, said = as_user(uid, lambda: LocalBackend(bucket).put_object("key", bytes_body(b"x"), NO_OPTIONS))
         assert code == 1
         assert f".partwise belongs to another user (uid {ALICE})" in said
     assert not (bucket / "key").exists()
@@ -1214,7 +1215,7 @@ def test_two_users_share_a_bucket_in_turns_and_the_second_is_refused_meanwhile(s
     bucket.chmod(0o777)
 
     def in_turns():
-        LocalBackend(bucket).put_object(f"of-{os.getuid()}", BytesBody(b"x"), NO_OPTIONS)
+        LocalBackend(bucket).put_object(f"of-{os.getuid()}", bytes_body(b"x"), NO_OPTIONS)
 
     def begins():
         return LocalBackend(bucket).initiate_upload("key", NO_OPTIONS)
@@ -1252,10 +1253,10 @@ def test_the_target_of_a_link_that_another_user_planted_in_a_bucket_of_root_is_k
     before = all_in(victim)
 
     with pytest.raises(AccessDenied):
-        LocalBackend(bucket).put_object("key", BytesBody(b"x"), NO_OPTIONS)
+        LocalBackend(bucket).put_object("key", bytes_body(b"x"), NO_OPTIONS)
     (bucket / ".partwise").chmod(0o700)
     with pytest.raises(AccessDenied):
-        LocalBackend(bucket).put_object("key", BytesBody(b"x"), NO_OPTIONS)
+        LocalBackend(bucket).put_object("key", bytes_body(b"x"), NO_OPTIONS)
 
     assert all_in(victim) == before
 
@@ -1309,7 +1310,7 @@ def test_a_writable_directory_that_is_not_readable_is_refused_before_anything_is
 def test_a_directory_without_write_permission_is_refused(shared):
     (shared / "bucket").mkdir(mode=0o755)
 
-    code, said = as_user(ALICE, lambda: LocalBackend(shared / "bucket").put_object("key", BytesBody(b"x"), NO_OPTIONS))
+    code, said = as_user(ALICE, lambda: LocalBackend(shared / "bucket").put_object("key", bytes_body(b"x"), NO_OPTIONS))
 
     assert (code, said.split(":")[0]) == (1, "AccessDenied")
 
@@ -1335,7 +1336,7 @@ def test_in_a_sticky_directory_an_object_of_another_user_is_refused_before_anyth
     bucket = shared / "bucket"
     bucket.mkdir()
     bucket.chmod(0o1777)
-    assert as_user(ALICE, lambda: LocalBackend(bucket).put_object("key", BytesBody(b"x"), NO_OPTIONS))[0] == 0
+    assert as_user(ALICE, lambda: LocalBackend(bucket).put_object("key", bytes_body(b"x"), NO_OPTIONS))[0] == 0
 
     refused = as_user(BOB, lambda: LocalBackend(bucket).initiate_upload("key", NO_OPTIONS))
     others = [as_user(uid, lambda: complete_in(LocalBackend(bucket), "key")) for uid in (ALICE, 0)]
@@ -1353,7 +1354,7 @@ def test_a_metadata_directory_of_root_is_refused_for_other_users_and_the_owner_n
     start_upload(LocalBackend(bucket))
     bucket.chmod(0o777)
 
-    code, said = as_user(ALICE, lambda: LocalBackend(bucket).put_object("other", BytesBody(b"x"), NO_OPTIONS))
+    code, said = as_user(ALICE, lambda: LocalBackend(bucket).put_object("other", bytes_body(b"x"), NO_OPTIONS))
 
     assert code == 1
     assert said.startswith("AccessDenied")

@@ -320,18 +320,18 @@ def test_without_part_checksums_parts_have_none(body):
     backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(object_checksums=True))
     upload_id, parts = start_upload(backend, body, b"one")
 
-    assert [part.crc64 for part in parts] == [None]
-    assert [part.crc64 for part in backend.list_parts("key", upload_id)] == [None]
-    assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).crc64 is not None
+    assert [part.checksum for part in parts] == [None]
+    assert [part.checksum for part in backend.list_parts("key", upload_id)] == [None]
+    assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).checksum is not None
 
 
 def test_without_object_checksums_objects_have_none(body):
     backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(part_checksums=True))
     upload_id, parts = start_upload(backend, body, b"one")
 
-    assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).crc64 is None
-    assert backend.put_object("put", body(b"one"), NO_OPTIONS).crc64 is None
-    assert backend.head_object("key").crc64 is None
+    assert backend.complete_upload("key", upload_id, parts, NO_OPTIONS).checksum is None
+    assert backend.put_object("put", body(b"one"), NO_OPTIONS).checksum is None
+    assert backend.head_object("key").checksum is None
 
 
 def test_etags_are_those_of_object_storages(body):

@@ -301,7 +301,7 @@ def test_the_object_of_an_error_has_neither_notes_nor_private_fields() -> None:
 
 
 def test_the_object_of_a_failed_callback_has_the_result() -> None:
-    error = CallbackError("x", result=UploadResult("k", 3, "etag", crc64=2**64 - 1, callback_response=b"\xff{}"))
+    error = CallbackError("x", result=UploadResult("k", 3, "etag", checksum=2**64 - 1, callback_response=b"\xff{}"))
     result = failure(error)["error"]["result"]
     assert (result["key"], result["crc64"], result["callback_response"]) == ("k", str(2**64 - 1), "\\xff{}")
 
@@ -316,6 +316,6 @@ def test_the_object_of_a_stopped_upload_has_its_progress() -> None:
 
 
 def test_the_object_of_a_success_is_the_result() -> None:
-    payload = success(UploadResult("k", 3, "etag", crc64=7, warnings=("w",)))
+    payload = success(UploadResult("k", 3, "etag", checksum=7, warnings=("w",)))
     fields = (payload["ok"], payload["key"], payload["size"], payload["crc64"], payload["warnings"])
     assert fields == (True, "k", 3, "7", ["w"])

@@ -22,13 +22,13 @@ import pytest
 from attrs import evolve
 
 from partwise.backends.oss import Credentials, OSSBackend
+from partwise.bodies import bytes_body
 from partwise.cli.demo import _DeferrableSignals, _Demo, _temporary_directory
 from partwise.cli.output import Output
 from partwise.cli.signals import SignalReceived
 from partwise.cli.streams import steady_streams
 from partwise.errors import PartwiseError
 from partwise.model import ObjectOptions
-from partwise.sources import BytesBody
 from partwise.testing import OSSServer
 
 Start = Callable[..., Any]
@@ -156,7 +156,7 @@ def test_another_user_is_denied_by_the_server(child: Start, place: Path) -> None
     (place / "buckets").chmod(0o700)
     server = child("serve", "buckets", "--json")
     address = _address(server)
-    body = BytesBody(b"mine")
+    body = bytes_body(b"mine")
     with _backend(address) as backend:
         backend.put_object("key", body, ObjectOptions())
         assert backend.head_object("key")
@@ -170,7 +170,7 @@ def test_another_user_is_denied_by_the_server(child: Start, place: Path) -> None
             with _backend(address, **other) as backend:
                 outcomes += [
                     _outcome(lambda: backend.head_object("key")),
-                    _outcome(lambda: backend.put_object("key", BytesBody(b"theirs"), ObjectOptions())),
+                    _outcome(lambda: backend.put_object("key", bytes_body(b"theirs"), ObjectOptions())),
                     _outcome(lambda: list(backend.list_uploads())),
                     _outcome(lambda: backend.initiate_upload("key", ObjectOptions())),
                 ]

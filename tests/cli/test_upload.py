@@ -79,6 +79,8 @@ def test_the_result_is_one_object(partwise: Run, small: Path, url: str) -> None:
         "url": url,
         "key": "copy",
         "size": 300_000,
+        "checksum": str(crc64(small.read_bytes())),
+        "checksum_algorithm": "crc64xz",
         "crc64": str(crc64(small.read_bytes())),
         "version_id": None,
         "request_id": None,

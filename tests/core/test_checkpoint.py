@@ -306,8 +306,8 @@ def test_an_uploaded_part_survives_json(part):
         [1, 10, "E", " 1"],
         [1, 10, "E", "1_0"],
         [1, 10, "E", "\N{ARABIC-INDIC DIGIT ONE}"],
-        [1, 10, "E", str(2**64)],
-        [1, 10, "E", "0" * 21],
+        [1, 10, "E", str(2**512)],
+        [1, 10, "E", "0" * 156],
         "1234",
         [PART_NUMBER_MAX + 1, 10, "E", None],
         [1, 2**64, "E", None],
@@ -318,7 +318,7 @@ def test_an_uploaded_part_survives_json(part):
 )
 def test_data_that_is_not_a_part_is_refused(data):
     with pytest.raises(
-        CheckpointDamaged, match=r"not (an uploaded part|the number and size|a CRC-64)|must be an integer"
+        CheckpointDamaged, match=r"not (an uploaded part|the number and size|a checksum)|must be an integer"
     ):
         UploadedPart.from_data(data)
 
@@ -328,4 +328,4 @@ def test_the_highest_part_number_is_accepted():
 
 
 def test_the_largest_checksum_is_accepted():
-    assert UploadedPart.from_data([1, 10, "E", str(2**64 - 1)]).crc64 == 2**64 - 1
+    assert UploadedPart.from_data([1, 10, "E", str(2**512 - 1)]).checksum == 2**512 - 1

@@ -12,9 +12,9 @@ from partwise import CheckpointBusy, ObjectOptions, TransferConfig, Uploader, Up
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Credentials, OSSBackend
+from partwise.bodies import bytes_body
 from partwise.errors import BackendClosed, StoreClosed
 from partwise.model import KIB
-from partwise.sources import BytesSource
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
@@ -94,7 +94,7 @@ def test_a_backend_that_is_left_with_every_part_sent_makes_no_object(storage):
     with pytest.raises(Failed), storage() as backend:  # noqa: PT012
         upload_id = backend.initiate_upload("key", ObjectOptions())
         for number in (1, 2, 3):
-            backend.upload_part("key", upload_id, number, BytesSource(DATA).body((number - 1) * PART, PART))
+            backend.upload_part("key", upload_id, number, bytes_body(DATA[(number - 1) * PART : number * PART]))
         raise Failed
 
     with storage() as backend:

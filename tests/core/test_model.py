@@ -101,7 +101,7 @@ def test_units_and_limits_are_those_of_the_documentation():
         (PartLimits, {}, "max_put_size", 0, None),
         (UploadedPart, {"size": 1, "etag": "E"}, "part_number", 1, None),
         (UploadedPart, {"part_number": 1, "etag": "E"}, "size", 0, None),
-        (UploadedPart, {"part_number": 1, "size": 1, "etag": "E"}, "crc64", 0, 18_446_744_073_709_551_615),
+        (UploadedPart, {"part_number": 1, "size": 1, "etag": "E"}, "checksum", 0, 2**512 - 1),
         (Fingerprint, {}, "size", 0, None),
         (Fingerprint, {}, "mtime_ns", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
         (Fingerprint, {}, "crc64", 0, 18_446_744_073_709_551_615),

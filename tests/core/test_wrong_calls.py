@@ -221,7 +221,7 @@ def test_the_name_of_a_source_is_a_text(make):
 def test_the_spooling_threshold_must_be_an_integer(size):
     with pytest.raises(InvalidInput, match="spool_above must be an integer of at least -1"):
         StreamSource(io.BytesIO(b"x"), spool_above=size)
-    assert StreamSource(io.BytesIO(b"xy"), spool_above=10**30).body(0, 2).crc64 is None
+    assert len(StreamSource(io.BytesIO(b"xy"), spool_above=10**30).body(0, 2)) == 2
 
 
 @pytest.mark.parametrize("path", ["", "nul\0byte", b"nul\0byte", "\ud800", 5, None, PathOf(5), PathOf("")], ids=brief)

@@ -77,7 +77,7 @@ def test_a_checkpoint_can_be_read_by_the_documented_rules_alone(read, interrupte
     assert len(expected.parts) >= 3
     assert header == evolve(expected, parts=()).to_data()
     assert header["options"] == {"content_type": "text/plain", "metadata": {"who": "example"}}
-    assert parts == {part.part_number: (part.size, part.etag, str(part.crc64)) for part in expected.parts}
+    assert parts == {part.part_number: (part.size, part.etag, str(part.checksum)) for part in expected.parts}
 
 
 def test_the_documented_reader_and_the_store_agree_about_files_truncated_anywhere(

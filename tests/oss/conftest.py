@@ -255,14 +255,16 @@ class Bytes:
     claimed: int | None = None
     fails_after: int | None = None
     failure: BaseException | None = None
-    crc64: int | None = field(default=None, init=False)
+    checksum: int | None = field(default=None, init=False)
+    offset: int = 0
+    is_last: bool = True
     closed: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
         return len(self.data) if self.claimed is None else self.claimed
 
-    def chunks(self) -> Iterator[memoryview]:
-        self.crc64 = None
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
+        self.checksum = None
         try:
             for start in range(0, len(self.data), self.chunk_size):
                 if self.fails_after is not None and start >= self.fails_after:
@@ -270,7 +272,7 @@ class Bytes:
                     raise self.failure
                 # A new buffer per chunk; real bodies reuse one.
                 yield memoryview(bytearray(self.data[start : start + self.chunk_size]))
-            self.crc64 = xz(self.data, 0)
+            self.checksum = xz(self.data, 0)
         finally:
             self.closed = True
 

@@ -191,7 +191,7 @@ def test_a_part_has_the_etag_and_the_checksum_of_oss(server, oss, body):
 
 def test_a_part_without_a_checksum_has_none(server, oss, body, kit):
     server.reply(kit.response(ETag='"E"'))
-    assert oss.upload_part("key", "ID", 1, body(b"x")).crc64 is None
+    assert oss.upload_part("key", "ID", 1, body(b"x")).checksum is None
 
 
 def test_a_part_with_another_checksum_is_an_error_with_the_request_id(server, oss, body, kit):
@@ -212,7 +212,7 @@ def test_the_engine_sends_a_part_again_if_oss_reports_another_checksum(server, o
     )
     config = TransferConfig(part_size=102_400, multipart_threshold=0, concurrency=1, retry_base=0.001)
     result = Uploader(oss, store=MemoryCheckpointStore(), config=config).upload(BytesSource(data), "key")
-    assert result.crc64 == crc64(data)
+    assert result.checksum == crc64(data)
     sent = [int(r.query["partNumber"]) for r in server.requests if "partNumber" in r.query]
     assert sorted(sent) == [1, 1, 2]
 
@@ -257,7 +257,7 @@ def test_parts_can_be_sent_concurrently(server, oss, body):
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert {n: part.crc64 for n, part in parts.items()} == {n: crc64(bytes([n]) * 5000) for n in range(1, 17)}
+    assert {n: part.checksum for n, part in parts.items()} == {n: crc64(bytes([n]) * 5000) for n in range(1, 17)}
     assert {int(r.query["partNumber"]): r.body for r in server.requests} == {n: bytes([n]) * 5000 for n in range(1, 17)}
 
 
@@ -383,7 +383,7 @@ def test_complete_returns_the_object_from_the_headers(server, oss, kit):
 def test_without_an_etag_header_the_etag_is_taken_from_the_document(server, oss, kit):
     server.reply(kit.response(body=COMPLETED))
     stored = oss.complete_upload("key", "ID", PARTS, PLAIN)
-    assert (stored.etag, stored.crc64) == ("XML-2", None)
+    assert (stored.etag, stored.checksum) == ("XML-2", None)
 
 
 @pytest.mark.parametrize("body", ["", "<html/>", COMPLETED.replace("&quot;XML-2&quot;", "")])
@@ -418,7 +418,7 @@ def test_the_error_of_a_failed_callback_contains_the_stored_object(server, oss, 
         assert raised.value.message.endswith("the object is stored")
         result = raised.value.result
         assert result is not None
-        assert (result.key, result.size, result.etag, result.crc64, result.version_id) == (
+        assert (result.key, result.size, result.etag, result.checksum, result.version_id) == (
             "key",
             1,
             "E",
@@ -483,7 +483,7 @@ def test_aborting_without_a_bucket_is_an_error(server, oss, kit, code, kind):
 def test_put_stores_an_object(server, oss, body):
     data = b"whole"
     stored = oss.put_object("dir/a.txt", body(data), ObjectOptions(metadata={"Author": "me"}))
-    assert (stored.key, stored.size, stored.crc64) == ("dir/a.txt", 5, crc64(data))
+    assert (stored.key, stored.size, stored.checksum) == ("dir/a.txt", 5, crc64(data))
     assert stored.etag == hashlib.md5(data).hexdigest().upper()
     assert stored.callback_response is None
     request = server.requests[0]
@@ -492,7 +492,7 @@ def test_put_stores_an_object(server, oss, body):
 
 
 def test_put_stores_an_empty_object(server, oss, body):
-    assert oss.put_object("empty", body(b""), PLAIN).crc64 == 0
+    assert oss.put_object("empty", body(b""), PLAIN).checksum == 0
     assert server.requests[0].header("content-length") == "0"
 
 

@@ -126,7 +126,7 @@ def test_a_fresh_upload_of_three_parts(kit, server, connect, body, name):
     for recorded_request, sent in zip(recording["requests"], server.requests, strict=True):
         same_request(sent, recorded_request)
     assert (stored.key, stored.size) == (KEY, WHOLE)
-    assert (stored.etag, stored.crc64) == ("2E8744D9E33720E02BA508DED0C42D16-3", 17556320702373757072)
+    assert (stored.etag, stored.checksum) == ("2E8744D9E33720E02BA508DED0C42D16-3", 17556320702373757072)
     if "callback" in name:
         assert stored.callback_response == recording["requests"][-1]["response"]["body_text"].encode()
 
@@ -172,7 +172,7 @@ def test_a_put_below_the_threshold(kit, server, connect, body):
         assert (
             stored.size,
             stored.etag,
-            stored.crc64,
+            stored.checksum,
         ) == (5000, "5C780D93085C5C661E2FA3D0F31BD4A6", 13290614948927768987)
 
 
@@ -218,7 +218,7 @@ def test_the_error_of_a_failed_callback_contains_the_object(kit, server, connect
     result = raised.value.result
     assert result is not None
     assert (result.key, result.size, result.etag) == (KEY, WHOLE, "2E8744D9E33720E02BA508DED0C42D16-3")
-    assert (result.crc64, result.callback_response) == (17556320702373757072, None)
+    assert (result.checksum, result.callback_response) == (17556320702373757072, None)
     assert (raised.value.code, raised.value.details["ec"], raised.value.status) == (
         "CallbackFailed",
         "0007-00000203",
@@ -268,7 +268,7 @@ def test_a_resume_lists_the_parts_once_and_sends_what_is_missing(kit, server, co
     stored = backend.complete_upload(KEY, upload_id, held + missing, ObjectOptions())
     for recorded_request, sent in zip(rest, server.requests[-3:], strict=True):
         same_request(sent, recorded_request)
-    assert stored.crc64 == 17556320702373757072
+    assert stored.checksum == 17556320702373757072
 
 
 def test_a_lost_upload(kit, server, connect):
@@ -305,7 +305,7 @@ def test_the_pages_of_a_list_of_parts(kit, server, connect):
     server.reply(*[kit.recorded_response(r["response"]) for r in recorded])
     held = list(connect(page_size=2).list_parts("a b", "0004B9895DBBB6EC98E36A8D77C10001"))
     assert [(part.part_number, part.size) for part in held] == [(n, n) for n in range(1, 6)]
-    assert all(part.crc64 is not None and '"' not in part.etag for part in held)
+    assert all(part.checksum is not None and '"' not in part.etag for part in held)
     assert len(recorded) == len(server.requests) == 3
     for recorded_request, sent in zip(recorded, server.requests, strict=True):
         # The clients request the first page without a marker, or with that of part 0.

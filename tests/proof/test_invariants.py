@@ -241,7 +241,7 @@ FALSIFIED = [
     ("EXACT", "is not a version of the source", after(stored=b"other bytes")),
     ("EXACT", "is not a version that the source had during it", after(stored=None)),
     ("EXACT", "the result reports", result(size=lambda size: size + 1)),
-    ("EXACT", "the result reports", result(crc64=lambda crc64: crc64 ^ 1)),
+    ("EXACT", "the result reports", result(checksum=lambda crc64: crc64 ^ 1)),
     ("EXACT", "has neither verified nor a warning", result(verified=lambda verified: False)),
     ("EXACT", "do not add up", result(bytes_resumed=lambda count: count + 1)),
     ("EXACT", "and reports", result(bytes_sent=lambda count: count + 1, bytes_resumed=lambda count: count - 1)),

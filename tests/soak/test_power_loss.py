@@ -330,7 +330,7 @@ def check_object(loss: PowerLoss, place: Path, options: ObjectOptions, old: byte
         described = {SOURCE: options, old: OLD, None: None}[found]
         assert backend.describe("a/key") == described, f"{loss}: its metadata is lost"
         head = backend.head_object("a/key")
-        assert (None if head is None else head.crc64) == (None if found is None else crc64(found)), loss
+        assert (None if head is None else head.checksum) == (None if found is None else crc64(found)), loss
     return found
 
 

@@ -545,7 +545,7 @@ class ComparesAllFields(Correct):
     capabilities = evolve(Correct.capabilities, part_checksums=False)
 
     def described_part(self, number: int, data: bytes) -> UploadedPart:
-        return evolve(super().described_part(number, data), crc64=None)
+        return evolve(super().described_part(number, data), checksum=None)
 
 
 class AcceptsAnyOrder(Correct):
@@ -742,7 +742,7 @@ class KeepsChunks(Correct):
 
 class ReadsOnce(Correct):
     def read(self, body: Body) -> bytes:
-        return super().read(body) if body.crc64 is None else b"\0" * len(body)
+        return super().read(body) if body.checksum is None else b"\0" * len(body)
 
 
 class TakesShortBodies(Correct):
@@ -801,7 +801,7 @@ class SwallowsCancellation(Correct):
 
 class OtherChecksum(Correct):
     def described_part(self, number: int, data: bytes) -> UploadedPart:
-        return evolve(super().described_part(number, data), crc64=slow_crc64(data) ^ 1)
+        return evolve(super().described_part(number, data), checksum=slow_crc64(data) ^ 1)
 
 
 class ChecksumThoughDeclaredNot(Correct):
@@ -810,7 +810,7 @@ class ChecksumThoughDeclaredNot(Correct):
 
 class ChecksumOfTheLastPart(Correct):
     def describe(self, key: str, data: bytes) -> StoredObject:
-        return evolve(super().describe(key, data), crc64=slow_crc64(data[-13:]))
+        return evolve(super().describe(key, data), checksum=slow_crc64(data[-13:]))
 
 
 class KeysOfOneCase(Correct):

@@ -183,7 +183,7 @@ class Correct:
 
 
 def part_text(part: UploadedPart) -> str:
-    return json.dumps([part.part_number, part.size, part.etag, part.crc64])
+    return json.dumps([part.part_number, part.size, part.etag, part.checksum])
 
 
 def part_of(text: str) -> UploadedPart:

@@ -67,7 +67,7 @@ class OwnBackend:
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         for chunk in body.chunks():
             assert_type(chunk, memoryview)
-        return UploadedPart(part_number, len(body), "etag", crc64=body.crc64)
+        return UploadedPart(part_number, len(body), "etag", checksum=body.checksum)
 
     def list_parts(self, key: str, upload_id: str) -> list[UploadedPart]:
         return []
@@ -157,7 +157,7 @@ source = b"bytes are not a source, but can be uploaded"  # type: ignore[assignme
 result = partwise.upload("backup.tar", "oss://examplebucket/backup.tar")
 assert_type(result, UploadResult)
 assert_type(result.size, int)
-assert_type(result.crc64, int | None)
+assert_type(result.checksum, int | None)
 assert_type(result.verified, bool)
 assert_type(result.warnings, tuple[str, ...])
 result.size = 3  # type: ignore[misc]

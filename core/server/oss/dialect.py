@@ -60,7 +60,7 @@ class OSSDialect:
         md5, crc64 = request.header("content-md5"), request.header(CHECKSUM)
         if md5 is not None and md5 != base64.b64encode(body.md5).decode():
             raise ServiceError("InvalidDigest")
-        if crc64 is not None and crc64 != str(body.crc64):
+        if crc64 is not None and crc64 != str(body.checksum):
             raise ServiceError("InvalidCRC64")
 
     def error_response(

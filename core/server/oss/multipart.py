@@ -74,7 +74,7 @@ def upload_part(exchange: Exchange) -> ServerResponse:
     headers = (
         ("ETag", quoted(part.etag)),
         ("Content-MD5", base64.b64encode(body.md5).decode()),
-        *checksum_headers(exchange, body.crc64 if part.crc64 is None else part.crc64),
+        *checksum_headers(exchange, body.checksum if part.checksum is None else part.checksum),
         *encryption_headers(upload.options),
     )
     return ServerResponse(200, headers)
@@ -132,8 +132,8 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
     accepted = for_backend(relevant, bucket.backend.capabilities.options)
     with _naming_upload(upload_id):
         stored = bucket.backend.complete_upload(key, upload_id, parts, accepted)
-    if stored.crc64 is None:
-        stored = evolve(stored, crc64=_object_crc64(parts))
+    if stored.checksum is None:
+        stored = evolve(stored, checksum=_object_crc64(parts))
     info = object_info(exchange, stored, evolve(bucket.upload(upload_id).options, acl=options.acl), "Multipart")
     bucket.remember_object(info)
     bucket.uploads.drop(upload_id)
@@ -296,7 +296,7 @@ def _check_sizes(exchange: Exchange, parts: Sequence[UploadedPart]) -> None:
 
 def _object_crc64(parts: Sequence[UploadedPart]) -> int | None:
     """Return the CRC-64 of the object, or None if that of a part is unknown."""
-    runs = [(part.crc64, part.size) for part in parts if part.crc64 is not None]
+    runs = [(part.checksum, part.size) for part in parts if part.checksum is not None]
     return crc64_fold(runs) if len(runs) == len(parts) else None
 
 
@@ -315,7 +315,7 @@ def _complete_document(exchange: Exchange, etag: str) -> bytes:
 
 
 def _part_node(part: UploadedPart, modified: float, *, with_checksum: bool) -> tuple[Node, ...]:
-    checksum = () if part.crc64 is None or not with_checksum else (("HashCrc64ecma", str(part.crc64)),)
+    checksum = () if part.checksum is None or not with_checksum else (("HashCrc64ecma", str(part.checksum)),)
     return (
         ("PartNumber", str(part.part_number)),
         ("LastModified", xml_time(modified)),

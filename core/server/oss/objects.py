@@ -72,7 +72,7 @@ def head_object(exchange: Exchange) -> ServerResponse:
 def get_object_meta(exchange: Exchange) -> ServerResponse:
     info = _existing_object(exchange)
     headers = (("ETag", quoted(info.etag)), ("Last-Modified", http_date(info.modified)))
-    checksum = checksum_headers(exchange, info.stored.crc64)
+    checksum = checksum_headers(exchange, info.stored.checksum)
     return ServerResponse(200, (*headers, *checksum), length=info.stored.size)
 
 
@@ -132,7 +132,7 @@ def stored_response(
     Raises:
         ServiceError: CallbackFailed. The object is stored.
     """
-    crc64 = info.stored.crc64
+    crc64 = info.stored.checksum
     headers = [("ETag", quoted(info.etag)), *checksum_headers(exchange, crc64), *encryption_headers(info.options)]
     if info.content_md5 is not None:
         headers.append(("Content-MD5", info.content_md5))
@@ -196,7 +196,7 @@ def _object_headers(exchange: Exchange, info: ObjectInfo) -> tuple[tuple[str, st
         ("Last-Modified", http_date(info.modified)),
         ("Accept-Ranges", "bytes"),
         ("x-oss-object-type", info.object_type),
-        *checksum_headers(exchange, info.stored.crc64),
+        *checksum_headers(exchange, info.stored.checksum),
         *md5,
     )
 

@@ -91,9 +91,9 @@ def exact(scenario: Scenario, trace: ProcessTrace) -> None:
     if stored is None or stored not in _current_versions(scenario, trace):
         _broken("EXACT", "the run succeeded, and the object is not a version that the source had during it", trace)
     # An object that an earlier run made may be identified by a token instead of its checksum.
-    by_token = result.crc64 is None and result.parts_sent == 0 and not scenario.capabilities.object_checksums
-    if result.size != len(stored) or (result.crc64 != _crc64(stored) and not by_token):
-        _broken("EXACT", f"the result reports {result.size} bytes with CRC-64 {result.crc64}", trace)
+    by_token = result.checksum is None and result.parts_sent == 0 and not scenario.capabilities.object_checksums
+    if result.size != len(stored) or (result.checksum != _crc64(stored) and not by_token):
+        _broken("EXACT", f"the result reports {result.size} bytes with CRC-64 {result.checksum}", trace)
     if scenario.capabilities.object_checksums and not (result.verified or result.warnings):
         _broken("EXACT", "the storage reports object checksums; the result has neither verified nor a warning", trace)
     if result.bytes_sent + result.bytes_resumed != len(stored):

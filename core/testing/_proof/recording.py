@@ -16,11 +16,11 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from partwise.bodies import BodyWrapper
+from partwise.bodies import BodyWrapper, SourceBodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CallbackError
 from partwise.model import Capabilities, ObjectOptions, PendingUpload, StoredObject, UploadedPart
-from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source
+from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SourceBody
 from partwise.testing._proof.events import ActualUpload, BackendCall, HeldPart
 from partwise.testing._proof.simulation import without_frames
 from partwise.testing.faulty import BackendWrapper
@@ -102,9 +102,9 @@ class RecordingBackend(BackendWrapper):
 class _RecordingBody(BodyWrapper):
     data = b""
 
-    def chunks(self) -> Iterator[memoryview]:
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
         self.data = b""
-        for chunk in super().chunks():
+        for chunk in super().chunks(counted=counted):
             self.data += chunk
             yield chunk
 
@@ -277,7 +277,7 @@ class CountingSource:
     def fingerprint(self) -> Fingerprint:
         return self.inner.fingerprint()
 
-    def body(self, offset: int, size: int) -> Body:
+    def body(self, offset: int, size: int) -> SourceBody:
         body = _CountedBody(self.inner.body(offset, size), self._before_chunk)
         self._alive.add(body)
         self.most_bodies = max(self.most_bodies, len(self._alive))
@@ -287,8 +287,8 @@ class CountingSource:
         self.inner.close()
 
 
-class _CountedBody(BodyWrapper):
-    def __init__(self, body: Body, before_chunk: Callable[[], None]) -> None:
+class _CountedBody(SourceBodyWrapper):
+    def __init__(self, body: SourceBody, before_chunk: Callable[[], None]) -> None:
         super().__init__(body)
         self._before_chunk = before_chunk
 

@@ -285,7 +285,7 @@ class _SteppedBody(BodyWrapper):
             self._read.append(bytes(chunk))
             self._length += len(chunk)
 
-    def chunks(self) -> Iterator[memoryview]:
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:  # noqa: ARG002  # they were read before
         for chunk in self._read:
             yield memoryview(chunk)
         if self._error is not None:

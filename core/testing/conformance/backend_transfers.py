@@ -29,8 +29,6 @@ CHECKS: Suite[BackendHarness] = Suite()
 
 _Made = TypeVar("_Made")
 
-_Made = TypeVar("_Made")
-
 
 # --- memory ----------------------------------------------------------------------------------------------------------
 
@@ -47,9 +45,9 @@ class _LargeBody(StrictBody):
         super().__init__(bytes(size), chunk_size=_PIECE)
         self.held = 0
 
-    def chunks(self) -> Iterator[memoryview]:
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
         left = len(self)
-        for chunk in super().chunks():
+        for chunk in super().chunks(counted=counted):
             left -= len(chunk)
             if left == 0:
                 self._measure()
@@ -109,8 +107,8 @@ class _WaitingBody(StrictBody):
         super().__init__(data, chunk_size=max(1, len(data) // _PIECES))
         self._barrier = barrier
 
-    def chunks(self) -> Iterator[memoryview]:
-        for chunk in super().chunks():
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
+        for chunk in super().chunks(counted=counted):
             self._wait()
             yield chunk
 
@@ -277,7 +275,9 @@ def _send_damaged(
                 f"{duty}: expected IntegrityError, and {type(error).__name__} was raised: {error}"
             ) from error
     reported = "the storage's checksum, which differs from that of the body"
-    assert stored.crc64 not in (None, body.crc64), f"{duty}: it is an IntegrityError, or the result has {reported}"
+    assert stored.checksum not in (None, body.checksum), (
+        f"{duty}: it is an IntegrityError, or the result has {reported}"
+    )
     return None
 
 

@@ -163,7 +163,7 @@ def check_pipelined_parts(harness: BackendHarness) -> None:
     upload = harness.begin(backend, "pipelined")
     bodies = [StrictBody(content) for content in contents]
     responses = [backend.begin_part(upload.key, upload.upload_id, n, body) for n, body in enumerate(bodies, 1)]
-    assert [body.crc64 for body in bodies] == list(map(slow_crc64, contents)), "begin_part reads the whole body"
+    assert [body.checksum for body in bodies] == list(map(slow_crc64, contents)), "begin_part reads the whole body"
     error = SourceChanged("it was cut short")
     failing = StrictBody(b"", declared=len(contents[1]), error=error)
     raised = must_raise(SourceChanged, "the body failed", backend.begin_part, upload.key, upload.upload_id, 2, failing)
@@ -542,7 +542,7 @@ def check_parts_with_a_checksum(harness: BackendHarness) -> None:
     contents = part_contents(harness.part_size(backend), 2, "checksum")
     upload = harness.begin(backend, "checksum")
     parts = [
-        part if part.crc64 is not None else evolve(part, crc64=slow_crc64(content))
+        part if part.checksum is not None else evolve(part, checksum=slow_crc64(content))
         for part, content in zip(upload.send_all(contents), contents, strict=True)
     ]
     must_return("parts are identified by number and ETag, whatever their checksum", upload.complete, parts)

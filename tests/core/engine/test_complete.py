@@ -560,7 +560,7 @@ def test_without_checksums_of_parts_an_etag_that_is_another_is_another_part(uplo
 
 def test_an_altered_etag_of_the_object_does_not_hide_its_checksum(uploader, backend, source, monkeypatch):
     complete, head = backend.complete_upload, backend.head_object
-    monkeypatch.setattr(backend, "complete_upload", lambda *args: evolve(complete(*args), crc64=None))
+    monkeypatch.setattr(backend, "complete_upload", lambda *args: evolve(complete(*args), checksum=None))
     monkeypatch.setattr(backend, "head_object", lambda key: evolve(head(key), etag=f'W/"{head(key).etag}"'))
 
     assert uploader().upload(source, "key").verified

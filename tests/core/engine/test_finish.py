@@ -7,6 +7,7 @@ import io
 import pytest
 
 from partwise._engine.workers import InlineWorkers
+from partwise.bodies import BodyWrapper, ChecksummedBody
 from partwise.errors import (
     CallbackError,
     ServerFailed,
@@ -364,12 +365,19 @@ class Eager(InlineWorkers):
         pass
 
 
+class Unthrottled(BodyWrapper):
+    def chunks(self, *, counted=True):
+        return ChecksummedBody.chunks(self._body)
+
+
 @pytest.fixture
 def unpaced(backend, monkeypatch):
     """A bucket that takes parts though the upload is ending."""
     upload_part = backend.upload_part
     monkeypatch.setattr(
-        backend, "upload_part", lambda key, upload_id, number, body: upload_part(key, upload_id, number, body._body)
+        backend,
+        "upload_part",
+        lambda key, upload_id, number, body: upload_part(key, upload_id, number, Unthrottled(body)),
     )
     return backend
 

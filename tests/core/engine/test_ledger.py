@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan
-from partwise.checksums import crc64
+from partwise.checksums import CRC64_XZ, crc64
 from partwise.model import UploadedPart
 
 PLAN = PartPlan(10, 25)
@@ -173,8 +173,8 @@ def test_the_checksum_of_the_object_follows_from_those_of_the_parts(pieces, rand
     parts = [part_of(n, len(piece), crc=crc64(piece)) for n, piece in enumerate(pieces, 1)]
     random.shuffle(parts)
 
-    assert ledger_of(*parts).crc64() == crc64(b"".join(pieces))
+    assert ledger_of(*parts).checksum(CRC64_XZ) == crc64(b"".join(pieces))
 
 
 def test_the_checksum_of_the_object_is_not_known_without_that_of_each_part():
-    assert ledger_of(part_of(1, crc=1), part_of(2)).crc64() is None
+    assert ledger_of(part_of(1, crc=1), part_of(2)).checksum(CRC64_XZ) is None

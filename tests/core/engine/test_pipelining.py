@@ -10,10 +10,10 @@ from partwise._engine.pipelining import InlineSwitch, begin, supports_pipelining
 from partwise._engine.thread_workers import ThreadWorkers
 from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import PartJob
+from partwise.bodies import bytes_body
 from partwise.checksums import crc64
 from partwise.errors import BackendError, ConnectionFailed, IntegrityError
 from partwise.model import Capabilities, UploadedPart
-from partwise.sources import BytesBody
 
 DATA = b"0123456789"
 
@@ -84,7 +84,7 @@ def patched(backend):
 
 
 def job(number=1, backend=None):
-    return PartJob(backend or PlainBackend(), "key", "ID", number, BytesBody(DATA))
+    return PartJob(backend or PlainBackend(), "key", "ID", number, bytes_body(DATA))
 
 
 # --- one part in two steps -------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_a_part_is_sent_before_its_response_is_awaited():
     part = job(3, PipeliningBackend())
     read_response = begin(part)
 
-    assert part.body.crc64 == crc64(DATA), "the body was read"
+    assert part.body.checksum == crc64(DATA), "the body was read"
     assert read_response() == UploadedPart(3, 10, "E3", crc64(DATA))
 
 
@@ -102,7 +102,7 @@ def test_without_pipelining_support_the_second_step_does_everything():
     part = job(3)
     read_response = begin(part)
 
-    assert part.body.crc64 is None
+    assert part.body.checksum is None
     assert read_response() == UploadedPart(3, 10, "E3", crc64(DATA))
 
 
@@ -123,7 +123,7 @@ def test_an_upload_part_that_overrides_an_inherited_begin_part_is_used(backend, 
 
 
 def test_a_pipelined_part_is_verified_like_any_other():
-    with pytest.raises(IntegrityError, match="the storage reports 10 bytes with CRC-64 7"):
+    with pytest.raises(IntegrityError, match="the storage reports 10 bytes with the checksum 7"):
         begin(job(backend=PipeliningBackend(UploadedPart(1, 10, "E", 7))))()
 
 

@@ -59,7 +59,7 @@ def facts(found=FOUND, wanted=WANTED, **known):
 
 
 def without_checksum(*parts):
-    return tuple(evolve(part, crc64=None) for part in parts)
+    return tuple(evolve(part, checksum=None) for part in parts)
 
 
 def actions(decision):
@@ -243,7 +243,7 @@ class TestGone:
         assert isinstance(reconcile(facts(**known, local={**CHECKSUM, 2: 0})), Start)
 
     def test_an_object_of_another_checksum_than_the_recorded_parts_starts_again_without_reading(self):
-        assert isinstance(reconcile(facts(listed=Missing.NO_UPLOAD, head=evolve(STORED, crc64=1))), Start)
+        assert isinstance(reconcile(facts(listed=Missing.NO_UPLOAD, head=evolve(STORED, checksum=1))), Start)
 
     def test_parts_that_are_not_recorded_are_read_from_the_source(self):
         found = evolve(FOUND, parts=(PARTS[0], *without_checksum(PARTS[2])))
@@ -253,7 +253,7 @@ class TestGone:
         assert reconcile(facts(found, **known, local=CHECKSUM)) == AlreadyStored(STORED, found)
         assert isinstance(reconcile(facts(found, **known, local={**CHECKSUM, 2: 0, 3: 0})), Start)
 
-    @pytest.mark.parametrize("other", [{"crc64": 0}, {"size": 9}])
+    @pytest.mark.parametrize("other", [{"checksum": 0}, {"size": 9}])
     def test_a_recorded_part_of_other_bytes_says_that_the_object_is_not_of_this_upload(self, other):
         """Though it has the bytes of the source as it is now."""
         found = evolve(FOUND, parts=(evolve(PARTS[0], **other), *PARTS[2:]))
@@ -279,14 +279,14 @@ class TestGone:
     )
     def test_without_checksums_the_token_decides(self, metadata, ours):
         found = evolve(FOUND, token="TOKEN")
-        head = evolve(STORED, crc64=None, metadata=metadata)
+        head = evolve(STORED, checksum=None, metadata=metadata)
         decision = reconcile(facts(found, listed=Missing.NO_UPLOAD, head=head, local=CHECKSUM))
 
         assert isinstance(decision, AlreadyStored if ours else Start)
 
     def test_the_token_is_believed_if_each_recorded_part_is_of_the_source(self):
         found = evolve(FOUND, token="TOKEN")
-        known = {"listed": Missing.NO_UPLOAD, "head": evolve(STORED, crc64=None, metadata={TOKEN_NAME: "TOKEN"})}
+        known = {"listed": Missing.NO_UPLOAD, "head": evolve(STORED, checksum=None, metadata={TOKEN_NAME: "TOKEN"})}
 
         assert reconcile(facts(found, **known)) == NeedChecksums(PLAN, (1, 2, 3))
         assert isinstance(reconcile(facts(found, **known, local={**CHECKSUM, 2: 0})), Start)
@@ -294,13 +294,13 @@ class TestGone:
     @pytest.mark.parametrize("parts", [(), PARTS[:2], (*PARTS[:2], *without_checksum(PARTS[2]))])
     def test_the_token_does_not_count_unless_every_part_is_recorded(self, parts):
         found = evolve(FOUND, token="TOKEN", parts=parts)
-        head = evolve(STORED, crc64=None, metadata={TOKEN_NAME: "TOKEN"})
+        head = evolve(STORED, checksum=None, metadata={TOKEN_NAME: "TOKEN"})
 
         assert isinstance(reconcile(facts(found, listed=Missing.NO_UPLOAD, head=head, local=CHECKSUM)), Start)
 
     def test_a_token_does_not_make_up_for_another_checksum(self):
         found = evolve(FOUND, token="TOKEN")
-        head = evolve(STORED, crc64=1, metadata={TOKEN_NAME: "TOKEN"})
+        head = evolve(STORED, checksum=1, metadata={TOKEN_NAME: "TOKEN"})
 
         assert isinstance(reconcile(facts(found, listed=Missing.NO_UPLOAD, head=head, local=CHECKSUM)), Start)
 
@@ -316,7 +316,7 @@ class TestGone:
 
     def test_the_token_says_nothing_about_bytes_that_are_to_be_verified(self):
         found = evolve(FOUND, token="TOKEN")
-        head = evolve(STORED, crc64=None, metadata={TOKEN_NAME: "TOKEN"})
+        head = evolve(STORED, checksum=None, metadata={TOKEN_NAME: "TOKEN"})
 
         assert isinstance(reconcile(facts(found, verify_content=True, listed=Missing.NO_UPLOAD, head=head)), Start)
 
@@ -328,7 +328,7 @@ class TestGone:
         assert isinstance(reconcile(facts(**known, local={**CHECKSUM, 2: 0})), Start)
 
     def test_without_checksum_and_token_it_is_ambiguous(self):
-        head = evolve(STORED, crc64=None)
+        head = evolve(STORED, checksum=None)
 
         assert reconcile(facts(listed=Missing.NO_UPLOAD, head=head)) == Ambiguous(head, FOUND)
 
@@ -356,7 +356,7 @@ class TestParts:
     @pytest.mark.parametrize("verify_content", [False, True])
     def test_a_part_of_another_checksum_is_sent(self, verify_content):
         """Whatever the source says: the storage holds other bytes than were sent."""
-        listed = (evolve(PARTS[0], crc64=1), *PARTS[1:])
+        listed = (evolve(PARTS[0], checksum=1), *PARTS[1:])
         decision = reconcile(facts(verify_content=verify_content, listed=listed, local=CHECKSUM))
 
         assert decision.parts[0] == PartDecision(
@@ -395,13 +395,13 @@ class TestParts:
         assert {part_decision.why for part_decision in decision.parts} == {"it was not sent yet"}
 
     def test_a_part_of_another_etag_and_unknown_checksum_is_sent(self):
-        decision = reconcile(facts(listed=(evolve(PARTS[0], etag="OTHER", crc64=None), *PARTS[1:])))
+        decision = reconcile(facts(listed=(evolve(PARTS[0], etag="OTHER", checksum=None), *PARTS[1:])))
 
         assert decision.parts[0].action == "send"
         assert "another version" in decision.parts[0].why
 
     def test_a_part_of_another_etag_and_checksum_is_sent(self):
-        decision = reconcile(facts(listed=(evolve(PARTS[0], etag="OTHER", crc64=0), *PARTS[1:])))
+        decision = reconcile(facts(listed=(evolve(PARTS[0], etag="OTHER", checksum=0), *PARTS[1:])))
 
         assert decision.parts[0].action == "send"
 
@@ -425,7 +425,7 @@ class TestParts:
     )
     def test_a_part_whose_etag_is_quoted_otherwise_is_kept_with_the_etag_that_is_listed(self, recorded, listed):
         found = evolve(FOUND, parts=(evolve(PARTS[0], etag=recorded), *PARTS[1:]))
-        decision = reconcile(facts(found, listed=(evolve(PARTS[0], etag=listed, crc64=None), *PARTS[1:])))
+        decision = reconcile(facts(found, listed=(evolve(PARTS[0], etag=listed, checksum=None), *PARTS[1:])))
 
         assert decision.parts[0].action == "keep"
         assert decision.checkpoint.parts == (evolve(PARTS[0], etag=listed), *PARTS[1:])
@@ -502,7 +502,7 @@ class TestStreams:
         )
 
     def test_a_checksum_that_only_the_checkpoint_has_is_kept_with_the_etag_that_is_listed(self):
-        held = evolve(PARTS[0], etag=f'W/"{PARTS[0].etag}"', crc64=None)
+        held = evolve(PARTS[0], etag=f'W/"{PARTS[0].etag}"', checksum=None)
 
         assert reconcile(facts(STREAM_FOUND, STREAM, listed=(held,))).candidates == {
             1: evolve(PARTS[0], etag=held.etag)
@@ -515,7 +515,7 @@ class TestStreams:
 
     @pytest.mark.parametrize("other", [{"etag": "OTHER"}, {"size": 9}])
     def test_a_checksum_of_another_version_of_a_part_is_not_enough(self, other):
-        held = evolve(PARTS[0], crc64=None, **other)
+        held = evolve(PARTS[0], checksum=None, **other)
 
         assert reconcile(facts(STREAM_FOUND, STREAM, listed=(held,))).candidates == {}
 
@@ -568,7 +568,7 @@ class TestStoragesThatReplaceNoParts:
         assert is_restart(reconcile(facts(**known, **FINAL)), "(the storage holds 5 bytes of it, not 10)")
         assert actions(reconcile(facts(**known))) == ["keep", "keep", "send", "send"]
 
-    @pytest.mark.parametrize("other", [{"etag": "OTHER", "crc64": None}, {"crc64": 0}])
+    @pytest.mark.parametrize("other", [{"etag": "OTHER", "checksum": None}, {"checksum": 0}])
     def test_another_version_of_a_recorded_part_starts_again(self, other):
         listed = (PARTS[0], evolve(PARTS[1], **other), PARTS[2])
 
@@ -775,7 +775,7 @@ def test_it_never_adopts_a_part_without_an_equal_checksum(world):
         held = {part.part_number: part for part in decision.checkpoint.parts}
         for part_decision in decision.parts:
             if part_decision.action == "adopt":
-                assert held[part_decision.part_number].crc64 == world.local[part_decision.part_number]
+                assert held[part_decision.part_number].checksum == world.local[part_decision.part_number]
             assert (part_decision.action == "adopt") == (
                 part_decision.part_number in held and part_decision.part_number not in recorded
             )
@@ -801,7 +801,7 @@ def test_what_is_resumed_is_of_the_source_as_it_is_now(world):
     if isinstance(decision, Resume):
         assert decision.checkpoint.fingerprint == world.wanted.fingerprint
         if world.verify_content or world.found.fingerprint != world.wanted.fingerprint:
-            assert all(world.local[part.part_number] == part.crc64 for part in decision.checkpoint.parts)
+            assert all(world.local[part.part_number] == part.checksum for part in decision.checkpoint.parts)
 
 
 @given(WORLDS)
@@ -815,7 +815,9 @@ def test_a_part_is_sent_only_if_the_storage_takes_it(world):
             changed = world.found.fingerprint != world.wanted.fingerprint
             again = [listed[number] for number in sent if number in listed]
 
-            assert all(part.crc64 is None and part.size == decision.plan.part(part.part_number).size for part in again)
+            assert all(
+                part.checksum is None and part.size == decision.plan.part(part.part_number).size for part in again
+            )
             assert not (again and changed)
         if world.capabilities.sequential:
             assert all(number >= max(listed, default=0) for number in sent)
@@ -839,4 +841,4 @@ def test_an_object_counts_as_ours_only_if_something_shows_it(world):
     if isinstance(decision, AlreadyStored):
         assert world.listed is Missing.NO_UPLOAD
         assert decision.stored.size == world.wanted.fingerprint.size
-        assert decision.stored.crc64 is not None or world.found.token is not None
+        assert decision.stored.checksum is not None or world.found.token is not None

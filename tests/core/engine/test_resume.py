@@ -9,6 +9,7 @@ from attrs import evolve
 
 from partwise._engine.resume import checksum_of
 from partwise.checkpoint import Fingerprint
+from partwise.checksums import CRC64_XZ
 from partwise.errors import (
     CannotResume,
     CheckpointError,
@@ -838,7 +839,7 @@ def plant(uploader, backend, store, source, interrupted):
         uploader().upload(BytesSource(data), "key")
         body = BytesSource(data)
         parts = tuple(
-            UploadedPart(number, len(piece), f"E{number}", checksum_of(piece))
+            UploadedPart(number, len(piece), f"E{number}", checksum_of(piece, CRC64_XZ))
             for number in range(1, 6)
             for piece in [body.body((number - 1) * 10, min(10, 45 - (number - 1) * 10))]
         )
@@ -868,7 +869,9 @@ def test_a_planted_checkpoint_does_not_make_it_ours_though_parts_can_not_be_list
     [checkpoint] = store.scan()
     uploader(backend=backend).upload(attack, "key")
     pieces = [attack.body(offset, min(10, 45 - offset)) for offset in range(0, 45, 10)]
-    parts = tuple(UploadedPart(n, len(piece), f"E{n}", checksum_of(piece)) for n, piece in enumerate(pieces, 1))
+    parts = tuple(
+        UploadedPart(n, len(piece), f"E{n}", checksum_of(piece, CRC64_XZ)) for n, piece in enumerate(pieces, 1)
+    )
     store.save(evolve(checkpoint, upload_id="0123", parts=parts))
     result = faulty(*faults, backend=backend).upload(source, "key")
 

@@ -107,6 +107,7 @@ class Scenario:
         give_up_after=300.0,
         **workers,
     ):
+        self.backend = None
         self.clock = clock
         self.state = TransferState()
         self.control = Control()
@@ -125,11 +126,14 @@ class Scenario:
             control=self.control,
             concurrency=FixedConcurrency(concurrency),
             tick_interval=tick_interval,
-            make_job=lambda number, body: PartJob(None, "key", "ID", number, body),
+            make_job=self.make_job,
             on_part_uploaded=lambda part: self.on_part_uploaded(part),  # noqa: PLW0108  # tests replace it
             on_tick=lambda: self.on_tick(),  # noqa: PLW0108
             on_retry=lambda *retry: self.retries.append(retry),
         )
+
+    def make_job(self, number, body, second):
+        return PartJob(self.backend, "key", "ID", number, body, second)
 
     def part_bodies(self):
         """Yield the parts, and count those that the scheduler has taken."""
@@ -211,18 +215,6 @@ def test_a_part_is_taken_only_when_it_can_be_sent(make_scenario):
     scenario.run()
 
     assert taken == [2, 3, 4, 5, 5]
-
-
-def test_bodies_are_throttled_bodies(make_scenario):
-    """So they are counted, throttled and stopped."""
-    scenario = make_scenario(parts=1)
-    bodies = []
-    scenario.workers.meanwhile = lambda: bodies.extend(job.body for job in scenario.workers.in_flight)
-    scenario.run()
-    scenario.state.stop.set()
-
-    with pytest.raises(TransferStopped):
-        list(bodies[0].chunks())
 
 
 def test_bytes_of_finished_parts_are_not_in_flight(make_scenario):
@@ -542,7 +534,7 @@ def hanging(make_scenario):
         scenario.workers.__class__ = HangingWorkers
         scenario.workers.hanging = set(numbers)
         backend = Cutting(scenario, **settings)
-        scenario.scheduler._make_job = lambda number, body: PartJob(backend, "key", "ID", number, body)
+        scenario.backend = backend
         return scenario, backend
 
     return make
@@ -624,7 +616,7 @@ def slow_scenario(make_scenario, hanging, low_speed, *, parts=3, **settings):
     scenario.workers.hanging = set(hanging)
     scenario.scheduler._low_speed = low_speed
     backend = Cutting(scenario)
-    scenario.scheduler._make_job = lambda number, body: PartJob(backend, "key", "ID", number, body)
+    scenario.backend = backend
     return scenario, backend
 
 

@@ -100,7 +100,7 @@ class Scenario:
             control=Control(),
             concurrency=FixedConcurrency(concurrency),
             tick_interval=None,
-            make_job=lambda number, body: PartJob(None, "key", "ID", number, body),
+            make_job=self.make_job,
             on_part_uploaded=self.on_part_uploaded,
             on_tick=lambda: None,
             on_retry=lambda number, error, delay: None,
@@ -108,6 +108,9 @@ class Scenario:
             late_parts=LateParts(measured=0.0),
         )
         self.scheduler._can_cut = False  # no looks at the speed of the parts, which would add waits
+
+    def make_job(self, number, body, second):
+        return PartJob(None, "key", "ID", number, body, second)
 
     def on_part_uploaded(self, part):
         self.uploaded.append(part.part_number)

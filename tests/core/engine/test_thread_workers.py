@@ -10,11 +10,11 @@ import pytest
 from partwise._engine.thread_workers import CpuSaturation, ThreadWorkers, WorkerSlots
 from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import Outcome, PartJob
+from partwise.bodies import bytes_body
 from partwise.checksums import crc64
 from partwise.clock import SystemClock
 from partwise.errors import ConnectionFailed
 from partwise.model import UploadedPart
-from partwise.sources import BytesBody
 
 DATA = b"0123456789"
 
@@ -35,7 +35,7 @@ class FakeBackend:
 
 
 def job(number=1, backend=None):
-    return PartJob(backend or FakeBackend(), "key", "ID", number, BytesBody(DATA))
+    return PartJob(backend or FakeBackend(), "key", "ID", number, bytes_body(DATA))
 
 
 class BlockingBackend(FakeBackend):
@@ -85,7 +85,7 @@ def test_threads_send_parts(make_workers, count):
     outcomes = [workers.next_outcome(30) for _ in range(5)]
 
     assert {outcome.part_number for outcome in outcomes} == {1, 2, 3, 4, 5}
-    assert all(outcome.part.crc64 == crc64(DATA) for outcome in outcomes)
+    assert all(outcome.part.checksum == crc64(DATA) for outcome in outcomes)
     assert len(workers._threads) == min(count, 5)
 
 

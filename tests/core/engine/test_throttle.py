@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partwise._engine.throttle import BandwidthLimit, ThrottledBody, TransferState, TransferStopped
-from partwise.checksums import crc64
+from partwise.bodies import ChecksummedBody
+from partwise.checksums import CRC32C, crc64
 from partwise.model import KIB, MIB
 from partwise.protocols import Body
 from partwise.sources import BytesBody
@@ -202,9 +203,9 @@ def test_on_a_fast_line_chunks_are_not_split():
 def test_length_and_checksum_are_those_of_the_wrapped_body():
     body = ThrottledBody(BytesBody(b"abc"), 1, TransferState())
 
-    assert (len(body), body.crc64) == (3, None)
+    assert (len(body), body.checksum) == (3, None)
     assert read(body) == b"abc"
-    assert body.crc64 == crc64(b"abc")
+    assert body.checksum == crc64(b"abc")
 
 
 def test_with_a_limit_chunks_are_small():
@@ -284,11 +285,13 @@ def test_a_stop_ends_a_body_that_was_not_started():
 # --- in another process ----------------------------------------------------------------------------------------------
 
 
-def test_without_a_limit_the_wrapped_body_is_unpickled():
-    unpickled = pickle.loads(pickle.dumps(ThrottledBody(BytesBody(b"abc"), 3, TransferState())))
+def test_without_a_limit_a_body_with_its_checksum_and_its_place_is_unpickled():
+    body = ThrottledBody(BytesBody(b"abc"), 3, TransferState(), CRC32C, offset=7, is_last=True)
+    unpickled = pickle.loads(pickle.dumps(body))
 
-    assert type(unpickled) is BytesBody
+    assert type(unpickled) is ChecksummedBody
     assert read(unpickled) == b"abc"
+    assert (unpickled.checksum, unpickled.offset, unpickled.is_last) == (CRC32C.compute(b"abc"), 7, True)
 
 
 def test_with_a_limit_a_share_of_it_is_unpickled():
@@ -298,7 +301,7 @@ def test_with_a_limit_a_share_of_it_is_unpickled():
     assert type(unpickled) is ThrottledBody
     assert unpickled._state.limit.rate == 250
     assert read(unpickled) == b"abc"
-    assert unpickled.crc64 == crc64(b"abc")
+    assert unpickled.checksum == crc64(b"abc")
 
 
 def test_a_limit_that_is_not_shared_is_unpickled_undivided():

@@ -236,7 +236,7 @@ def test_below_the_threshold_an_object_is_a_single_put(uploader, backend, size, 
 
     assert backend.read("key") == data
     assert operation in backend.calls
-    assert (result.size, result.crc64, result.verified) == (size, crc64(data), True)
+    assert (result.size, result.checksum, result.verified) == (size, crc64(data), True)
     assert (result.bytes_sent, result.parts_sent) == (size, 0 if size == 0 else -(-size // (10 if size == 20 else 20)))
     assert left_behind() == []
 
@@ -245,7 +245,7 @@ def test_an_empty_source_is_a_single_put_whatever_the_threshold(uploader, backen
     result = uploader().upload(b"", "key")
 
     assert backend.calls == {"put_object": 1}
-    assert (result.size, result.crc64, result.verified) == (0, 0, True)
+    assert (result.size, result.checksum, result.verified) == (0, 0, True)
 
 
 @pytest.mark.parametrize(("size", "operation"), [(12, "put_object"), (13, "upload_part")])
@@ -871,7 +871,7 @@ def test_a_record_of_an_impossible_recorded_part_does_not_count(uploader, interr
     store.save(evolve(recorded, parts=(recorded.parts[0], damage)))
     result = uploader().upload(source, "key")
 
-    assert (result.verified, result.crc64) == (True, crc64(source.data))
+    assert (result.verified, result.checksum) == (True, crc64(source.data))
     assert result.parts_sent + result.parts_resumed == 5
 
 
@@ -920,7 +920,7 @@ def test_where_the_backend_has_no_checksum_the_object_has_a_token(uploader, make
 
     assert metadata.pop(TOKEN_NAME)
     assert metadata == {"c": "d"}
-    assert (result.verified, result.crc64) == (False, crc64(source.data))
+    assert (result.verified, result.checksum) == (False, crc64(source.data))
 
 
 def test_where_the_backend_has_checksums_there_is_no_token(uploader, backend, source):
@@ -1053,7 +1053,7 @@ def test_the_source_is_closed_however_the_upload_ends(uploader, interrupted, dat
 
 
 def test_an_object_of_another_checksum_fails_and_can_not_be_resumed(faulty, source, left_behind):
-    with pytest.raises(UploadFailed, match=r"key was stored with 45 bytes and CRC-64 .* Delete or replace") as caught:
+    with pytest.raises(UploadFailed, match=r"stored with 45 bytes and the crc64xz .* Delete or replace") as caught:
         faulty(Fault("complete_upload", FaultKind.WRONG_CHECKSUM)).upload(source, "key")
 
     assert (caught.value.resumable, caught.value.retryable, caught.value.upload_id) == (False, False, None)
@@ -1073,7 +1073,7 @@ def forgetful(backend, monkeypatch, **changes):
     """A storage that does not tell its checksum at once."""
     complete = backend.complete_upload
     monkeypatch.setattr(
-        backend, "complete_upload", lambda *arguments: evolve(complete(*arguments), crc64=None, **changes)
+        backend, "complete_upload", lambda *arguments: evolve(complete(*arguments), checksum=None, **changes)
     )
 
 
@@ -1089,7 +1089,7 @@ def test_a_checksum_that_can_not_be_requested_is_a_warning(faulty, backend, sour
     result = faulty(Fault("head_object", FaultKind.PERMANENT)).upload(source, "key")
 
     assert not result.verified
-    assert result.crc64 == crc64(source.data)
+    assert result.checksum == crc64(source.data)
     assert result.warnings[0].startswith("the object's checksum could not be read")
 
 

@@ -17,6 +17,7 @@ from partwise._engine.throttle import BandwidthLimit, ThrottledBody, TransferSta
 from partwise._engine.workers import ExecutorWorkers, InlineWorkers, Outcome, PartJob
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.bodies import bytes_body
 from partwise.checksums import crc64
 from partwise.clock import SystemClock
 from partwise.errors import (
@@ -28,7 +29,7 @@ from partwise.errors import (
     UploadNotFound,
 )
 from partwise.model import Capabilities, ObjectOptions, UploadedPart
-from partwise.sources import BytesBody, FileBody
+from partwise.sources import FileBody
 
 DATA = b"0123456789"
 
@@ -63,7 +64,7 @@ class ThreadRecordingBackend(FakeBackend):
 
 
 def job(number=1, backend=None, body=None):
-    return PartJob(backend or FakeBackend(), "key", "ID", number, body or BytesBody(DATA))
+    return PartJob(backend or FakeBackend(), "key", "ID", number, body or bytes_body(DATA))
 
 
 # --- one attempt -----------------------------------------------------------------------------------------------------
@@ -74,10 +75,10 @@ def test_the_part_has_the_checksum_of_the_bytes_that_were_read():
 
 
 def test_a_reported_checksum_must_match_the_bytes_that_were_read():
-    assert job(backend=FakeBackend(UploadedPart(1, 10, "E", crc64(DATA)))).run().crc64 == crc64(DATA)
+    assert job(backend=FakeBackend(UploadedPart(1, 10, "E", crc64(DATA)))).run().checksum == crc64(DATA)
 
     with pytest.raises(
-        IntegrityError, match=r"part 1 of key does not match what was sent: .* reports 10 bytes with CRC-64 7"
+        IntegrityError, match=r"part 1 of key does not match what was sent: .* reports 10 bytes with the checksum 7"
     ) as e:
         job(backend=FakeBackend(UploadedPart(1, 10, "E", 7))).run()
     assert e.value.retryable
@@ -89,7 +90,7 @@ def test_a_reported_size_must_match_the_bytes_that_were_read():
 
 
 def test_a_part_whose_body_was_not_read_is_rejected():
-    with pytest.raises(IntegrityError, match="with CRC-64 None were read here"):
+    with pytest.raises(IntegrityError, match="with the checksum None were read here"):
         job(backend=FakeBackend(reads=False)).run()
 
 
@@ -373,7 +374,7 @@ def test_a_thread_pool_sends_parts():
         outcomes = [workers.next_outcome(30) for _ in range(3)]
 
     assert {outcome.part_number for outcome in outcomes} == {1, 2, 3}
-    assert all(outcome.part.crc64 == crc64(DATA) for outcome in outcomes)
+    assert all(outcome.part.checksum == crc64(DATA) for outcome in outcomes)
 
 
 class LimitedExecutor(Executor):
@@ -465,20 +466,20 @@ def test_a_process_sends_a_part_and_returns_it(processes, tmp_path):
     workers.submit(PartJob(backend, "key", upload_id, 1, body))
     outcome = workers.next_outcome(60)
 
-    assert outcome.part.crc64 == crc64(DATA[2:7])
+    assert outcome.part.checksum == crc64(DATA[2:7])
     assert [part.size for part in backend.list_parts("key", upload_id)] == [5]
 
 
 def test_an_error_is_returned_from_a_process(processes, tmp_path):
     workers = ExecutorWorkers(processes)
-    workers.submit(PartJob(LocalBackend(tmp_path / "bucket"), "key", "UNKNOWN", 1, BytesBody(DATA)))
+    workers.submit(PartJob(LocalBackend(tmp_path / "bucket"), "key", "UNKNOWN", 1, bytes_body(DATA)))
 
     assert isinstance(workers.next_outcome(60).error, UploadNotFound)
 
 
 def test_a_backend_that_can_not_be_pickled_is_named_in_the_error(processes):
     workers = ExecutorWorkers(processes)
-    workers.submit(PartJob(MemoryBackend(), "key", "ID", 1, BytesBody(DATA)))
+    workers.submit(PartJob(MemoryBackend(), "key", "ID", 1, bytes_body(DATA)))
     outcome = workers.next_outcome(60)
 
     assert not outcome.error.retryable

@@ -206,7 +206,7 @@ MUTATIONS = [
     Mutation(
         "an object counts as the source's though the recorded parts have other bytes",
         "core/_engine/reconcile.py",
-        " or part.crc64 not in (None, facts.local[part.part_number])\n",
+        " or part.checksum not in (None, facts.local[part.part_number])\n",
         "\n",
         RECONCILE_TESTS,
     ),
@@ -220,7 +220,7 @@ MUTATIONS = [
     Mutation(
         "a source is read though the object can't be ours",
         "core/_engine/reconcile.py",
-        "    return len(known) < len(parts) or crc64_fold(known) == stored.crc64",
+        "    return len(known) < len(parts) or facts.capabilities.checksum.fold(known) == stored.checksum",
         "    return True",
         RECONCILE_TESTS,
     ),
@@ -241,7 +241,7 @@ MUTATIONS = [
     Mutation(
         "a part whose ETag a proxy altered is sent again",
         "core/_engine/reconcile.py",
-        "    if recorded.crc64 is not None and recorded.crc64 == listed.crc64:",
+        "    if recorded.checksum is not None and recorded.checksum == listed.checksum:",
         "    if False:",
         RECONCILE_TESTS,
     ),
@@ -274,7 +274,7 @@ MUTATIONS = [
     Mutation(
         "bytes in memory may change during the upload",
         "core/_engine/complete.py",
-        "        if known is not None and",
+        "        if None not in (known, sent) and",
         "        if False and",
     ),
     # --- what is resumed ------------------------------------------------------------------------------------------
@@ -323,8 +323,8 @@ MUTATIONS = [
     Mutation(
         "a part of a stream is skipped without comparing it",
         "core/_engine/stream.py",
-        " or candidate.crc64 != checksum_of(body):",
-        ":",
+        "            or candidate.checksum != checksum_of(body, context.checksum)\n",
+        "",
     ),
     Mutation(
         "a resumed stream sends all its parts",
@@ -488,13 +488,13 @@ MUTATIONS = [
     Mutation(
         "an upload that is gone alone is a success",
         COMPLETE,
-        "    return None if head.crc64 is None or combined is None else head.crc64 == combined",
+        "    return None if head.checksum is None or combined is None else head.checksum == combined",
         "    return True",
     ),
     Mutation(
         "an object of the same size alone is a success",
         "core/_engine/reconcile.py",
-        "    return stored.crc64 in (None, crc64_fold(read))",
+        "    return stored.checksum in (None, facts.capabilities.checksum.fold(read))",
         "    return True",
     ),
     Mutation(
@@ -524,19 +524,19 @@ MUTATIONS = [
     Mutation(
         "the checksum of a part is not compared",
         WORKERS,
-        " or part.size != len(self.body) or part.crc64 not in (None, sent):",
+        " or part.size != len(self.body) or part.checksum not in (None, sent):",
         ":",
     ),
     Mutation(
         "the checksum of the object is not compared",
         "core/_engine/finish.py",
-        "    if stored.size != ledger.plan.size or (stored.crc64 is not None and sent_crc64 not in (None, stored.crc64)):",
+        "    if stored.size != ledger.plan.size or (stored.checksum is not None and sent not in (None, stored.checksum)):",
         "    if stored.size != ledger.plan.size:",
     ),
     Mutation(
         "the checksum of a single put is not compared",
         "core/_engine/single_put.py",
-        "        if stored.crc64 not in (None, body.crc64):",
+        "        if stored.checksum not in (None, body.checksum):",
         "        if False:",
     ),
     # --- failures ----------------------------------------------------------------------------------------------------
@@ -775,14 +775,14 @@ MUTATIONS = [
     Mutation(
         "a source of another checksum than expected is completed",
         "core/_engine/complete.py",
-        "        context.check_expected(ledger.plan.size, ledger.crc64() if expects_crc64 else None)\n",
+        "        context.check_expected(ledger.plan.size, sent)\n",
         "",
         EXPECTED,
     ),
     Mutation(
         "a single put may have another checksum than expected",
         "core/_engine/single_put.py",
-        "    context.check_expected(len(body), None if context.request.expected_crc64 is None else checksum_of(body))\n",
+        "    context.check_expected(size, checksum_of(source_body, CRC64_XZ) if expects else None)\n",
         "",
         EXPECTED,
     ),

@@ -92,8 +92,8 @@ MUTATIONS = [
     Mutation(
         "a missing checksum can't be wrong",
         FAULTY,
-        "(value.crc64 or 0) ^ 1",
-        "value.crc64 and value.crc64 ^ 1",
+        "(value.checksum or 0) ^ 1",
+        "value.checksum and value.checksum ^ 1",
         FAULTS_TESTS,
     ),
     Mutation(
