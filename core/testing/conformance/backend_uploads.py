@@ -141,7 +141,7 @@ def check_many_threads(harness: BackendHarness) -> None:
         contents = {upload.key: part_contents(size, 4, upload.key) for upload in uploads}
         # Round-robin, so that consecutive jobs belong to different uploads.
         numbers = (1, 2, 3, 4) if backend.capabilities.sequential else (4, 2, 1, 3)
-        parts = {}
+        parts: dict[tuple[str, int], UploadedPart] = {}
         for together in [[n] for n in numbers] if backend.capabilities.sequential else [numbers]:
             jobs = [(upload, number) for number in together for upload in uploads]
             sent = pool.map(lambda job: job[0].send(job[1], contents[job[0].key][job[1] - 1]), jobs)

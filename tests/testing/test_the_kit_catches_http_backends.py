@@ -1,0 +1,968 @@
+"""
+What authors of HTTP backends get wrong, and which check shows it.
+
+A small storage speaks HTTP in this process. One backend of it is correct. Each of the others has one of the mistakes
+that were found in backends of S3; the checks catch all of them if the harness gives all hooks. A harness of `open` and
+`read` alone catches fewer; the number in docs/reference/testing.md is counted here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+import pytest
+from attrs import define, evolve, field
+
+from partwise.errors import (
+    AccessDenied,
+    BackendClosed,
+    BackendError,
+    BucketNotFound,
+    ClockSkewed,
+    ConnectionFailed,
+    CredentialsExpired,
+    IntegrityError,
+    ObjectExists,
+    PartRejected,
+    PartwiseError,
+    ServerFailed,
+    Throttled,
+    UploadNotFound,
+)
+from partwise.http_errors import error_for_status
+from partwise.model import MIB, Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart, utc
+from partwise.paging import ResultPage, list_pages
+from partwise.protocols import Body
+from partwise.testing import BACKEND_CHECKS, BackendHarness, NotApplicable, backend_machine, run_machine
+from partwise.testing.conformance import backend_transfers
+
+SECRET = "not-to-be-exposed"
+
+# --- a storage -------------------------------------------------------------------------------------------------------
+
+_PAGE_MAX = 20
+_MIN_PART_SIZE = 5
+
+
+@define
+class Pending:
+    key: str
+    options: dict[str, Any]
+    parts: dict[int, bytes] = field(factory=dict)
+
+
+class Refused(Exception):
+    """A response with an error."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+
+
+def etag_of(data: bytes) -> str:
+    return hashlib.md5(data).hexdigest()
+
+
+class Storage:
+    """Objects and uploads in dicts; `fails`, `damages` and `fails_in_body` are the faults of its server."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.objects: dict[str, tuple[bytes, dict[str, Any]]] = {}
+        self.uploads: dict[str, Pending] = {}
+        self.begun = 0
+        self.requests = 0
+        self.fails: tuple[int, str, float | None] | None = None
+        self.damages = False
+        self.fails_in_body = False
+
+    def begin(self, key: str, options: dict[str, Any]) -> str:
+        self.check_overwrite(key, options)
+        self.begun += 1
+        # Random order, as ids of a real storage have.
+        upload_id = hashlib.sha256(b"%d" % self.begun).hexdigest()[:16]
+        self.uploads[upload_id] = Pending(key, options)
+        return upload_id
+
+    def find(self, key: str, upload_id: str) -> Pending:
+        upload = self.uploads.get(upload_id)
+        if upload is None or upload.key != key:
+            raise Refused(404, "NoSuchUpload")
+        return upload
+
+    def check_overwrite(self, key: str, options: dict[str, Any]) -> None:
+        if options.get("forbid_overwrite") and key in self.objects:
+            raise Refused(409, "ObjectExists")
+
+    def complete(self, key: str, upload_id: str, given: list[list[Any]], options: dict[str, Any]) -> dict[str, Any]:
+        upload = self.find(key, upload_id)
+        self.check_overwrite(key, options)
+        numbers = [number for number, _ in given]
+        if not numbers or numbers != sorted(set(numbers)):
+            raise Refused(400, "InvalidPartOrder")
+        if any(number not in upload.parts or etag_of(upload.parts[number]) != etag for number, etag in given):
+            raise Refused(400, "InvalidPart")
+        if any(len(upload.parts[number]) < _MIN_PART_SIZE for number in numbers[:-1]):
+            raise Refused(400, "EntityTooSmall")
+        if self.fails_in_body:
+            return {"code": "InternalError"}
+        data = b"".join(upload.parts[number] for number in numbers)
+        del self.uploads[upload_id]
+        self.objects[key] = (data, upload.options)
+        return {"size": len(data), "etag": etag_of(data)}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves a storage. Lists are in pages of at most 20, as the storage decides."""
+
+    protocol_version = "HTTP/1.1"
+    storage: ClassVar[Storage]
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def handle_one_request(self) -> None:
+        with contextlib.suppress(OSError):
+            super().handle_one_request()
+
+    def respond(self, status: int, document: object = None, **headers: str) -> None:
+        data = b"" if document is None else json.dumps(document).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Connection", "close")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+        self.close_connection = True
+
+    def serve(self) -> None:
+        storage = self.storage
+        with storage.lock:
+            storage.requests += 1
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if len(body) < int(self.headers.get("Content-Length", 0)):
+            self.close_connection = True
+            return
+        try:
+            if storage.fails is not None:
+                status, code, retry_after = storage.fails
+                headers = {} if retry_after is None else {"Retry_After": f"{retry_after:.0f}"}
+                self.respond(status, {"code": code}, **headers)
+                return
+            if storage.damages and self.command == "PUT":
+                body = bytes([body[0] ^ 1]) + body[1:]
+            with storage.lock:
+                self.answer(body)
+        except Refused as refused:
+            self.respond(refused.status, {"code": refused.code})
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = serve  # noqa: N815  # names of the base class
+
+    def answer(self, body: bytes) -> None:
+        storage = self.storage
+        place = urlsplit(self.path)
+        query = dict(parse_qsl(place.query, keep_blank_values=True))
+        _, bucket, key = place.path.split("/", 2)
+        key = unquote(key)
+        options = json.loads(self.headers.get("X-Options", "{}"))
+        if self.headers.get("X-Secret") != SECRET:
+            raise Refused(403, "AccessDenied")
+        if bucket != "bucket":
+            raise Refused(404, "NoSuchBucket")
+        if self.command == "PUT" and self.headers.get("X-Digest", etag_of(body)) != etag_of(body):
+            raise Refused(400, "BadDigest")
+        match self.command, query:
+            case "POST", {"begin": _}:
+                self.respond(200, {"id": storage.begin(key, options)})
+            case "PUT", {"id": upload_id, "part": number}:
+                storage.find(key, upload_id).parts[int(number)] = body
+                self.respond(200, {"etag": etag_of(body), "size": len(body)})
+            case "GET", {"prefix": prefix, "after": after, "id": last, "max": most}:
+                pending = sorted((upload.key, upload_id) for upload_id, upload in storage.uploads.items())
+                later = [each for each in pending if each > (after, last) and each[0].startswith(prefix)]
+                page = later[: min(int(most), _PAGE_MAX)]
+                self.respond(200, {"entries": page, "more": len(later) > len(page)})
+            case "GET", {"id": upload_id, "after": after, "max": most}:
+                parts = storage.find(key, upload_id).parts
+                later = [number for number in sorted(parts) if number > int(after)]
+                page = later[: min(int(most), _PAGE_MAX)]
+                entries = [[number, len(parts[number]), etag_of(parts[number])] for number in page]
+                self.respond(200, {"entries": entries, "more": len(later) > len(page)})
+            case "POST", {"id": upload_id}:
+                self.respond(200, storage.complete(key, upload_id, json.loads(body), options))
+            case "DELETE", {"id": upload_id}:
+                storage.find(key, upload_id)
+                del storage.uploads[upload_id]
+                self.respond(204)
+            case "PUT", _:
+                storage.check_overwrite(key, options)
+                storage.objects[key] = (body, options)
+                self.respond(200, {"etag": etag_of(body), "size": len(body)})
+            case "HEAD", _:
+                data, options = storage.objects.get(key, (None, {}))
+                if data is None:
+                    raise Refused(404, "NoSuchKey")
+                self.respond(200, X_Size=str(len(data)), ETag=etag_of(data), X_Options=json.dumps(options))
+
+
+class Server:
+    """Serves a storage on the loopback."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        handler = type("StorageHandler", (Handler,), {"storage": storage})
+        # Many connections at a time, each for one request.
+        listener = type("Listener", (ThreadingHTTPServer,), {"request_queue_size": 128, "daemon_threads": True})
+        self.http = listener(("127.0.0.1", 0), handler)
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.thread.start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.http.server_address[1]}"
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+# --- a correct backend, which subclasses break -----------------------------------------------------------------------
+
+_ERRORS: Mapping[str | int, type[BackendError]] = {
+    "NoSuchUpload": UploadNotFound,
+    "NoSuchBucket": BucketNotFound,
+    "ObjectExists": ObjectExists,
+    "InvalidPart": PartRejected,
+    "InvalidPartOrder": PartRejected,
+    "EntityTooSmall": PartRejected,
+    "BadDigest": IntegrityError,
+    "SlowDown": Throttled,
+    "ExpiredToken": CredentialsExpired,
+    "RequestTimeTooSkewed": ClockSkewed,
+}
+
+
+@define
+class Response:
+    status: int
+    headers: http.client.HTTPMessage
+    data: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.data) if self.data else {}
+
+
+def class_text(kind: type[HTTPBackend]) -> str:
+    """Return an expression for a class of this file that any process can evaluate."""
+    return f"__import__('runpy').run_path({str(Path(__file__))!r})[{kind.__name__!r}]"
+
+
+class HTTPBackend:
+    """A correct backend of the storage: about as many lines as a real one takes."""
+
+    limits = PartLimits(min_part_size=_MIN_PART_SIZE, max_part_size=64 * MIB, max_parts=1000, max_put_size=64 * MIB)
+    capabilities = Capabilities({"metadata", "content_type", "cache_control", "forbid_overwrite"})
+
+    def __init__(self, endpoint: str, secret: str = SECRET, bucket: str = "bucket", page_size: int = 1000) -> None:
+        self.endpoint = endpoint
+        self.secret = secret
+        self.bucket = bucket
+        self.page_size = page_size
+        self.closed = False
+
+    @property
+    def location(self) -> str:
+        return f"tiny://{self.endpoint}/{self.bucket}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.location}>"
+
+    def __reduce__(self) -> Any:
+        # By the file, since this module can't be imported by name in any process.
+        opened = f"({self.endpoint!r}, {self.secret!r}, {self.bucket!r}, {self.page_size!r})"
+        return eval, (class_text(type(self)) + opened,)
+
+    def close(self) -> None:
+        self.closed = True
+
+    # --- operations --------------------------------------------------------------------------------------------------
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        options.require_supported_by(self.capabilities, self.location)
+        return self.call("POST", key, {"begin": "1"}, options=options).document["id"]
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        found = self.call("PUT", key, {"id": upload_id, "part": str(part_number)}, body=body).document
+        return UploadedPart(part_number, found["size"], found["etag"])
+
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        def fetch(after: int) -> ResultPage[UploadedPart, int]:
+            query = {"id": upload_id, "after": str(after), "max": str(self.page_size)}
+            found = self.call("GET", key, query).document
+            parts = [UploadedPart(*entry) for entry in found["entries"]]
+            return ResultPage(parts, parts[-1].part_number if found["more"] else None)
+
+        return list_pages(fetch, 0, f"the parts of {key!r}", self.limits.max_parts)
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        options.require_supported_by(self.capabilities, self.location)
+        named = json.dumps([[part.part_number, part.etag] for part in parts]).encode()
+        response = self.call("POST", key, {"id": upload_id}, options=options, document=named)
+        self.check_document(response, f"complete {key!r}")
+        return StoredObject(key, response.document["size"], response.document["etag"])
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        with contextlib.suppress(UploadNotFound):
+            self.call("DELETE", key, {"id": upload_id})
+
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        def fetch(after: tuple[str, str]) -> ResultPage[PendingUpload, tuple[str, str]]:
+            query = {"prefix": prefix, "after": after[0], "id": after[1], "max": str(self.page_size)}
+            found = self.call("GET", "", query).document
+            uploads = [PendingUpload(key, upload_id, utc(0)) for key, upload_id in found["entries"]]
+            return ResultPage(uploads, (uploads[-1].key, uploads[-1].upload_id) if found["more"] else None)
+
+        return list_pages(fetch, ("", ""), "uploads", 1_000_000)
+
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        options.require_supported_by(self.capabilities, self.location)
+        found = self.call("PUT", key, {}, options=options, body=body).document
+        return StoredObject(key, found["size"], found["etag"])
+
+    def head_object(self, key: str) -> StoredObject | None:
+        response = self.request("HEAD", key, {})
+        if response.status == 404:
+            return None
+        self.check(response, f"head {key!r}")
+        stored = json.loads(response.headers["X-Options"])
+        return StoredObject(
+            key, int(response.headers["X-Size"]), response.headers["ETag"], metadata=stored.get("metadata", {})
+        )
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        *,
+        options: ObjectOptions | None = None,
+        body: Body | None = None,
+        document: bytes = b"",
+    ) -> Response:
+        """Make a request, and raise the error of its response."""
+        response = self.request(method, key, query, options=options, body=body, document=document)
+        self.check(response, f"{method} {key!r}")
+        return response
+
+    def check(self, response: Response, what: str) -> None:
+        if response.status >= 300:
+            raise self.error(response, response.document.get("code"), what)
+
+    def check_document(self, response: Response, what: str) -> None:
+        """Raise an error that is in the body of a successful response."""
+        if (code := response.document.get("code")) is not None:
+            raise error_for_status(500, response.headers, f"{what} failed", code=code, classes=_ERRORS)
+
+    def error(self, response: Response, code: str | None, what: str) -> BackendError:
+        return error_for_status(response.status, response.headers, f"{what} failed", code=code, classes=_ERRORS)
+
+    def request(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        *,
+        options: ObjectOptions | None = None,
+        body: Body | None = None,
+        document: bytes = b"",
+    ) -> Response:
+        """Make one request, and return its response, whatever the status is."""
+        if self.closed:
+            raise BackendClosed(f"{self.location} was closed")
+        target = f"/{self.bucket}/{quote(key, safe='')}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"X-Secret": self.secret, "X-Options": json.dumps(self.plain(options))}
+        connection = http.client.HTTPConnection(self.endpoint, timeout=30)
+        try:
+            if body is None:
+                headers["Content-Length"] = str(len(document))
+                self.send_head(connection, method, target, headers)
+                self.io(connection.send, document)
+            else:
+                headers["Content-Length"] = str(self.length(body))
+                headers["X-Digest"] = self.digest(body)
+                self.send_head(connection, method, target, headers)
+                self.send_body(connection, body)
+            response = self.io(connection.getresponse)
+            return Response(response.status, response.headers, self.io(response.read))
+        finally:
+            connection.close()
+
+    def send_head(
+        self, connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str]
+    ) -> None:
+        connection.putrequest(method, target)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        self.io(connection.endheaders)
+
+    def send_body(self, connection: http.client.HTTPConnection, body: Body) -> None:
+        for chunk in self.exactly(body):
+            self.io(connection.send, chunk)
+
+    def exactly(self, body: Body) -> Iterator[memoryview]:
+        """Yield the chunks of a body, which has to have its length."""
+        left = len(body)
+        for chunk in body.chunks():
+            left -= len(chunk)
+            if left < 0:
+                break
+            yield chunk
+        if left:
+            raise IntegrityError("the body has another length than it claims")
+
+    def digest(self, body: Body) -> str:
+        """Read the body before it is sent."""
+        digest = hashlib.md5()
+        for chunk in body.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def length(self, body: Body) -> int:
+        return len(body)
+
+    def plain(self, options: ObjectOptions | None) -> dict[str, Any]:
+        if options is None:
+            return {}
+        return {name: getattr(options, name) for name in sorted(options.explicitly_set())}
+
+    def io(self, call: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return call(*given)
+        except (OSError, http.client.HTTPException) as error:
+            raise ConnectionFailed(f"{self.location}: {error}") from error
+
+
+class Opener:
+    """Opens a handle, in any process."""
+
+    def __init__(self, kind: type[HTTPBackend], endpoint: str) -> None:
+        self.kind = kind
+        self.endpoint = endpoint
+
+    def __reduce__(self) -> Any:
+        return eval, (f"lambda: {class_text(self.kind)}({self.endpoint!r})",)
+
+    def __call__(self) -> HTTPBackend:
+        return self.kind(self.endpoint)
+
+
+class BareHarness(BackendHarness):
+    """What the guide's first example gives: `open` and `read`."""
+
+    subject: ClassVar[type[HTTPBackend]] = HTTPBackend
+    # The page of this storage, as the default is that of most real ones, so that the tests are fast.
+    page_size = _PAGE_MAX
+    examples = 10
+
+    def __init__(self) -> None:
+        self.storage = Storage()
+        self.server = Server(self.storage)
+
+    def open(self) -> HTTPBackend:
+        return self.subject(self.server.endpoint)
+
+    def read(self, key: str) -> bytes | None:
+        return self.storage.objects.get(key, (None, {}))[0]
+
+    def close(self) -> None:
+        self.server.stop()
+
+
+class FullHarness(BareHarness):
+    """All hooks."""
+
+    secrets = (SECRET,)
+    # A response to HEAD has no code.
+    unseen_by_head = frozenset({BucketNotFound, ClockSkewed, CredentialsExpired, Throttled})
+
+    def options(self, key: str) -> Mapping[str, object]:
+        stored = self.storage.objects[key][1]
+        return {name: stored.get(name) for name in ("content_type", "cache_control")} | {
+            "metadata": stored.get("metadata", {})
+        }
+
+    def open_with_page_size(self, page_size: int) -> HTTPBackend:
+        return self.subject(self.server.endpoint, page_size=page_size)
+
+    def open_failing(self, error: type[BackendError], *, retry_after: float | None = None) -> HTTPBackend:
+        if error is BucketNotFound:
+            return self.subject(self.server.endpoint, bucket="other")
+        if error is AccessDenied:
+            return self.subject(self.server.endpoint, "wrong")
+        if error is ConnectionFailed:
+            return self.subject("127.0.0.1:1")
+        backend = self.open()
+        responses = {
+            ServerFailed: (500, "InternalError"),
+            Throttled: (429, "SlowDown"),
+            CredentialsExpired: (403, "ExpiredToken"),
+            ClockSkewed: (403, "RequestTimeTooSkewed"),
+        }
+        self.failure = (*responses[error], retry_after)
+        backend.close = self.succeed  # type: ignore[method-assign]  # the switch of the storage is set back
+        return backend
+
+    def start_failing(self, backend: object) -> None:
+        self.storage.fails, self.failure = getattr(self, "failure", None), None
+
+    def succeed(self) -> None:
+        self.storage.fails = None
+        self.storage.damages = self.storage.fails_in_body = False
+
+    def open_damaging(self) -> HTTPBackend:
+        self.storage.damages = True
+        backend = self.open()
+        backend.close = self.succeed  # type: ignore[method-assign]
+        return backend
+
+    def open_failing_in_body(self) -> HTTPBackend:
+        self.storage.fails_in_body = True
+        backend = self.open()
+        backend.close = self.succeed  # type: ignore[method-assign]
+        return backend
+
+    def requests(self) -> int:
+        return self.storage.requests
+
+    def elsewhere(self) -> Callable[[], HTTPBackend]:
+        return Opener(self.subject, self.server.endpoint)
+
+
+def harness_of(base: type[BareHarness], mutant: type[HTTPBackend]) -> type[BareHarness]:
+    return type("MutantHarness", (base,), {"subject": mutant})
+
+
+# --- mistakes: listings ----------------------------------------------------------------------------------------------
+
+
+class FirstPageOfParts(HTTPBackend):
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        query = {"id": upload_id, "after": "0", "max": str(self.page_size)}
+        return [UploadedPart(*entry) for entry in self.call("GET", key, query).document["entries"]]
+
+
+class FirstPageOfUploads(HTTPBackend):
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        query = {"prefix": prefix, "after": "", "id": "", "max": str(self.page_size)}
+        found = self.call("GET", "", query).document["entries"]
+        return [PendingUpload(key, upload_id, utc(0)) for key, upload_id in found]
+
+
+class PagesOfUploadsByKey(HTTPBackend):
+    """Loses the uploads of a key that continue on the next page."""
+
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        after, more = "", True
+        while more:
+            query = {"prefix": prefix, "after": after, "id": "~", "max": str(self.page_size)}
+            found = self.call("GET", "", query).document
+            for key, upload_id in found["entries"]:
+                after = key
+                yield PendingUpload(key, upload_id, utc(0))
+            more = found["more"]
+
+
+class NaiveDatetimes(HTTPBackend):
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        return [evolve(each, initiated=each.initiated.replace(tzinfo=None)) for each in super().list_uploads(prefix)]
+
+
+class AnyErrorOfAListIsUploadNotFound(HTTPBackend):
+    def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
+        try:
+            return super().list_parts(key, upload_id)
+        except BackendClosed:
+            raise
+        except BackendError as error:
+            raise UploadNotFound("there is no such upload") from error
+
+
+# --- mistakes: tags, ids and keys ------------------------------------------------------------------------------------
+
+
+class QuotesOnOneSide(HTTPBackend):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        part = super().upload_part(key, upload_id, part_number, body)
+        return evolve(part, etag=f'"{part.etag}"')
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        plain = [evolve(part, etag=part.etag.strip('"')) for part in parts]
+        return super().complete_upload(key, upload_id, plain, options)
+
+
+class HeadETagInQuotes(HTTPBackend):
+    def head_object(self, key: str) -> StoredObject | None:
+        found = super().head_object(key)
+        return None if found is None else evolve(found, etag=f'"{found.etag}"')
+
+
+class AbortOfADeadIdRaises(HTTPBackend):
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        self.call("DELETE", key, {"id": upload_id})
+
+
+class SortsParts(HTTPBackend):
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        ordered = sorted(parts, key=lambda part: part.part_number)
+        return super().complete_upload(key, upload_id, ordered, options)
+
+
+class CutsLeadingSlashes(HTTPBackend):
+    def request(self, method: str, key: str, query: Mapping[str, str], **given: Any) -> Response:
+        return super().request(method, key.lstrip("/"), query, **given)
+
+
+class BeginsTwoNowAndThen(HTTPBackend):
+    count = 0
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        type(self).count += 1
+        if type(self).count % 20 == 0:
+            super().initiate_upload(key, options)
+        return super().initiate_upload(key, options)
+
+
+# --- mistakes: errors ------------------------------------------------------------------------------------------------
+
+
+class TakesAnErrorForDone(HTTPBackend):
+    """The status of the response is 200, and its body is an error."""
+
+    def check_document(self, response: Response, what: str) -> None:
+        pass
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        named = json.dumps([[part.part_number, part.etag] for part in parts]).encode()
+        options.require_supported_by(self.capabilities, self.location)
+        found = self.call("POST", key, {"id": upload_id}, options=options, document=named).document
+        return StoredObject(key, sum(part.size for part in parts), found.get("etag", ""))
+
+
+class RetriesInside(HTTPBackend):
+    def request(self, method: str, key: str, query: Mapping[str, str], **given: Any) -> Response:
+        for _ in range(3):
+            response = super().request(method, key, query, **given)
+            if response.status < 500 and response.status != 429:
+                return response
+        return super().request(method, key, query, **given)
+
+
+class ThrottledIsPermanent(HTTPBackend):
+    def error(self, response: Response, code: str | None, what: str) -> BackendError:
+        error = super().error(response, code, what)
+        error.retryable = error.retryable and not isinstance(error, Throttled)
+        return error
+
+
+class ThrottledIsServerFailed(HTTPBackend):
+    def error(self, response: Response, code: str | None, what: str) -> BackendError:
+        error = super().error(response, code, what)
+        return ServerFailed(str(error), retry_after=error.retry_after) if isinstance(error, Throttled) else error
+
+
+class LosesRetryAfter(HTTPBackend):
+    def error(self, response: Response, code: str | None, what: str) -> BackendError:
+        error = super().error(response, code, what)
+        error.retry_after = None
+        return error
+
+
+class DamageIsPermanent(HTTPBackend):
+    def error(self, response: Response, code: str | None, what: str) -> BackendError:
+        if code == "BadDigest":
+            return BackendError(f"{what}: BadDigest", code=code, status=response.status)
+        return super().error(response, code, what)
+
+
+class LosesCodes(HTTPBackend):
+    def error(self, response: Response, code: str | None, what: str) -> BackendError:
+        return super().error(response, None, what)
+
+
+class HeadOfAnyErrorIsNone(HTTPBackend):
+    def head_object(self, key: str) -> StoredObject | None:
+        try:
+            return super().head_object(key)
+        except BackendClosed:
+            raise
+        except BackendError:
+            return None
+
+
+class NativeErrors(HTTPBackend):
+    def io(self, call: Callable[..., Any], *given: Any) -> Any:
+        return call(*given)
+
+
+# --- mistakes: bytes -------------------------------------------------------------------------------------------------
+
+
+class WholeBodyInMemory(HTTPBackend):
+    def send_body(self, connection: http.client.HTTPConnection, body: Body) -> None:
+        data = b"".join(bytes(chunk) for chunk in self.exactly(body))
+        self.io(connection.send, data)
+
+
+class SendsShortBodies(HTTPBackend):
+    """Sends a body that is too short with the length that it has."""
+
+    def length(self, body: Body) -> int:
+        return sum(len(chunk) for chunk in body.chunks())
+
+    def exactly(self, body: Body) -> Iterator[memoryview]:
+        yield from body.chunks()
+
+
+class SharedBuffer(HTTPBackend):
+    """One buffer for all threads, in which the body of a small part is assembled."""
+
+    buffer = bytearray(MIB)
+
+    def send_body(self, connection: http.client.HTTPConnection, body: Body) -> None:
+        if len(body) > len(self.buffer):
+            super().send_body(connection, body)
+            return
+        end = 0
+        for chunk in self.exactly(body):
+            self.buffer[end : end + len(chunk)] = chunk
+            end += len(chunk)
+        self.io(connection.send, memoryview(self.buffer)[:end])
+
+    def digest(self, body: Body) -> str:
+        return "absent"
+
+    def send_head(
+        self, connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str]
+    ) -> None:
+        super().send_head(connection, method, target, {n: v for n, v in headers.items() if n != "X-Digest"})
+
+
+class SharedPiece(SharedBuffer):
+    """One buffer for all threads, for each piece on its way to the socket."""
+
+    def send_body(self, connection: http.client.HTTPConnection, body: Body) -> None:
+        for chunk in self.exactly(body):
+            self.buffer[: len(chunk)] = chunk
+            self.io(connection.send, memoryview(self.buffer)[: len(chunk)])
+
+
+class CallIsKeptOnSelf(HTTPBackend):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        self.about = part_number, upload_id, key
+        length = len(body)
+        for _ in body.chunks():
+            time.sleep(0.001)
+        number, now, place = self.about
+        part = super().upload_part(place, now, number, body)
+        return evolve(part, size=length)
+
+
+# --- mistakes: objects and handles -----------------------------------------------------------------------------------
+
+
+class HeadIsCached(HTTPBackend):
+    def __init__(self, *given: Any, **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        self.heads: dict[str, tuple[float, StoredObject | None]] = {}
+
+    seconds = 30.0
+    hits_only = False
+
+    def head_object(self, key: str) -> StoredObject | None:
+        then, found = self.heads.get(key, (-1e9, None))
+        if time.monotonic() - then > self.seconds or self.closed:
+            found = super().head_object(key)
+            if found is not None or not self.hits_only:
+                self.heads[key] = time.monotonic(), found
+        return found
+
+
+class HitsOfHeadAreCached(HeadIsCached):
+    seconds = 1.0
+    hits_only = True
+
+
+class SecretInLocation(HTTPBackend):
+    @property
+    def location(self) -> str:
+        return f"tiny://id:{self.secret}@{self.endpoint}/{self.bucket}"
+
+
+class ProcessInLocation(HTTPBackend):
+    @property
+    def location(self) -> str:
+        return f"tiny://{self.endpoint}/{self.bucket}?client={os.getpid()}"
+
+
+class FoldsMetadata(HTTPBackend):
+    def plain(self, options: ObjectOptions | None) -> dict[str, Any]:
+        plain = super().plain(options)
+        folded = {n: " ".join(v.lower().split()) for n, v in plain.get("metadata", {}).items()}
+        return plain | ({"metadata": folded} if folded else {})
+
+
+class PutLosesMetadata(HTTPBackend):
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        return super().put_object(key, body, evolve(options, metadata={}))
+
+
+class DropsCacheControl(HTTPBackend):
+    def plain(self, options: ObjectOptions | None) -> dict[str, Any]:
+        return {name: value for name, value in super().plain(options).items() if name != "cache_control"}
+
+
+@define(frozen=True)
+class Catch:
+    """The check that catches a mistake with all hooks, and the one that does so with none; None: no check does."""
+
+    full: str
+    bare: str | None
+
+
+def catch(full: str, bare: str | None = "") -> Catch:
+    return Catch(full, full if bare == "" else bare)
+
+
+#: The mistakes of backends of S3 that a review has found, and which check shows them.
+CAUGHT: dict[type[HTTPBackend], Catch] = {
+    FirstPageOfParts: catch("more_parts_than_a_page"),
+    FirstPageOfUploads: catch("more_uploads_than_a_page"),
+    QuotesOnOneSide: catch("list_parts"),
+    HeadETagInQuotes: catch("head_object"),
+    AbortOfADeadIdRaises: catch("abort_again"),
+    TakesAnErrorForDone: catch("errors_in_the_body_of_a_response", None),
+    RetriesInside: catch("failures_are_not_retried", None),
+    WholeBodyInMemory: catch("bodies_are_not_held_in_memory"),
+    HeadIsCached: catch("handles_see_each_other"),
+    HitsOfHeadAreCached: catch("handles_see_each_other"),
+    SendsShortBodies: catch("body_too_short"),
+    ThrottledIsPermanent: catch("failures_of_the_storage", None),
+    ThrottledIsServerFailed: catch("failures_of_the_storage", None),
+    LosesRetryAfter: catch("retry_after", None),
+    DamageIsPermanent: catch("damaged_bodies", None),
+    AnyErrorOfAListIsUploadNotFound: catch("failures_of_the_storage", None),
+    HeadOfAnyErrorIsNone: catch("failures_of_the_storage", None),
+    NativeErrors: catch("failures_of_the_storage", None),
+    SecretInLocation: catch("secrets_are_not_exposed", None),
+    ProcessInLocation: catch("another_process"),
+    SharedBuffer: catch("bodies_sent_at_the_same_time"),
+    CallIsKeptOnSelf: catch("many_threads"),
+    PagesOfUploadsByKey: catch("more_uploads_than_a_page"),
+    FoldsMetadata: catch("metadata_is_returned"),
+    PutLosesMetadata: catch("metadata_is_returned"),
+    DropsCacheControl: catch("options_are_kept", None),
+    NaiveDatetimes: catch("list_uploads"),
+    SortsParts: catch("wrong_order"),
+    CutsLeadingSlashes: catch("strange_keys"),
+    BeginsTwoNowAndThen: catch("more_uploads_than_a_page"),
+    LosesCodes: catch("unknown_ids"),
+}
+
+#: More mistakes, which only the checks of transfers show.
+MORE: dict[type[HTTPBackend], str] = {SharedPiece: "bodies_sent_at_the_same_time"}
+
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [check.name for check in BACKEND_CHECKS])
+def test_the_correct_backend_passes(name: str) -> None:
+    """No check fails on it; those that do not apply are those of other capabilities."""
+    try:
+        BACKEND_CHECKS[name](FullHarness())
+    except NotApplicable as reason:
+        assert "as declared" in str(reason) or "SupportsPipelining" in str(reason)  # noqa: PT017
+
+
+def test_the_machine_passes_on_the_correct_backend() -> None:
+    run_machine(backend_machine(FullHarness), examples=5)
+
+
+def test_the_full_harness_gives_every_hook() -> None:
+    with FullHarness() as harness:
+        assert harness.missing_hooks() == {}
+
+
+def test_the_bare_harness_gives_no_hook() -> None:
+    with BareHarness() as harness:
+        assert harness.missing_hooks() == BackendHarness.hooks
+
+
+def detects(check: str, harness: type[BareHarness]) -> bool:
+    """Return whether the check fails, or the backend raises an error of its library."""
+    try:
+        BACKEND_CHECKS[check](harness())
+    except (AssertionError, PartwiseError, OSError, http.client.HTTPException):
+        return True
+    except NotApplicable:
+        return False
+    return False
+
+
+@pytest.mark.parametrize(
+    ("mutant", "check"), [*((mutant, found.full) for mutant, found in CAUGHT.items()), *MORE.items()]
+)
+def test_each_mistake_is_caught_with_all_hooks(mutant: type[HTTPBackend], check: str) -> None:
+    assert detects(check, harness_of(FullHarness, mutant))
+
+
+@pytest.mark.parametrize("mutant", [mutant for mutant, found in CAUGHT.items() if found.bare])
+def test_most_mistakes_are_caught_without_hooks(mutant: type[HTTPBackend]) -> None:
+    check = CAUGHT[mutant].bare
+    assert check is not None
+    assert detects(check, harness_of(BareHarness, mutant))
+
+
+@pytest.mark.parametrize("mutant", [mutant for mutant, found in CAUGHT.items() if not found.bare])
+def test_the_other_mistakes_need_hooks(mutant: type[HTTPBackend], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No check shows them without hooks, so that the documented number is not too low."""
+    monkeypatch.setattr(backend_transfers, "_LARGE", 4 * MIB)  # to save time
+    result = BACKEND_CHECKS.run(harness_of(BareHarness, mutant))
+
+    assert dict(result.failed) == {}
+
+
+def test_the_documentation_says_how_many_mistakes_are_caught() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "reference", "testing.md").read_text()
+    bare = sum(found.bare is not None for found in CAUGHT.values())
+
+    assert re.findall(r"of the (\d+) mistakes .*? catches (\d+), and .*? hooks all (\d+)", " ".join(page.split())) == [
+        (str(len(CAUGHT)), str(bare), str(len(CAUGHT)))
+    ]
