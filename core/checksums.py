@@ -20,7 +20,6 @@ Digests such as MD5 can't be combined. They verify a part, or an object that is 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable
@@ -182,7 +181,7 @@ class Checksum:
         """
         try:
             data = base64.b64decode(text, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise ValueError(f"not the base64 of a {self.name}") from error
         return self.from_bytes(data)
 

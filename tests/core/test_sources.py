@@ -788,6 +788,25 @@ def test_a_spooled_part_is_pickled_as_its_bytes():
     assert read(pickle.loads(pickle.dumps(body))) == DATA
 
 
+@pytest.mark.parametrize("at", [0, 50, 99])
+def test_a_spooled_part_whose_file_was_changed_is_not_read_to_its_end(at):
+    body = StreamSource(io.BytesIO(bytes(100)), spool_above=0).body(0, 100)
+    body._file.seek(at)
+    body._file.write(b"x")
+    body._file.flush()
+
+    with pytest.raises(SourceUnreadable, match="the temporary file with a part of the stream was changed"):
+        read(body)
+
+
+def test_a_spooled_part_whose_file_was_truncated_is_not_shorter():
+    body = StreamSource(io.BytesIO(bytes(100)), spool_above=0).body(0, 100)
+    body._file.truncate(50)
+
+    with pytest.raises(SourceUnreadable, match="the temporary file with a part of the stream was changed"):
+        read(body)
+
+
 def test_a_spooled_part_takes_its_file_with_it(monkeypatch):
     files = _noted_files(monkeypatch)
     body = StreamSource(io.BytesIO(DATA), spool_above=0).body(0, 10)

@@ -1,0 +1,96 @@
+"""Mutations of the algorithms of checksums, and of what the engine does with another one than that of OSS."""
+
+from __future__ import annotations
+
+from mutated.mutation import Mutation
+
+ALGORITHMS, ALGORITHM_TESTS = "core/checksums.py", ("tests/core/test_checksums.py",)
+CONTEXT, BODIES, SUMS_TESTS = "core/_engine/context.py", "core/bodies.py", ("tests/core/engine/test_checksums.py",)
+BODY_TESTS = ("tests/core/test_bodies.py",)
+
+MUTATIONS = [
+    Mutation(
+        "checksums of another algorithm are compared",
+        CONTEXT,
+        "            parts = (evolve(part, checksum=None) for part in checkpoint.parts)\n",
+        "            parts = checkpoint.parts\n",
+        SUMS_TESTS,
+    ),
+    Mutation(
+        "a checksum with too many bits is used",
+        CONTEXT,
+        "return part.checksum is not None and part.checksum >> self.checksum.width > 0",
+        "return False",
+        SUMS_TESTS,
+    ),
+    Mutation(
+        "a checkpoint does not name the algorithm",
+        CONTEXT,
+        "            checksum=self.checksum.name,\n            created",
+        "            created",
+        SUMS_TESTS,
+    ),
+    Mutation(
+        "the storage's checksum counts as the expected CRC-64/XZ",
+        "core/_engine/complete.py",
+        "        if context.checksum == CRC64_XZ:\n",
+        "        if True:\n",
+        SUMS_TESTS,
+    ),
+    Mutation(
+        "an object that was completed earlier may have another CRC-64/XZ than expected",
+        "core/_engine/upload.py",
+        "stored.checksum if context.checksum == CRC64_XZ else source_crc64(context, plan)",
+        "None",
+        SUMS_TESTS,
+    ),
+    Mutation(
+        "the CRC-64/XZ of a stream is that of its last part",
+        "core/_engine/stream.py",
+        "crc64_combine(context.stream_crc64, checksum_of(body, CRC64_XZ), len(body))",
+        "checksum_of(body, CRC64_XZ)",
+        SUMS_TESTS,
+    ),
+    Mutation(
+        "bytes that change during the upload are not noticed where the storage has another checksum",
+        "core/_engine/complete.py",
+        "        compare_moved_source(context)  # so what is read now is what was sent\n",
+        "",
+        SUMS_TESTS,
+    ),
+    Mutation(
+        "a body has its checksum before its last chunk is read",
+        BODIES,
+        "            if left <= 0:\n                self.checksum",
+        "            if True:\n                self.checksum",
+        BODY_TESTS,
+    ),
+    Mutation(
+        "a body keeps its checksum while it is read again",
+        BODIES,
+        "        self.checksum = None\n        running",
+        "        running",
+        BODY_TESTS,
+    ),
+    Mutation(
+        "digests are combined",
+        ALGORITHMS,
+        "            elif self.polynomial is None:\n                return None\n",
+        "",
+        ALGORITHM_TESTS,
+    ),
+    Mutation(
+        "a checksum of the wrong length is read",
+        ALGORITHMS,
+        "        if len(data) != self.width // 8:\n",
+        "        if False:\n",
+        ALGORITHM_TESTS,
+    ),
+    Mutation(
+        "a part of a stream is read from a temporary file that was changed",
+        "core/sources.py",
+        "        if left or checksum != self._checksum:\n",
+        "        if left:\n",
+        ("tests/core/test_sources.py",),
+    ),
+]
