@@ -150,14 +150,15 @@ class LowSpeed:
         self._tracks = tracks
 
     def _note_moved(self, now: float) -> None:
-        if now - self._moved_at >= self._standstill():
+        seconds = now - self._moved_at
+        if seconds >= _STANDSTILL and seconds >= self._standstill():  # the first is cheap: this is called for each part
             for track in self._tracks.values():
                 if track.behind_since is None and track.moved_at <= self._moved_at:
                     track.behind_since = now
         self._moved_at = now
 
     def _standstill(self) -> float:
-        """Return the seconds without movement that are a standstill."""
+        """Return the seconds without movement that are a standstill, `_STANDSTILL` at least."""
         if any(track.all_sent_at is None for track in self._tracks.values()):
             return _STANDSTILL
         # All bytes are with the kernel, so only responses show what moves.
