@@ -1,15 +1,14 @@
-"""Checks of arguments, part lists and bodies, which all backends here share."""
+"""Checks of arguments and part lists, which all backends here share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from partwise._validation import brief, check_methods, check_string, check_type, is_integer
-from partwise.errors import IntegrityError, InvalidInput, InvalidKey, PartRejected
+from partwise.errors import InvalidInput, InvalidKey, PartRejected
 from partwise.model import ObjectOptions, PartLimits, UploadedPart
-from partwise.protocols import Body
 
 
 def _check_part_list(parts: Any) -> None:
@@ -122,23 +121,3 @@ def _size_error(parts: Sequence[UploadedPart], limits: PartLimits, *, equal_part
     if total > limits.max_object_size:
         return "EntityTooLarge", f"the object would have {total} bytes, and the maximum is {limits.max_object_size}"
     return None
-
-
-def exact_chunks(body: Body, what: str) -> Iterator[memoryview]:
-    """
-    Yield the chunks of a body, and check that it has exactly `len(body)` bytes.
-
-    Raises:
-        IntegrityError: the body has fewer bytes, or more. Retryable, since the body can be read again.
-        and what the body raises, unchanged.
-    """
-    expected = len(body)
-    received = 0
-    for chunk in body.chunks():
-        received += len(chunk)
-        if received > expected:
-            break
-        yield chunk
-    if received != expected:
-        count = f"{received} bytes" if received < expected else f"more than {expected} bytes"
-        raise IntegrityError(f"the body of {what} had {count} instead of {expected}; nothing was stored")

@@ -29,9 +29,9 @@ from partwise.backends._argument_checks import (
     check_part,
     check_parts,
     check_put,
-    exact_chunks,
     reject_settings,
 )
+from partwise.bodies import exact_chunks
 from partwise.errors import (
     BackendClosed,
     BackendError,

@@ -38,10 +38,10 @@ CORE = [
     "checkpoint",
     "results",
     "protocols",
-    "bodies",
     "config",
     "registry",
     "sources",
+    "bodies",
     # one upload
     "_engine",
     # what people call

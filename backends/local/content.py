@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from io import FileIO
 
 from partwise import _durable
-from partwise.backends._argument_checks import exact_chunks
 from partwise.backends.local.errors import translate_os_errors
 from partwise.backends.local.files import BLOCK, append_copy, etag_of
 from partwise.backends.local.upload_folder import UploadFolder, part_name
+from partwise.bodies import exact_chunks
 from partwise.checksums import crc64, crc64_combine
 from partwise.errors import PartRejected
 from partwise.model import UploadedPart

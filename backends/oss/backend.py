@@ -20,7 +20,7 @@ from attrs import define, evolve, field
 
 from partwise._closing import Closing
 from partwise._validation import brief, check_callable, check_path
-from partwise.backends._argument_checks import check_call, check_part, check_put, exact_chunks
+from partwise.backends._argument_checks import check_call, check_part, check_put
 from partwise.backends._http.addresses import is_loopback
 from partwise.backends._http.client import HTTPClient
 from partwise.backends._http.connections import Endpoint
@@ -50,6 +50,7 @@ from partwise.backends.oss.xml import (
     parse_parts,
     parse_uploads,
 )
+from partwise.bodies import exact_chunks
 from partwise.content_types import guess_content_type
 from partwise.errors import BackendClosed, BackendError, InvalidInput, PartRejected, UploadNotFound
 from partwise.model import GIB, KIB, Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart

@@ -310,7 +310,7 @@ class Body:
     crc64 = None
     def __init__(self, data): self.data = data
     def __len__(self): return len(self.data)
-    def chunks(self):
+    def chunks(self, *, counted=True):
         for start in range(0, len(self.data), 10_000):
             yield memoryview(self.data)[start:start + 10_000]
 

@@ -151,7 +151,7 @@ def test_an_endless_body_is_read_no_further_than_its_length():
         def __len__(self):
             return 10
 
-        def chunks(self):
+        def chunks(self, *, counted=True):
             while True:
                 asked.append(4)
                 yield memoryview(b"four")

@@ -477,7 +477,7 @@ class WaitingBody(BodyWrapper):
         super().__init__(body)
         self._wait = wait
 
-    def chunks(self):
+    def chunks(self, *, counted=True):
         self._wait()
         yield from super().chunks()
 
@@ -619,7 +619,7 @@ def test_a_body_is_closed_when_its_part_was_sent(oss, body):
     ended = []
 
     class Body(type(body(b""))):
-        def chunks(self):
+        def chunks(self, *, counted=True):
             try:
                 yield from super().chunks()
             finally:

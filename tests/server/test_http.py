@@ -181,7 +181,7 @@ class _Empty:
     def __len__(self) -> int:
         return 0
 
-    def chunks(self) -> Iterator[memoryview]:
+    def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
         return iter(())
 
 

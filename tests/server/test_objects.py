@@ -321,7 +321,7 @@ class _Bytes:
     def __len__(self) -> int:
         return len(self._data)
 
-    def chunks(self) -> Iterable[memoryview]:
+    def chunks(self, *, counted: bool = True) -> Iterable[memoryview]:
         yield memoryview(self._data)
 
 
