@@ -103,11 +103,10 @@ class _Claim:
         """Return the values of a statement."""
         return {"name": self.key, "owner": self.owner, **more}
 
-    def end_session_if_useless(self) -> bool:
-        """End a session that is of no more use; return whether there is none."""
+    def end_session_if_useless(self) -> None:
+        """End a session that is broken, or whose claim is lost."""
         if self.session is not None and (self.is_lost or self.session.is_broken):
             self.end_session()
-        return self.session is None
 
     def end_session(self) -> None:
         session, self.session = self.session, None
@@ -329,6 +328,15 @@ class PostgresCheckpointStore(Closing):
         claim.session, claim.process = session, session.process
         self._worked = True
 
+    def _resume_or_pause(self, claim: _Claim) -> Session:
+        start = time.monotonic()
+        try:
+            return self._resume(claim)
+        except BaseException:
+            now = time.monotonic()
+            claim.pause_until = now + _PAUSE * (now - start)
+            raise
+
     def _resume(self, claim: _Claim) -> Session:
         """Return a new session that holds the lock, after the previous one has ended."""
         with self._new_session(create=False) as session:
@@ -392,20 +400,17 @@ class PostgresCheckpointStore(Closing):
         With `pausing` no new one is tried for a while after one has failed.
         """
         with claim.lock:
-            start = time.monotonic()
             if claim.is_lost:
                 raise self._lost(claim)
-            if pausing and claim.session is None and start < claim.pause_until:
+            if pausing and claim.session is None and time.monotonic() < claim.pause_until:
                 raise self._not_done(claim.failure, claim.name, writing=writing, retryable=True)
             try:
                 with self._translating(claim.name, writing=writing, claim=claim):
                     if claim.session is None:
-                        claim.session = self._resume(claim)
+                        claim.session = self._resume_or_pause(claim)
                     return work(claim.session)
             finally:
-                if claim.end_session_if_useless():
-                    now = time.monotonic()
-                    claim.pause_until = now + _PAUSE * (now - start)
+                claim.end_session_if_useless()
 
     def _write(self, name: str, work: Callable[[Session, _Claim], None], *, pausing: bool = False) -> None:
         key = self._key_of(name)
@@ -722,7 +727,8 @@ def open_url(url: str) -> PostgresCheckpointStore:
     Raises:
         InvalidInput: the URL is not valid, or psycopg is not installed.
     """
-    return PostgresCheckpointStore(url)
+    scheme, colon, rest = url.partition(":")
+    return PostgresCheckpointStore(scheme.lower() + colon + rest)
 
 
 def _describe_database(parameters: dict[str, Any]) -> str:
@@ -730,7 +736,11 @@ def _describe_database(parameters: dict[str, Any]) -> str:
     host, port, database = (str(parameters.get(name) or "") for name in ("host", "port", "dbname"))
     if host.startswith("/"):
         return f"postgresql:///{database}?host={host}" + (f"&port={port}" if port else "")
-    return f"postgresql://{host}{f':{port}' if port else ''}/{database}"
+    hosts, ports = host.split(","), port.split(",")
+    if len(ports) != len(hosts):
+        ports = ports[:1] * len(hosts)  # one for all of them
+    places = (f"{one}:{its_port}" if its_port else one for one, its_port in zip(hosts, ports, strict=True))
+    return f"postgresql://{','.join(places)}/{database}"
 
 
 def _import_driver() -> Any:

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -269,8 +268,8 @@ def _postgres_binaries() -> Path | None:
 @pytest.fixture(scope="session")
 def running_postgres() -> Iterator[PostgresServer]:
     binaries = _postgres_binaries()
-    if binaries is None or find_spec("psycopg") is None:
-        missing = "PostgreSQL or psycopg is not installed; on Debian: apt-get install postgresql"
+    if binaries is None:
+        missing = "PostgreSQL is not installed; on Debian: apt-get install postgresql"
         if os.environ.get("PARTWISE_TESTS_NEED_POSTGRES"):
             pytest.fail(f"{missing}. Here its tests have to run")
         pytest.skip(missing)

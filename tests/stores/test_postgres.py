@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import gc
+import logging
+import os
+import pickle
+import socket
+import sys
+import threading
+import time
+import traceback
+import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import psycopg
 import pytest
+from attrs import evolve
 
+from partwise import stores
+from partwise.checkpoint import Checkpoint
+from partwise.errors import (
+    CheckpointBusy,
+    CheckpointDamaged,
+    CheckpointError,
+    CheckpointUnwritable,
+    ClaimLost,
+    InvalidInput,
+)
+from partwise.model import MIB, UploadedPart
 from partwise.protocols import CheckpointStore
-from partwise.stores.postgres import PostgresCheckpointStore
+from partwise.registry import open_checkpoint_store
+from partwise.stores import _postgres
+from partwise.stores import postgres as module
+from partwise.stores.postgres import PostgresCheckpointStore, open_url
 from partwise.testing import CheckpointStoreConformance, StoreHarness
 
 if TYPE_CHECKING:
@@ -18,9 +46,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def url(postgres) -> Iterator[str]:
+def schema(postgres) -> Iterator[str]:
     with postgres.new_schema() as schema:
-        yield postgres.url(schema=schema)
+        yield schema
+
+
+@pytest.fixture
+def url(postgres, schema: str) -> str:
+    return postgres.url(schema=schema)
 
 
 @pytest.fixture
@@ -86,13 +119,735 @@ class TestPostgres(CheckpointStoreConformance):
     harness = PostgresHarness
 
 
-def test_first(store, checkpoint, part) -> None:
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def table(postgres: PostgresServer, store: PostgresCheckpointStore, columns: str, where: str = "true") -> list[Any]:
+    return ask(
+        postgres, store, f"SELECT {columns} FROM partwise_checkpoints WHERE {where} ORDER BY damaged, part_number"
+    )
+
+
+def ask(postgres: PostgresServer, store: PostgresCheckpointStore, statement: str, *values: object) -> list[Any]:
+    """Execute a statement in the schema of a store, not through the store."""
+    return postgres.ask(statement, *values, schema=store._parameters["options"].removeprefix("-csearch_path="))
+
+
+def tables(postgres: PostgresServer, store: PostgresCheckpointStore) -> list[str]:
+    found = ask(postgres, store, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+    return [name for (name,) in found]
+
+
+def test_the_table_is_created_by_the_first_claim(postgres, store, checkpoint) -> None:
+    name = checkpoint().name
+    assert store.load(name) is None
+    assert list(store.scan()) == []
+    assert tables(postgres, store) == []
+    with store.claim(name):
+        assert tables(postgres, store) == ["partwise_checkpoints"]
+    assert table(postgres, store, "*") == []
+
+
+def test_rows_are_readable_text(postgres, store, checkpoint, part) -> None:
     saved = checkpoint()
     with store.claim(saved.name):
         store.save(saved)
-        store.append_part(saved.name, "UPLOAD", part(1))
-        store.check_claim(saved.name)
-        assert store.load(saved.name).parts == (part(1),)
+        store.append_part(saved.name, "UPLOAD", part(7))
+    [(name, header), (_, record)] = table(postgres, store, "name, record")
+    assert name == saved.name
+    assert '"upload_id":"UPLOAD"' in header
+    assert record == '[7,8388608,"ETAG-7-1","18446744073709551609"]'
+
+
+def test_a_deleted_checkpoint_leaves_no_row(postgres, store, checkpoint, part) -> None:
+    saved = checkpoint(parts=(part(1),))
+    with store.claim(saved.name):
+        store.save(saved)
         store.delete(saved.name, "UPLOAD")
         assert store.load(saved.name) is None
-    assert list(store.scan()) == []
+    assert table(postgres, store, "*") == []
+
+
+def test_hosts_that_use_a_new_database_at_the_same_time_create_one_table(url, checkpoint) -> None:
+    start = threading.Barrier(6)
+
+    def first_use(number: int) -> None:
+        with PostgresCheckpointStore(url) as store:
+            start.wait()
+            store.save(checkpoint(f"key {number}"))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(first_use, range(6)))
+    with PostgresCheckpointStore(url) as store:
+        assert {found.key for found in store.scan()} == {f"key {number}" for number in range(6)}
+
+
+def test_a_table_of_a_later_version_is_refused_and_not_changed(postgres, store, checkpoint) -> None:
+    saved = checkpoint()
+    store.save(saved)
+    comment = "Checkpoints of partwise, schema version"
+    assert ask(postgres, store, "SELECT obj_description('partwise_checkpoints'::regclass)") == [(f"{comment} 1",)]
+    ask(postgres, store, f"COMMENT ON TABLE partwise_checkpoints IS '{comment} 7'")
+    before = table(postgres, store, "*")
+    words = r"has schema version 7, and this version of partwise reads 1\. It was not changed"
+    with pytest.raises(CheckpointUnwritable, match=words) as caught:
+        store.save(saved)
+    assert not caught.value.retryable
+    for read in (lambda: store.load(saved.name), lambda: list(store.scan())):
+        with pytest.raises(CheckpointError, match=words):
+            read()
+    assert table(postgres, store, "*") == before
+
+
+@pytest.mark.parametrize("comment", ["NULL", "'of another program'", "'Checkpoints of partwise, schema version 0'"])
+def test_a_table_of_another_program_is_refused_and_not_changed(postgres, store, checkpoint, comment: str) -> None:
+    ask(postgres, store, "CREATE TABLE partwise_checkpoints (name text)")
+    ask(postgres, store, f"COMMENT ON TABLE partwise_checkpoints IS {comment}")
+    with pytest.raises(
+        CheckpointUnwritable, match=r"was not created by partwise\. It was not changed. Use the version"
+    ):
+        store.save(checkpoint())
+    with pytest.raises(CheckpointError, match="was not created by partwise"):
+        store.load(checkpoint().name)
+    assert table_columns(postgres, store) == ["name"]
+
+
+def table_columns(postgres: PostgresServer, store: PostgresCheckpointStore) -> list[str]:
+    columns = ask(
+        postgres,
+        store,
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+        " AND table_name = 'partwise_checkpoints' ORDER BY ordinal_position",
+    )
+    return [name for (name,) in columns]
+
+
+def test_a_table_of_an_earlier_version_is_migrated_once_and_keeps_its_checkpoints(  # noqa: PLR0917  # fixtures
+    postgres, url, store, checkpoint, part, monkeypatch
+) -> None:
+    saved = checkpoint(parts=(part(1),))
+    store.save(saved)
+    later = ("ALTER TABLE partwise_checkpoints ADD COLUMN added integer",)
+    monkeypatch.setattr(_postgres, "_MIGRATIONS", (*_postgres._MIGRATIONS, later))
+    start = threading.Barrier(4)
+
+    def use(number: int) -> Checkpoint | None:
+        with PostgresCheckpointStore(url) as another:
+            start.wait()
+            return another.load(saved.name)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(use, range(4))) == [saved] * 4
+    assert table_columns(postgres, store)[-1] == "added"
+
+
+def test_a_user_who_may_only_read_can_load_and_scan(postgres, url, store, checkpoint, schema) -> None:
+    saved = checkpoint()
+    store.save(saved)
+    postgres.ask("DROP ROLE IF EXISTS reader")
+    postgres.ask("CREATE ROLE reader LOGIN")
+    try:
+        postgres.ask(f"GRANT USAGE ON SCHEMA {schema} TO reader")
+        postgres.ask(f"GRANT SELECT ON {schema}.partwise_checkpoints TO reader")
+        with PostgresCheckpointStore(url.replace("partwise@", "reader@")) as reader:
+            assert reader.load(saved.name) == saved
+            assert list(reader.scan()) == [saved]
+            with pytest.raises(CheckpointUnwritable, match="permission denied") as caught:
+                reader.save(saved)
+            assert not caught.value.retryable
+    finally:
+        postgres.ask("DROP OWNED BY reader; DROP ROLE reader")
+
+
+# --- the connection --------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_has_one_session_and_nothing_else_keeps_one(postgres, store, checkpoint) -> None:
+    def sessions() -> int:
+        return postgres.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'partwise'")[0][0]
+
+    store.save(checkpoint())
+    soon(lambda: sessions() == 0)
+    with store.claim(checkpoint().name), store.claim(checkpoint("another").name):
+        store.save(checkpoint())
+        list(store.scan())
+        soon(lambda: sessions() == 2)
+    soon(lambda: sessions() == 0)
+
+
+def soon(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds: the server notices the end of a session a moment later."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def settings_of(session: Any, *names: str) -> dict[str, str]:
+    return {name: session.execute(f"SHOW {name}", {})[0][0].decode() for name in names}
+
+
+def session_of(store: PostgresCheckpointStore, name: str) -> Any:
+    return store._claims[name].session
+
+
+def test_a_dead_host_loses_its_session_within_half_a_minute(postgres, schema, checkpoint) -> None:
+    """Both ends probe an idle connection. In seconds, with literal numbers."""
+    name = checkpoint().name
+    with PostgresCheckpointStore(postgres.url(schema=schema, tcp=True)) as store, store.claim(name):
+        session = session_of(store, name)
+        assert settings_of(
+            session, "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"
+        ) == {
+            "tcp_keepalives_idle": "10",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+            "tcp_user_timeout": "20000",
+        }
+        if not hasattr(socket, "TCP_USER_TIMEOUT"):
+            return
+        with socket.socket(fileno=os.dup(session._connection.fileno())) as ours:
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            options = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+            values = [ours.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) for option in options]
+        assert values == [10, 5, 3, 20_000]
+
+
+def test_every_wait_of_a_session_is_limited(store, checkpoint) -> None:
+    name = checkpoint().name
+    with store.claim(name):
+        session = session_of(store, name)
+        limits = settings_of(session, "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+        assert limits == {
+            "statement_timeout": "20s",
+            "lock_timeout": "5s",
+            "idle_in_transaction_session_timeout": "20s",
+        }
+        if session._connection.info.server_version >= 140_000:
+            assert settings_of(session, "idle_session_timeout") == {"idle_session_timeout": "0"}
+
+
+def test_a_server_that_does_not_answer_is_given_up(postgres, store, checkpoint, monkeypatch) -> None:
+    saved = checkpoint()
+    store.save(saved)
+    monkeypatch.setattr(_postgres, "_ANSWER_SECONDS", 0.5)
+    with store.claim(saved.name):
+        with postgres.suspended():
+            start = time.monotonic()
+            with pytest.raises(CheckpointUnwritable, match=r"the server has not answered for 0.5 seconds") as caught:
+                store.save(saved)
+            assert time.monotonic() - start < 5
+        assert caught.value.retryable
+        soon(lambda: succeeds(store.check_claim, saved.name))
+        store.save(saved)
+
+
+def succeeds(call: Callable[..., object], *arguments: object) -> bool:
+    """Return whether a call succeeds; only a retryable error may prevent that."""
+    try:
+        call(*arguments)
+    except CheckpointError as error:
+        if not error.retryable:
+            raise
+        return False
+    return True
+
+
+def test_a_save_waits_for_the_disk_and_an_append_does_not(store, url, checkpoint, part, monkeypatch) -> None:
+    executed: list[tuple[str, str]] = []
+    execute = _postgres.Session.execute
+
+    def recording(session: Any, statement: str, values: Any) -> Any:
+        with session.transaction():
+            rows = execute(session, statement, values)
+            [(setting,)] = execute(session, "SHOW synchronous_commit", {})
+            executed.append((statement.split(maxsplit=1)[0], setting.decode()))
+        return rows
+
+    with PostgresCheckpointStore(f"{url}%20-csynchronous_commit%3Doff") as unsafe:
+        for one in (store, unsafe):
+            with one.claim(checkpoint().name):
+                monkeypatch.setattr(_postgres.Session, "execute", recording)
+                one.save(checkpoint())
+                one.append_part(checkpoint().name, "UPLOAD", part(1))
+                one.delete(checkpoint().name, "UPLOAD")
+                monkeypatch.setattr(_postgres.Session, "execute", execute)
+    assert executed == [("WITH", "on"), ("INSERT", "off"), ("WITH", "on")] * 2
+
+
+def test_an_append_costs_the_same_however_many_parts_there_are(store, checkpoint, part) -> None:
+    """By the pages that the server reads, not by time."""
+    name = checkpoint().name
+
+    def pages_of_an_append(number: int) -> int:
+        session = session_of(store, name)
+        values = {"name": name, "owner": store._claims[name].owner, "upload": upload, "number": number}
+        statement = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {module._APPEND}"
+        [(plan,)] = session.execute(statement, {**values, "record": "[]", "checksum": ""})
+        return plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
+
+    upload = module._upload_digest("UPLOAD")
+    with store.claim(name):
+        store.save(checkpoint())
+        few = pages_of_an_append(1)
+        store.save(checkpoint(parts=tuple(map(part, range(1, 20_001)))))
+        assert pages_of_an_append(20_001) <= few + 20
+
+
+def test_threads_share_a_store(store, checkpoint, part) -> None:
+    def upload(number: int) -> None:
+        saved = checkpoint(f"key {number}")
+        with store.claim(saved.name):
+            store.save(saved)
+            for one in range(1, 21):
+                store.append_part(saved.name, "UPLOAD", part(one))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(upload, range(8)))
+    assert {found.key: len(found.parts) for found in store.scan()} == {f"key {number}": 20 for number in range(8)}
+
+
+# --- secrets, URLs ---------------------------------------------------------------------------------------------------
+
+
+def test_the_password_is_never_shown(postgres, schema, checkpoint, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    name = checkpoint().name
+    with PostgresCheckpointStore(postgres.url(schema=schema, tcp=True)) as store:
+        shown = [repr(store)]
+        with store.claim(name):
+            with pytest.raises(CheckpointError) as busy, store.claim(name):
+                pass
+            postgres.end_sessions()
+            with pytest.raises(CheckpointError) as broken:
+                store.save(checkpoint())
+            store.save(checkpoint())
+        shown += [str(busy.value), str(broken.value), caplog.text]
+    wrong = postgres.url(schema=schema, tcp=True).replace("%40test", "%40other")
+    with PostgresCheckpointStore(wrong) as store, pytest.raises(CheckpointUnwritable) as refused:
+        store.save(checkpoint())
+    shown += [str(refused.value), repr(store), "".join(traceback.format_exception(refused.value))]
+    assert f"127.0.0.1:{postgres.port}" in str(refused.value)
+    for text in shown:
+        assert "pass word" not in text
+        assert "pass%20word" not in text
+
+
+def test_a_store_can_not_be_pickled(store) -> None:
+    for copying in (pickle.dumps, copy.copy):
+        with pytest.raises(TypeError, match="may contain a password"):
+            copying(store)
+
+
+def test_a_wrong_password_is_not_retried_and_an_outage_is(postgres, schema, checkpoint) -> None:
+    wrong = postgres.url(schema=schema, tcp=True).replace("%40test", "%40other")
+    with PostgresCheckpointStore(wrong) as store:
+        with pytest.raises(CheckpointUnwritable, match="password authentication failed") as caught:
+            store.save(checkpoint())
+        assert not caught.value.retryable
+        with pytest.raises(CheckpointError) as caught:
+            store.load(checkpoint().name)
+        assert not caught.value.retryable
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        with PostgresCheckpointStore(postgres.url(tcp=True, port=free.getsockname()[1])) as store:
+            with pytest.raises(CheckpointUnwritable, match="refused") as caught:
+                store.save(checkpoint())
+            assert caught.value.retryable
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "PostgreSQL"])
+def test_both_schemes_open_the_store(scheme: str) -> None:
+    store = open_checkpoint_store(f"{scheme}://me:secret@db.example.com:5433/uploads?sslmode=require")
+    assert repr(store) == "<PostgresCheckpointStore postgresql://db.example.com:5433/uploads>"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql:///uploads", "postgresql:///uploads"),
+        ("postgresql://", "postgresql:///"),
+        ("postgresql://me@one,two:5433/u", "postgresql://one,two:5433/u"),
+        ("host=/run/postgresql dbname=u password=secret", "postgresql:///u?host=/run/postgresql"),
+    ],
+)
+def test_a_store_is_shown_by_its_place(url: str, shown: str) -> None:
+    assert repr(PostgresCheckpointStore(url)).startswith(f"<PostgresCheckpointStore {shown}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:sec%ret@db/u",
+        "postgresql://me:sec%ecret@db/u",
+        "postgresql://db/u?secret=1",
+        "postgresql://[secret",
+    ],
+)
+def test_an_invalid_url_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(InvalidInput, match="percent-encode special characters") as caught:
+        open_url(url)
+    assert "sec" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_without_psycopg_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "partwise.stores._postgres")
+    monkeypatch.delattr(stores, "_postgres")
+    with pytest.raises(InvalidInput, match=r'pip install "partwise\[postgres\]"'):
+        open_url("postgresql:///uploads")
+
+
+# --- damaged rows ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(store, checkpoint: Callable[..., Checkpoint], part: Callable[..., UploadedPart]) -> Checkpoint:
+    """A checkpoint in the table, which also has another one."""
+    saved = checkpoint(parts=(part(1), part(2), part(3)))
+    store.save(saved)
+    store.save(checkpoint("neighbour"))
+    return saved
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_changed_byte_anywhere_in_a_row_is_damage(postgres, store, saved, checkpoint, number: int) -> None:
+    where = f"name = '{saved.name}' AND part_number = {number}"
+    columns = ("record", "checksum", "upload") if number == 0 else ("record", "checksum")
+    for column in columns:
+        [(good,)] = table(postgres, store, column, where)
+        for position in range(0, len(good), 5):
+            bad = good[:position] + chr(ord(good[position]) ^ 1) + good[position + 1 :]
+            ask(postgres, store, f"UPDATE partwise_checkpoints SET {column} = %s WHERE {where}", bad)
+            with pytest.raises(CheckpointDamaged) as caught:
+                store.load(saved.name)
+            assert caught.value.upload_id == ("UPLOAD" if number else None)
+        for other in ("", "\u00e4", None):
+            if other is None and (column, number) == ("record", 0):
+                continue  # then nothing is saved
+            ask(postgres, store, f"UPDATE partwise_checkpoints SET {column} = %s WHERE {where}", other)
+            with pytest.raises(CheckpointDamaged):
+                store.load(saved.name)
+        ask(postgres, store, f"UPDATE partwise_checkpoints SET {column} = %s WHERE {where}", good)
+    for wrong in (-1, 99):
+        ask(postgres, store, f"UPDATE partwise_checkpoints SET part_number = %s WHERE {where}", wrong)
+        if number:
+            with pytest.raises(CheckpointDamaged):
+                store.load(saved.name)
+        else:
+            assert store.load(saved.name) is None
+        back = f"name = '{saved.name}' AND part_number = {wrong}"
+        ask(postgres, store, f"UPDATE partwise_checkpoints SET part_number = {number} WHERE {back}")
+    assert store.load(saved.name) == saved
+    assert store.load(checkpoint("neighbour").name) == checkpoint("neighbour")
+
+
+def test_rows_of_another_checkpoint_or_upload_are_damage(postgres, store, saved, checkpoint, part) -> None:
+    neighbour = checkpoint("neighbour").name
+    ask(postgres, store, "UPDATE partwise_checkpoints SET name = %s WHERE part_number > 0", neighbour)
+    with pytest.raises(CheckpointDamaged):
+        store.load(neighbour)
+    ask(postgres, store, "DELETE FROM partwise_checkpoints WHERE name = %s", neighbour)
+    ask(postgres, store, "UPDATE partwise_checkpoints SET name = %s", neighbour)
+    with pytest.raises(CheckpointDamaged):
+        store.load(neighbour)
+    store.save(evolve(saved, parts=()))
+    stale = table(postgres, store, "record, checksum", "true")
+    store.save(saved)
+    [(record, checksum)] = table(postgres, store, "record, checksum", "part_number = 2")
+    store.save(evolve(saved, upload_id="another", parts=(part(1),)))
+    ask(
+        postgres,
+        store,
+        "INSERT INTO partwise_checkpoints (name, part_number, record, checksum) VALUES (%s, 2, %s, %s)",
+        *(saved.name, record, checksum),
+    )
+    with pytest.raises(CheckpointDamaged):
+        store.load(saved.name)
+    assert stale
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("UPDATE {t} SET record = repeat('x', 1048577) WHERE part_number = 0", "its header is longer than 1,048,576"),
+        ("UPDATE {t} SET record = repeat('x', 1048577) WHERE part_number = 1", "part 1 does not match"),
+        ("UPDATE {t} SET record = repeat('x', 67108865) WHERE part_number = 1", "its parts have more than 64 MiB"),
+        (
+            "INSERT INTO {t} (name, part_number, record)"  # noqa: ISC004  # one statement
+            " SELECT name, i, '' FROM {t}, generate_series(10, 100010) AS i WHERE part_number = 0",
+            "it has more than 100,000 parts",
+        ),
+    ],
+    ids=["header", "part", "parts", "number of parts"],
+)
+def test_what_is_too_large_is_damage_and_not_read(  # noqa: PLR0917  # fixtures
+    postgres, store, checkpoint, part, statement: str, reason: str
+) -> None:
+    saved = checkpoint(parts=(part(1),))
+    store.save(saved)
+    ask(postgres, store, statement.format(t="partwise_checkpoints"))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointDamaged, match=reason):
+            store.load(saved.name)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_under_the_claim_damaged_rows_are_set_aside(postgres, store, saved, checkpoint) -> None:
+    def damaged() -> list[int]:
+        return [number for (number,) in table(postgres, store, "part_number", "damaged")]
+
+    for _ in range(2):
+        ask(postgres, store, "UPDATE partwise_checkpoints SET record = '[]' WHERE part_number = 2 AND NOT damaged")
+        with pytest.raises(CheckpointDamaged, match="It was not changed"):
+            store.load(saved.name)
+        with store.claim(saved.name):
+            with pytest.raises(CheckpointDamaged, match="set aside") as caught:
+                store.load(saved.name)
+            assert (caught.value.name, caught.value.upload_id) == (saved.name, "UPLOAD")
+            assert damaged() == [0, 1, 2, 3]
+            assert store.load(saved.name) is None
+            store.save(saved)
+            assert store.load(saved.name) == saved
+    with store.claim(saved.name):
+        store.delete(saved.name, "UPLOAD")
+    assert damaged() == []
+    assert list(store.scan()) == [checkpoint("neighbour")]
+
+
+@pytest.mark.parametrize("column", ["record", "upload", "checksum"])
+def test_a_damaged_checkpoint_is_deleted_whatever_its_upload_was(postgres, store, saved, column: str) -> None:
+    ask(postgres, store, f"UPDATE partwise_checkpoints SET {column} = 'damaged' WHERE name = %s", saved.name)
+    with store.claim(saved.name):
+        store.delete(saved.name, "another")
+    assert table(postgres, store, "*", f"name = '{saved.name}'") == []
+
+
+def test_nothing_is_appended_to_a_damaged_checkpoint(postgres, store, saved, part) -> None:
+    ask(postgres, store, "UPDATE partwise_checkpoints SET upload = 'damaged' WHERE name = %s", saved.name)
+    with store.claim(saved.name), pytest.raises(CheckpointDamaged, match="It was not changed"):
+        store.append_part(saved.name, "UPLOAD", part(4))
+
+
+def test_damaged_rows_are_logged_and_left_out_of_a_scan(postgres, store, saved, checkpoint, caplog) -> None:
+    ask(postgres, store, "UPDATE partwise_checkpoints SET record = '[]' WHERE part_number = 2")
+    ask(postgres, store, "INSERT INTO partwise_checkpoints (name, part_number, record) VALUES ('\u00e4', 0, '{}')")
+    with caplog.at_level(logging.WARNING, "partwise.stores.postgres"):
+        assert list(store.scan()) == [checkpoint("neighbour")]
+    assert {(record.name, record.levelname) for record in caplog.records} == {("partwise.stores.postgres", "WARNING")}
+    assert saved.name in caplog.text
+
+
+def test_a_scan_goes_on_past_checkpoints_that_are_deleted_meanwhile(store, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_NAMES", module._NAMES.replace("LIMIT 500", "LIMIT 1"))
+    for number in range(3):
+        store.save(checkpoint(str(number)))
+    assert {found.key for found in store.scan()} == {"0", "1", "2"}
+    scan = iter(store.scan())
+    next(scan)
+    for number in range(3):
+        store.delete(checkpoint(str(number)).name, "UPLOAD")
+    assert list(scan) == []
+
+
+# --- sessions that end -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(url: str) -> Iterator[PostgresCheckpointStore]:
+    """The store of another host."""
+    with PostgresCheckpointStore(url) as store:
+        yield store
+
+
+def test_a_claim_survives_the_end_of_its_session(postgres, store, other, checkpoint, part) -> None:
+    saved = checkpoint()
+    calls: list[Callable[[], object]] = [
+        lambda: store.save(saved),
+        lambda: store.append_part(saved.name, "UPLOAD", part(1)),
+        lambda: store.check_claim(saved.name),
+        lambda: store.load(saved.name),
+        lambda: store.delete(saved.name, "UPLOAD"),
+    ]
+    with store.claim(saved.name):
+        for call in calls:
+            assert postgres.end_sessions() == 1
+            with pytest.raises(CheckpointError, match="terminating connection") as caught:
+                call()
+            assert caught.value.retryable
+            call()
+            with pytest.raises(CheckpointBusy), other.claim(saved.name):
+                pass
+    with other.claim(saved.name):
+        pass
+
+
+def take_over_and_stop(other: PostgresCheckpointStore, theirs: Checkpoint) -> None:
+    with other.claim(theirs.name):
+        other.save(theirs)
+
+
+def take_over_and_finish(other: PostgresCheckpointStore, theirs: Checkpoint) -> None:
+    with other.claim(theirs.name):
+        other.save(theirs)
+        other.delete(theirs.name, theirs.upload_id)
+
+
+def only_claim(other: PostgresCheckpointStore, theirs: Checkpoint) -> None:
+    with other.claim(theirs.name):
+        pass
+
+
+@pytest.mark.parametrize("take_over", [take_over_and_stop, take_over_and_finish, only_claim])
+@pytest.mark.parametrize("same_upload", [True, False], ids=["same upload", "another upload"])
+@pytest.mark.parametrize("before_the_first_save", [True, False], ids=["before the first save", "after it"])
+def test_a_claim_that_another_host_had_in_between_is_lost(  # noqa: PLR0917  # fixtures
+    postgres, store, other, checkpoint, part, take_over, same_upload, before_the_first_save
+) -> None:
+    saved = checkpoint(parts=(part(1),))
+    theirs = saved if same_upload else evolve(saved, upload_id="theirs", parts=(part(2),))
+    with store.claim(saved.name):
+        if not before_the_first_save:
+            store.save(saved)
+        postgres.end_sessions()
+        take_over(other, theirs)
+        before = table(postgres, store, "*")
+        for call in (
+            lambda: store.save(saved),
+            lambda: store.append_part(saved.name, "UPLOAD", part(9)),
+            lambda: store.check_claim(saved.name),
+            lambda: store.delete(saved.name, "UPLOAD"),
+            lambda: store.delete(saved.name, "theirs"),
+        ) * 2:
+            with pytest.raises(CheckpointError) as caught:
+                call()
+            if not caught.value.retryable:
+                assert isinstance(caught.value, ClaimLost), caught.value
+        assert isinstance(caught.value, ClaimLost)
+        assert "another run has claimed the checkpoint" in str(caught.value)
+        with other.claim(saved.name):  # the lock is not kept by the run that has lost it
+            pass
+    assert [row[:3] for row in table(postgres, store, "*")] == [row[:3] for row in before]
+    left = other.load(saved.name)
+    assert left == (
+        theirs
+        if take_over is take_over_and_stop
+        else None
+        if before_the_first_save or take_over is take_over_and_finish
+        else saved
+    )
+
+
+def test_a_claim_that_is_held_by_another_host_is_lost(postgres, store, other, checkpoint, part) -> None:
+    saved = checkpoint()
+    with store.claim(saved.name):
+        store.save(saved)
+        postgres.end_sessions()
+        with other.claim(saved.name):
+            with pytest.raises(CheckpointError):
+                store.check_claim(saved.name)
+            with pytest.raises(ClaimLost):
+                store.check_claim(saved.name)
+            other.append_part(saved.name, "UPLOAD", part(1))
+            other.check_claim(saved.name)
+    assert other.load(saved.name).parts == (part(1),)
+
+
+def test_the_rows_are_the_fence_even_if_two_sessions_had_the_lock(postgres, store, other, checkpoint, part) -> None:
+    """As if a fail-over had lost the lock and nobody noticed: the owner in the row decides."""
+    saved = checkpoint()
+    with store.claim(saved.name):
+        store.save(saved)
+        ask(postgres, store, "UPDATE partwise_checkpoints SET owner = 'another'")
+        before = table(postgres, store, "*")
+        for call in (
+            lambda: store.append_part(saved.name, "UPLOAD", part(1)),
+            lambda: store.save(saved),
+            lambda: store.delete(saved.name, "UPLOAD"),
+            lambda: store.check_claim(saved.name),
+        ):
+            store._claims[saved.name].is_lost = False
+            with pytest.raises(ClaimLost):
+                call()
+            assert table(postgres, store, "*") == before
+    assert table(postgres, store, "*") == before
+
+
+def test_only_the_store_that_holds_a_claim_can_check_it(store, other, checkpoint) -> None:
+    name = checkpoint().name
+    with store.claim(name):
+        store.check_claim(name)
+        with pytest.raises(ClaimLost, match="does not hold the claim"):
+            other.check_claim(name)
+    with pytest.raises(ClaimLost):
+        store.check_claim(name)
+
+
+def test_without_a_claim_a_write_holds_one_for_its_duration(store, other, checkpoint, part) -> None:
+    saved = checkpoint()
+    store.save(saved)
+    store.append_part(saved.name, "UPLOAD", part(1))
+    with other.claim(saved.name):
+        for call in (
+            lambda: store.save(saved),
+            lambda: store.append_part(saved.name, "UPLOAD", part(2)),
+            lambda: store.delete(saved.name, "UPLOAD"),
+        ):
+            with pytest.raises(CheckpointBusy):
+                call()
+    store.delete(saved.name, "UPLOAD")
+    assert store.load(saved.name) is None
+
+
+def test_a_claim_that_is_busy_says_what_is_uploaded(store, other, checkpoint) -> None:
+    saved = checkpoint()
+    with store.claim(saved.name):
+        with pytest.raises(CheckpointBusy, match=f"the upload {saved.name} is in progress: another process"):
+            store_claims(other, saved.name)
+        store.save(saved)
+        with pytest.raises(CheckpointBusy, match=r"'/data/backup.tar' to 'exampledir/backup.tar'.*: another process"):
+            store_claims(other, saved.name)
+        with pytest.raises(
+            CheckpointBusy, match=r"'/data/backup.tar' to 'exampledir/backup.tar'.*: another run in this"
+        ):
+            store_claims(store, saved.name)
+
+
+def store_claims(store: PostgresCheckpointStore, name: str) -> None:
+    with store.claim(name):
+        pass
+
+
+def test_while_the_server_is_away_appends_fail_at_once(postgres, store, checkpoint, part, monkeypatch) -> None:
+    """An attempt to connect is not repeated before three times as long as the last one took."""
+    saved = checkpoint()
+    attempts: list[float] = []
+
+    def slow_failure(*_: object, **__: object) -> None:
+        attempts.append(time.monotonic())
+        time.sleep(0.2)
+        raise psycopg.OperationalError("connection refused")
+
+    with store.claim(saved.name):
+        store.save(saved)
+        postgres.end_sessions()
+        with monkeypatch.context() as patch:
+            patch.setattr(_postgres, "connect", slow_failure)
+            start = time.monotonic()
+            while time.monotonic() < start + 1.5:
+                with pytest.raises(CheckpointUnwritable) as caught:
+                    store.append_part(saved.name, "UPLOAD", part(1))
+                assert caught.value.retryable
+                time.sleep(0.01)
+            assert 1 <= len(attempts) <= 3
+            with pytest.raises(CheckpointError):
+                store.check_claim(saved.name)  # anything else connects
+            assert len(attempts) >= 2
+        store.check_claim(saved.name)
+        store.append_part(saved.name, "UPLOAD", part(1))
+    assert store.load(saved.name).parts == (part(1),)
