@@ -177,6 +177,7 @@ FULL = Checkpoint(
         callback=Callback("http://l", "m"),
     ).fixed_at_initiate(),
     upload_id="n",
+    checksum="crc32c",
     token="o",
     abandoned=("p",),
     created=7.5,

@@ -228,3 +228,15 @@ def test_bytes_that_change_during_the_upload_are_noticed(backend, store):
     with pytest.raises(SourceChanged):
         Uploader(backend, store=store, config=CONFIG).upload(memoryview(data), "key", progress=change)
     assert backend.head_object("key") is None
+
+
+def test_bytes_that_change_while_a_part_is_sent_and_change_back_are_noticed(backend, store):
+    """They are as they were before the upload, and not as they were sent."""
+    data = bytearray(DATA)
+
+    def change(at):
+        data[2500] = DATA[2500] ^ (at.parts_done == 2)
+
+    with pytest.raises(SourceChanged):
+        Uploader(backend, store=store, config=CONFIG).upload(memoryview(data), "key", progress=change)
+    assert (bytes(data), backend.head_object("key")) == (DATA, None)
