@@ -41,6 +41,7 @@ from partwise.errors import (
     ObjectExists,
     UnsupportedOption,
     UploadNotFound,
+    UploadUnusable,
 )
 from partwise.model import KIB, Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart, utc
 from partwise.protocols import Body
@@ -255,7 +256,9 @@ class MemoryBackend(Closing):
 
         Raises:
             InvalidInput: the part number or the size exceeds `limits`.
-            BackendError: the part can't be sent now, or not with these bytes, by `capabilities`. It is not stored.
+            UploadUnusable: by `capabilities` the part can't follow those that are stored, or is stored with other bytes
+                and can't be replaced. It is not stored.
+            BackendError: another part is arriving, and by `capabilities` one arrives at a time.
         """
         self._check_call("upload_part", key=key, upload_id=upload_id, part_number=part_number, body=body)
         check_part(part_number, len(body), self._limits)
@@ -275,9 +278,12 @@ class MemoryBackend(Closing):
         with self._storage.lock:
             # Looked up again, because the upload may have been aborted or completed while the body was read.
             parts = self._storage.upload(key, upload_id).parts
-            if not self._capabilities.replaces_parts and part_number in parts and parts[part_number].data != data:
-                raise BackendError(
-                    f"part {part_number} of {key!r} is stored with other bytes, and is never replaced",
+            is_fixed = not self._capabilities.replaces_parts or (
+                self._capabilities.sequential and part_number < max(parts, default=0)
+            )
+            if is_fixed and part_number in parts and parts[part_number].data != data:
+                raise UploadUnusable(
+                    f"part {part_number} of {key!r} is stored with other bytes, and can't be replaced any more",
                     code="PartExists",
                 )
             parts[part_number] = _StoredPart(data, md5, part)
@@ -489,10 +495,15 @@ class MemoryBackend(Closing):
 
 
 def _check_sequence(upload: _Upload, part_number: int) -> None:
+    if upload.receiving:
+        raise BackendError(
+            f"part {part_number} of {upload.key!r} was sent while another one was arriving", code="InvalidPartOrder"
+        )
     last = max(upload.parts, default=0)
-    if upload.receiving or part_number not in (last, last + 1):
-        now = "while another one was arriving" if upload.receiving else f"after part {last}"
-        raise BackendError(f"part {part_number} of {upload.key!r} was sent {now}", code="InvalidPartOrder")
+    if part_number > last + 1:
+        raise UploadUnusable(
+            f"part {part_number} of {upload.key!r} was sent after part {last}", code="InvalidPartOrder"
+        )
 
 
 def _paged(fetch: Callable[[_Entry | None], list[_Entry]], page_size: int) -> Iterator[_Entry]:

@@ -225,7 +225,8 @@ class MultipartBackend(Protocol):
 
         Raises:
             UploadNotFound: there is no upload of this id.
-            UploadUnusable: the upload exists, but can never be completed. The engine aborts it and starts again, once.
+            UploadUnusable: the upload exists, but can never be completed, such as one that has other bytes where this part
+                belongs, and can't replace them. The engine aborts it and starts again, once.
             IntegrityError: the storage received other bytes than were sent.
         """
 

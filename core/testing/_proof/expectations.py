@@ -97,6 +97,8 @@ def allow_expected_orphans(scenario: Scenario, trace: ProcessTrace) -> None:
         history.allow_orphans(trace.before.checkpoint.abandoned, "they were in a checkpoint that was damaged")
     text = text_for_caller(trace)
     history.allow_orphans((upload for upload in history.uploads if upload in text), "it was reported to the caller")
+    if not scenario.capabilities.aborts and any("expire" in line for line in (*text.splitlines(), *trace.log)):
+        history.allow_orphans(history.pending(), "it can't be aborted, and that was reported")
 
 
 # --- whether it has to resume ----------------------------------------------------------------------------------------
@@ -112,11 +114,31 @@ def must_resume(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint)
     )
     lost = injected(trace, None, FaultKind.FORGOTTEN_UPLOAD) or had_event(trace, Event.EXPIRY)
     changed = len(trace.versions) > 1 or injected(trace, None, FaultKind.CHANGED)
-    if not usable or lost or changed or injected(trace, ("load",)):
+    if (
+        not usable
+        or lost
+        or changed
+        or injected(trace, ("load",))
+        or not _can_take_the_rest(scenario, trace, checkpoint)
+    ):
         return False
     if source.sized and source.open().fingerprint() != checkpoint.fingerprint:
         return False
     return script.config.verify_source == "metadata" or _all_parts_match(scenario, trace, checkpoint)
+
+
+def _can_take_the_rest(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint) -> bool:
+    """Return whether the storage takes the parts that are missing, and is known to."""
+    capabilities = scenario.capabilities
+    fixed = capabilities.sequential or not capabilities.replaces_parts
+    if fixed and not capabilities.lists_parts and not scenario.source.sized:
+        return False  # parts that were not recorded may be of another stream
+    held = trace.before.pending[checkpoint.upload_id or ""]
+    recorded = {part.part_number for part in checkpoint.parts}
+    if not capabilities.replaces_parts and not capabilities.part_checksums and not scenario.source.sized:
+        return held.keys() <= recorded  # nothing shows of which stream the others are
+    known = held.keys() if capabilities.lists_parts else recorded
+    return not capabilities.sequential or known == set(range(1, len(known) + 1))
 
 
 def _all_parts_match(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint) -> bool:
@@ -178,6 +200,9 @@ def _met_only_transient_failures(scenario: Scenario, trace: ProcessTrace) -> boo
     expiries = sum(scheduled.event is Event.EXPIRY for scheduled in trace.occurred)
     losses = len(injected(trace, None, FaultKind.FORGOTTEN_UPLOAD)) + expiries
     noticed = any(isinstance(call.error, UploadNotFound) for call in trace.backend_calls)
+    if not scenario.capabilities.replaces_parts:  # what arrived otherwise than it was sent can't be replaced
+        damaged = len(injected(trace, ("upload_part",), FaultKind.WRONG_CHECKSUM))
+        losses, noticed = losses + damaged, noticed or bool(damaged)
     return losses <= 1 and (scenario.source.reopens or not noticed)
 
 

@@ -136,7 +136,8 @@ def no_mix(scenario: Scenario, trace: ProcessTrace) -> None:
     if isinstance(trace.error, SourceChanged) and keeps_checkpoint and not cleanup_was_hindered(trace):
         if trace.after.checkpoint is not None:
             _broken("NO-MIX", "the source changed, and the checkpoint was kept", trace)
-        if kept := trace.after.pending.keys() & checkpoint_ids(trace.before.checkpoint):
+        kept = trace.after.pending.keys() & checkpoint_ids(trace.before.checkpoint)
+        if kept and scenario.capabilities.aborts:
             _broken("NO-MIX", f"the source changed, and the uploads {kept} were kept", trace)
 
 

@@ -179,7 +179,10 @@ class History:
                 self.uploads[upload_id] = ActualUpload(upload_id, self.process)
                 self._expect_checkpoint(None, "an upload was initiated")
             case BackendCall("upload_part", str(upload_id), number, data, returned=UploadedPart(etag=etag)):
-                self.uploads[upload_id].parts[number or 0] = HeldPart(data, etag, self.process)
+                held = self.uploads[upload_id].parts
+                if number in held and not self.capabilities.replaces_parts:
+                    data = held[number].data  # whatever was sent, the storage has these
+                held[number or 0] = HeldPart(data, etag, self.process)
                 self._expect_checkpoint(upload_id, f"part {number} was sent")
             case BackendCall("complete_upload", str(upload_id)):
                 self.uploads[upload_id].state = "completed"
