@@ -32,7 +32,7 @@ The behaviours, by number:
     failures    36 errors    37 retryable or not    38 cancelled    39 lost responses    40 delays
     41 any sequence of calls: `backend_machine`
     transfers   42 memory    43 bodies sent at the same time    44 one attempt    45 another process
-                46 damaged bodies    47 an error in the body of a response
+                46 damaged bodies    47 an error in the body of a response    49 counted once
     48 what the capabilities declare
 """
 

@@ -444,7 +444,7 @@ class HTTPBackend:
     def digest(self, body: Body) -> str:
         """Read the body before it is sent."""
         digest = hashlib.md5()
-        for chunk in body.chunks():
+        for chunk in body.chunks(counted=False):
             digest.update(chunk)
         return digest.hexdigest()
 
@@ -744,10 +744,18 @@ class SendsShortBodies(HTTPBackend):
     """Sends a body that is too short with the length that it has."""
 
     def length(self, body: Body) -> int:
-        return sum(len(chunk) for chunk in body.chunks())
+        return sum(len(chunk) for chunk in body.chunks(counted=False))
 
     def exactly(self, body: Body) -> Iterator[memoryview]:
         yield from body.chunks()
+
+
+class CountsTwice(HTTPBackend):
+    def digest(self, body: Body) -> str:
+        digest = hashlib.md5()
+        for chunk in body.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
 
 
 class SharedBuffer(HTTPBackend):
@@ -787,7 +795,7 @@ class CallIsKeptOnSelf(HTTPBackend):
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         self.about = part_number, upload_id, key
         length = len(body)
-        for _ in body.chunks():
+        for _ in body.chunks(counted=False):
             time.sleep(0.001)
         number, now, place = self.about
         part = super().upload_part(place, now, number, body)
@@ -896,7 +904,10 @@ CAUGHT: dict[type[HTTPBackend], Catch] = {
 }
 
 #: More mistakes, which only the checks of transfers show.
-MORE: dict[type[HTTPBackend], str] = {SharedPiece: "bodies_sent_at_the_same_time"}
+MORE: dict[type[HTTPBackend], str] = {
+    SharedPiece: "bodies_sent_at_the_same_time",
+    CountsTwice: "bodies_are_counted_once",
+}
 
 
 # --- the tests -------------------------------------------------------------------------------------------------------
@@ -913,6 +924,11 @@ def test_the_correct_backend_passes(name: str) -> None:
 
 def test_the_machine_passes_on_the_correct_backend() -> None:
     run_machine(backend_machine(FullHarness), examples=5)
+
+
+def test_every_check_of_transfers_has_a_mutant() -> None:
+    checks = {check.name for check in backend_transfers.CHECKS} | {"retry_after"}
+    assert checks <= {found.full for found in CAUGHT.values()} | set(MORE.values())
 
 
 def test_the_full_harness_gives_every_hook() -> None:

@@ -9,6 +9,7 @@ from typing import cast
 
 from attrs import fields
 
+from partwise.checksums import Checksum
 from partwise.errors import (
     AccessDenied,
     BackendClosed,
@@ -29,6 +30,7 @@ from partwise.protocols import MultipartBackend
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     BackendHarness,
+    body_of,
     calls_of_every_method,
     listed_parts,
     pending_ids,
@@ -36,7 +38,7 @@ from partwise.testing.conformance.backend_harness import (
     stored_size,
 )
 from partwise.testing.conformance.suite import Suite, must_raise, must_return
-from partwise.testing.fakes import StrictBody, pseudo_random_bytes
+from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import BACKEND_OPERATIONS, Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 
@@ -55,6 +57,7 @@ def check_protocol(harness: BackendHarness) -> None:
     assert "://" in backend.location, f"location is a URL, not {backend.location!r}"
     assert isinstance(backend.limits, PartLimits), "limits is a PartLimits"
     assert isinstance(backend.capabilities, Capabilities), "capabilities is a Capabilities"
+    assert isinstance(backend.capabilities.checksum, Checksum), "capabilities.checksum is a Checksum"
     unknown = backend.capabilities.options - {a.name for a in fields(ObjectOptions)}
     assert not unknown, f"capabilities.options names fields of ObjectOptions, but not {sorted(unknown)}"
     assert type(backend).__name__ in repr(backend), f"repr names the class {type(backend).__name__}: {backend!r}"
@@ -68,7 +71,7 @@ def check_secrets_are_not_exposed(harness: BackendHarness) -> None:
     backend = harness.open_for_test()
     key = harness.key("secret")
     unknown = must_raise(
-        UploadNotFound, "the id does not exist", backend.upload_part, key, "no-such-upload", 1, StrictBody(b"x")
+        UploadNotFound, "the id does not exist", backend.upload_part, key, "no-such-upload", 1, body_of(backend, b"x")
     )
     backend.close()
     closed = must_raise(BackendClosed, "the backend was closed", backend.head_object, key)
@@ -96,7 +99,7 @@ def check_handles_see_each_other(harness: BackendHarness) -> None:
     upload.backend = other
     upload.complete([part])
     assert stored_size(one, upload.key) == len(data), "head_object returns the object as it is now"
-    other.put_object(upload.key, StrictBody(b"replaced"), NO_OPTIONS)
+    other.put_object(upload.key, body_of(other, b"replaced"), NO_OPTIONS)
     assert stored_size(one, upload.key) == len(b"replaced"), "head_object returns the object as it is now"
     one.close()
     assert stored_size(other, upload.key) == len(b"replaced"), "closing a handle does not close the others"
@@ -144,7 +147,7 @@ def check_pickle(harness: BackendHarness) -> None:
     with closing(copy):
         assert (copy.location, copy.limits) == (backend.location, backend.limits), "the copy reaches the same storage"
         duty = "an upload is continued by an unpickled handle"
-        part = must_return(duty, copy.upload_part, upload.key, upload.upload_id, 1, StrictBody(data))
+        part = must_return(duty, copy.upload_part, upload.key, upload.upload_id, 1, body_of(copy, data))
     upload.complete([part])
     assert harness.read(upload.key) == data, "a part sent through an unpickled handle is stored"
 

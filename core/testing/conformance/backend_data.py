@@ -11,6 +11,7 @@ from partwise.testing.conformance.backend_harness import (
     WAYS,
     BackendHarness,
     Upload,
+    body_of,
     listed_parts,
     put,
     skip_if_sequential,
@@ -19,7 +20,7 @@ from partwise.testing.conformance.backend_harness import (
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.fakes import ChunkListBody, StrictBody, pseudo_random_bytes
-from partwise.testing.oracles import slow_crc64
+from partwise.testing.oracles import slow_checksum
 
 CHECKS: Suite[BackendHarness] = Suite()
 
@@ -32,13 +33,16 @@ def check_buffers_of_every_kind(harness: BackendHarness) -> None:
     """Chunks may be views of bytes, bytearrays or slices, and of any length."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "buffers")
+    checksum = backend.capabilities.checksum
     padded = bytearray(b"(" + data + b")")
     bodies = {
-        "bytes": ChunkListBody(memoryview(data)),
-        "a bytearray": ChunkListBody(memoryview(bytearray(data))),
-        "a slice": ChunkListBody(memoryview(padded)[1:-1]),
-        "a read-only view": ChunkListBody(memoryview(padded)[1:-1].toreadonly()),
-        "of uneven lengths": ChunkListBody(memoryview(data)[:1], memoryview(data)[1:3], memoryview(data)[3:]),
+        "bytes": ChunkListBody(memoryview(data), checksum=checksum),
+        "a bytearray": ChunkListBody(memoryview(bytearray(data)), checksum=checksum),
+        "a slice": ChunkListBody(memoryview(padded)[1:-1], checksum=checksum),
+        "a read-only view": ChunkListBody(memoryview(padded)[1:-1].toreadonly(), checksum=checksum),
+        "of uneven lengths": ChunkListBody(
+            memoryview(data)[:1], memoryview(data)[1:3], memoryview(data)[3:], checksum=checksum
+        ),
     }
     for kind, body in bodies.items():
         upload = harness.begin(backend, "buffer")
@@ -53,7 +57,7 @@ def check_chunks_are_not_kept(harness: BackendHarness) -> None:
     """A chunk is valid until the next one; a body is always read from its start."""
     backend = harness.open_for_test()
     data = pseudo_random_bytes(harness.part_size(backend), "chunks")
-    body = StrictBody(data, chunk_size=max(1, len(data) // 7))
+    body = body_of(backend, data, chunk_size=max(1, len(data) // 7))
     upload = harness.begin(backend, "chunks")
     backend.upload_part(upload.key, upload.upload_id, 1, body)
     upload.complete([backend.upload_part(upload.key, upload.upload_id, 1, body)])
@@ -69,7 +73,9 @@ def check_body_too_short(harness: BackendHarness) -> None:
     """A body that is shorter than its length is an error, and nothing is stored."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
-    _check_wrong_length(harness.begin(backend, "short"), StrictBody(pseudo_random_bytes(size - 1), declared=size), size)
+    _check_wrong_length(
+        harness.begin(backend, "short"), body_of(backend, pseudo_random_bytes(size - 1), declared=size), size
+    )
 
 
 @CHECKS.covers(29)
@@ -77,7 +83,9 @@ def check_body_too_long(harness: BackendHarness) -> None:
     """A body that is longer than its length is an error, and nothing is stored."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
-    _check_wrong_length(harness.begin(backend, "long"), StrictBody(pseudo_random_bytes(size), declared=size - 1), size)
+    _check_wrong_length(
+        harness.begin(backend, "long"), body_of(backend, pseudo_random_bytes(size), declared=size - 1), size
+    )
 
 
 def _check_wrong_length(upload: Upload, body: StrictBody, size: int) -> None:
@@ -109,7 +117,7 @@ def check_bodies_that_fail(harness: BackendHarness) -> None:
     parts = [upload.send(1, before)]
     for error in (SourceChanged("it was cut short"), _OtherError("a defect"), _Cancelled("stop")):
         for given in (b"", pseudo_random_bytes(size // 2, "half")):
-            body = StrictBody(given, declared=size, error=error)
+            body = body_of(backend, given, declared=size, error=error)
             duty = f"the body raised {type(error).__name__} after {len(given)} of {size} bytes"
             raised = must_raise(type(error), duty, backend.upload_part, upload.key, upload.upload_id, 1, body)
             assert raised is error, f"{duty}: upload_part re-raises it unchanged"
@@ -122,14 +130,18 @@ def check_bodies_that_fail(harness: BackendHarness) -> None:
 
 @CHECKS.covers(31)
 def check_checksums(harness: BackendHarness) -> None:
-    """Checksums are the CRC-64/XZ of the stored bytes if declared, otherwise None."""
+    """Checksums are those of the stored bytes if declared, otherwise None."""
     backend = harness.open_for_test()
     contents = [pseudo_random_bytes(harness.part_size(backend), "checksums"), b"the last part"]
-    of_parts = [slow_crc64(content) if backend.capabilities.part_checksums else None for content in contents]
-    of_object = slow_crc64(b"".join(contents)) if backend.capabilities.object_checksums else None
+    checksum = backend.capabilities.checksum
+    expected = [slow_checksum(checksum, content) for content in contents]
+    of_parts: list[int | None] = [*expected] if backend.capabilities.part_checksums else [None, None]
+    of_object = slow_checksum(checksum, b"".join(contents)) if backend.capabilities.object_checksums else None
     upload = harness.begin(backend, "checksums")
     parts = upload.send_all(contents)
-    assert [part.checksum for part in parts] == of_parts, "upload_part returns the checksum of the part, if declared"
+    assert [part.checksum for part in parts] == of_parts, (
+        f"upload_part returns the {checksum.name} of the part, if declared"
+    )
     if backend.capabilities.lists_parts:
         listed = [part.checksum for part in listed_parts(backend, upload.key, upload.upload_id)]
         assert listed == of_parts, "list_parts returns the checksums of the parts, if declared"
@@ -138,7 +150,7 @@ def check_checksums(harness: BackendHarness) -> None:
     found = backend.head_object(upload.key)
     assert getattr(found, "checksum", None) == of_object, "head_object returns the checksum of the object, if declared"
     stored = put(harness, backend, "checksums", b"by put")
-    of_put = {None, slow_crc64(b"by put")} if backend.capabilities.object_checksums else {None}
+    of_put = {None, slow_checksum(checksum, b"by put")} if backend.capabilities.object_checksums else {None}
     assert stored.checksum in of_put, "put_object returns the checksum of the object, or None"
 
 
@@ -176,7 +188,7 @@ def check_strange_keys(harness: BackendHarness) -> None:
         assert harness.read(key) == data, f"{key!r} is distinct from all other keys"
         found = backend.head_object(key)
         assert found is not None and found.key == key, f"head_object returns {key!r} unchanged"  # noqa: PT018  # one fact
-        backend.put_object(key, StrictBody(data[::-1]), NO_OPTIONS)
+        backend.put_object(key, body_of(backend, data[::-1]), NO_OPTIONS)
     for key, data in kept.items():
         assert harness.read(key) == data[::-1], f"{key!r} is distinct from all other keys for put_object, too"
 

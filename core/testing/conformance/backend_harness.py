@@ -199,21 +199,43 @@ class Upload:
         self.harness = harness
         self.backend = backend
         self.key = key
+        self.options = options
+        self.part_size = harness.part_size(backend)
         self.upload_id = backend.initiate_upload(key, options)
 
-    def send(self, number: int, data: bytes) -> UploadedPart:
-        """Send one part."""
-        return self.backend.upload_part(self.key, self.upload_id, number, StrictBody(data))
+    def send(self, number: int, data: bytes, *, offset: int | None = None, is_last: bool | None = None) -> UploadedPart:
+        """
+        Send one part.
+
+        Args:
+            number: its number.
+            data: its bytes.
+            offset: its place in the object; None: that of parts of the usual size.
+            is_last: whether it is known to be the last part; None: a part below the usual size is.
+        """
+        if offset is None:
+            offset = (number - 1) * self.part_size
+        if is_last is None:
+            is_last = len(data) < self.part_size
+        body = body_of(self.backend, data, offset=offset, is_last=is_last)
+        return self.backend.upload_part(self.key, self.upload_id, number, body)
 
     def send_all(self, contents: Iterable[bytes]) -> list[UploadedPart]:
-        """Send these parts, numbered from 1."""
-        return [self.send(number, data) for number, data in enumerate(contents, start=1)]
+        """Send these parts of an object, numbered from 1."""
+        contents = list(contents)
+        parts, offset = [], 0
+        for number, data in enumerate(contents, start=1):
+            parts.append(self.send(number, data, offset=offset, is_last=number == len(contents)))
+            offset += len(data)
+        return parts
 
-    def complete(self, parts: Sequence[UploadedPart], options: ObjectOptions = NO_OPTIONS) -> StoredObject:
-        """Complete it with these parts."""
-        return self.backend.complete_upload(self.key, self.upload_id, parts, options)
+    def complete(self, parts: Sequence[UploadedPart], options: ObjectOptions | None = None) -> StoredObject:
+        """Complete it with these parts, by default with the options of its start."""
+        return self.backend.complete_upload(self.key, self.upload_id, parts, options or self.options)
 
-    def complete_again(self, parts: Sequence[UploadedPart], options: ObjectOptions = NO_OPTIONS) -> StoredObject | None:
+    def complete_again(
+        self, parts: Sequence[UploadedPart], options: ObjectOptions | None = None
+    ) -> StoredObject | None:
         """Complete it again; return the object, or None for UploadNotFound."""
         try:
             return self.complete(parts, options)
@@ -254,15 +276,39 @@ class Upload:
         must_raise(PartRejected, duty, self.complete, parts)
         assert self.harness.read(self.key) == before, f"{duty}: no object may be stored"
 
-    def must_complete(self, parts: Sequence[UploadedPart], data: bytes, after: str) -> None:
+    def must_complete(
+        self, parts: Sequence[UploadedPart], data: bytes, after: str, options: ObjectOptions | None = None
+    ) -> None:
         """Assert that completing with these parts makes an object of this data."""
         duty = f"after {after} the upload is still usable"
-        must_return(duty, self.complete, parts)
+        must_return(duty, self.complete, parts, options)
         assert self.harness.read(self.key) == data, f"{duty}, and its object has the right bytes"
 
     def must_not_be_found(self, why: str, parts: Sequence[UploadedPart] | None = None) -> None:
         """Assert that every method raises UploadNotFound; complete only with parts."""
         must_not_be_found(self.backend, self.key, self.upload_id, why, parts)
+
+
+def body_of(
+    backend: MultipartBackend,
+    data: bytes,
+    *,
+    declared: int | None = None,
+    chunk_size: int = 16 * 1024,
+    error: BaseException | None = None,
+    offset: int = 0,
+    is_last: bool = True,
+) -> StrictBody:
+    """Return a body for this backend, with the checksum of its storage."""
+    return StrictBody(
+        data,
+        declared=declared,
+        chunk_size=chunk_size,
+        error=error,
+        checksum=backend.capabilities.checksum,
+        offset=offset,
+        is_last=is_last,
+    )
 
 
 def must_not_be_found(
@@ -283,7 +329,7 @@ def must_not_be_found(
     expected: type[PartwiseError] | tuple[type[PartwiseError], ...] = UploadNotFound
     if malformed:
         expected = (InvalidInput, BackendError)
-    errors = [must_raise(expected, duty, backend.upload_part, key, upload_id, 1, StrictBody(b"x"))]
+    errors = [must_raise(expected, duty, backend.upload_part, key, upload_id, 1, body_of(backend, b"x"))]
     if backend.capabilities.lists_parts:
         errors.append(must_raise(expected, duty, listed_parts, backend, key, upload_id))
     if parts is not None:
@@ -308,12 +354,12 @@ def calls_of_every_method(backend: MultipartBackend, key: str, upload_id: str) -
     part = UploadedPart(1, 1, "etag")
     calls: dict[str, Callable[[], object]] = {
         "initiate_upload": lambda: backend.initiate_upload(key, NO_OPTIONS),
-        "upload_part": lambda: backend.upload_part(key, upload_id, 1, StrictBody(b"x")),
+        "upload_part": lambda: backend.upload_part(key, upload_id, 1, body_of(backend, b"x")),
         "list_parts": lambda: listed_parts(backend, key, upload_id),
         "complete_upload": lambda: backend.complete_upload(key, upload_id, [part], NO_OPTIONS),
         "abort_upload": lambda: backend.abort_upload(key, upload_id),
         "list_uploads": lambda: list(backend.list_uploads()),
-        "put_object": lambda: backend.put_object(key, StrictBody(b"x"), NO_OPTIONS),
+        "put_object": lambda: backend.put_object(key, body_of(backend, b"x"), NO_OPTIONS),
         "head_object": lambda: backend.head_object(key),
     }
     if not backend.capabilities.lists_parts:
@@ -388,7 +434,7 @@ def put(
     harness: BackendHarness, backend: MultipartBackend, name: str, data: bytes, options: ObjectOptions = NO_OPTIONS
 ) -> StoredObject:
     """Store an object by `put_object`."""
-    return backend.put_object(harness.key(name), StrictBody(data), options)
+    return backend.put_object(harness.key(name), body_of(backend, data), options)
 
 
 #: The two ways to store an object, by name.

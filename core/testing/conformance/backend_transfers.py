@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import TypeVar
 
+from partwise.checksums import Checksum
 from partwise.errors import BackendError, ConnectionFailed, IntegrityError, PartwiseError, ServerFailed, Throttled
 from partwise.model import KIB, MIB, StoredObject, UploadedPart
-from partwise.protocols import Body, MultipartBackend
+from partwise.protocols import Body, MultipartBackend, SupportsPipelining
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     BackendHarness,
+    body_of,
     calls_of_every_method,
     listed_parts,
 )
@@ -41,8 +43,8 @@ _FRAMES = 40
 class _LargeBody(StrictBody):
     """A body that measures the memory which the call that reads it holds at its end."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(bytes(size), chunk_size=_PIECE)
+    def __init__(self, size: int, checksum: Checksum) -> None:
+        super().__init__(bytes(size), chunk_size=_PIECE, checksum=checksum)
         self.held = 0
 
     def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
@@ -61,8 +63,8 @@ class _LargeBody(StrictBody):
         self.held = max(self.held, sum(trace.size for trace in traces))
 
 
-def _send_large(send: Callable[[Body], object], size: int, duty: str) -> None:
-    body = _LargeBody(size)
+def _send_large(checksum: Checksum, send: Callable[[Body], object], size: int, duty: str) -> None:
+    body = _LargeBody(size, checksum)
     before = tracemalloc.get_traceback_limit() if tracemalloc.is_tracing() else 0
     tracemalloc.stop()
     tracemalloc.start(_FRAMES)
@@ -79,6 +81,7 @@ def _send_large(send: Callable[[Body], object], size: int, duty: str) -> None:
 def check_bodies_are_not_held_in_memory(harness: BackendHarness) -> None:
     """A large body is sent in pieces: the backend never holds most of it."""
     backend = harness.open_for_test()
+    checksum = backend.capabilities.checksum
     part_size = min(_LARGE, backend.limits.max_part_size)
     put_size = min(_LARGE, backend.limits.max_put_size)
     if max(part_size, put_size) < _LARGE_ENOUGH:
@@ -87,11 +90,40 @@ def check_bodies_are_not_held_in_memory(harness: BackendHarness) -> None:
         with harness.behaviour("upload_part"):
             upload = harness.begin(backend, "large")
             duty = "upload_part sends the chunks of a body one by one"
-            _send_large(lambda body: backend.upload_part(upload.key, upload.upload_id, 1, body), part_size, duty)
+            _send_large(
+                checksum, lambda body: backend.upload_part(upload.key, upload.upload_id, 1, body), part_size, duty
+            )
     if put_size >= _LARGE_ENOUGH:
         with harness.behaviour("put_object"):
             duty = "put_object sends the chunks of a body one by one"
-            _send_large(lambda body: backend.put_object(harness.key("large"), body, NO_OPTIONS), put_size, duty)
+            _send_large(
+                checksum, lambda body: backend.put_object(harness.key("large"), body, NO_OPTIONS), put_size, duty
+            )
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+@CHECKS.covers(49, behaviours=("upload_part", "put_object", "begin_part"))
+def check_bodies_are_counted_once(harness: BackendHarness) -> None:
+    """The bytes of a body are read once as sent; other readings have counted=False."""
+    backend = harness.open_for_test()
+    data = pseudo_random_bytes(harness.part_size(backend), "counted")
+    upload = harness.begin(backend, "counted")
+    duty = "reads a body with counted=True once, as it is sent, since progress and bandwidth limits follow these bytes"
+    with harness.behaviour("upload_part"):
+        body = body_of(backend, data)
+        backend.upload_part(upload.key, upload.upload_id, 1, body)
+        assert body.bytes_read == len(data), f"upload_part {duty}; it read {body.bytes_read} of {len(data)} bytes so"
+    with harness.behaviour("put_object"):
+        body = body_of(backend, data)
+        backend.put_object(harness.key("counted-put"), body, NO_OPTIONS)
+        assert body.bytes_read == len(data), f"put_object {duty}; it read {body.bytes_read} of {len(data)} bytes so"
+    if isinstance(backend, SupportsPipelining):
+        with harness.behaviour("begin_part"):
+            body = body_of(backend, data)
+            backend.begin_part(upload.key, upload.upload_id, 1, body)()
+            assert body.bytes_read == len(data), f"begin_part {duty}; it read {body.bytes_read} of {len(data)} bytes so"
 
 
 # --- several bodies at the same time ---------------------------------------------------------------------------------
@@ -103,8 +135,8 @@ _PIECES = 16
 class _WaitingBody(StrictBody):
     """A body whose pieces are yielded at the same time as those of other bodies."""
 
-    def __init__(self, data: bytes, barrier: threading.Barrier) -> None:
-        super().__init__(data, chunk_size=max(1, len(data) // _PIECES))
+    def __init__(self, data: bytes, checksum: Checksum, barrier: threading.Barrier) -> None:
+        super().__init__(data, chunk_size=max(1, len(data) // _PIECES), checksum=checksum)
         self._barrier = barrier
 
     def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
@@ -141,11 +173,12 @@ def check_bodies_sent_at_the_same_time(harness: BackendHarness) -> None:
     barrier = threading.Barrier(_THREADS)
 
     def send(n: int) -> UploadedPart:
-        body = _WaitingBody(contents[n], barrier)
+        body = _WaitingBody(contents[n], backend.capabilities.checksum, barrier)
         return backend.upload_part(uploads[n].key, uploads[n].upload_id, 1, body)
 
     def put(n: int) -> StoredObject:
-        return backend.put_object(harness.key(f"same-time-put/{n}"), _WaitingBody(contents[n], barrier), NO_OPTIONS)
+        body = _WaitingBody(contents[n], backend.capabilities.checksum, barrier)
+        return backend.put_object(harness.key(f"same-time-put/{n}"), body, NO_OPTIONS)
 
     with _frequent_switches(), ThreadPoolExecutor(max_workers=_THREADS) as pool:
         parts = list(pool.map(send, range(_THREADS)))
@@ -267,7 +300,7 @@ def _send_damaged(
     backend = harness.open_damaging()
     if backend is None:
         raise harness.without("open_damaging")
-    body = StrictBody(data)
+    body = body_of(backend, data)
     with closing(backend):
         try:
             stored = send(backend, body)
@@ -314,7 +347,8 @@ opener, key, upload_id, data = pickle.load(sys.stdin.buffer)
 from partwise.testing import StrictBody
 backend = opener()
 locations = {backend.location}
-part = backend.upload_part(key, upload_id, 2, StrictBody(data))
+body = StrictBody(data, checksum=backend.capabilities.checksum, offset=len(data))
+part = backend.upload_part(key, upload_id, 2, body)
 locations.add(backend.location)
 backend.close()
 pickle.dump((sorted(locations), part), sys.stdout.buffer)

@@ -14,6 +14,7 @@ from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     WAYS,
     BackendHarness,
+    body_of,
     listed_parts,
     must_not_be_found,
     must_succeed_or_refuse,
@@ -27,8 +28,8 @@ from partwise.testing.conformance.backend_harness import (
     stored_size,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
-from partwise.testing.fakes import StrictBody, pseudo_random_bytes
-from partwise.testing.oracles import slow_crc64
+from partwise.testing.fakes import pseudo_random_bytes
+from partwise.testing.oracles import slow_checksum
 
 CHECKS: Suite[BackendHarness] = Suite()
 
@@ -63,7 +64,7 @@ def check_put_object(harness: BackendHarness) -> None:
     backend = harness.open_for_test()
     key = harness.key("put")
     for data in (b"one", b"another that is longer", b""):
-        stored = backend.put_object(key, StrictBody(data), NO_OPTIONS)
+        stored = backend.put_object(key, body_of(backend, data), NO_OPTIONS)
         assert (stored.key, stored.size) == (key, len(data)), "the result describes the object"
         assert harness.read(key) == data, "the object has the bytes of the body"
 
@@ -130,6 +131,22 @@ def check_parts_in_any_order(harness: BackendHarness) -> None:
         assert harness.read(upload.key) == b"".join(contents), f"sent in the order {order}, ascending in the object"
 
 
+@CHECKS.covers(10)
+def check_last_part_that_is_not_known(harness: BackendHarness) -> None:
+    """A part is not known to be the last one, as in a stream, until complete_upload."""
+    backend = harness.open_for_test()
+    size = harness.part_size(backend)
+    contents = [pseudo_random_bytes(size, ("not known", n)) for n in (1, 2)]
+    upload = harness.begin(backend, "not-known")
+    parts = [
+        upload.send(number, data, offset=(number - 1) * size, is_last=False)
+        for number, data in enumerate(contents, start=1)
+    ]
+    duty = "the last part of a stream has is_last=False if the stream is a multiple of the part size"
+    must_return(duty, upload.complete, parts)
+    assert harness.read(upload.key) == b"".join(contents), duty
+
+
 @CHECKS.covers(11)
 def check_many_threads(harness: BackendHarness) -> None:
     """Parts of several uploads are sent concurrently; none is lost or mixed up."""
@@ -161,16 +178,18 @@ def check_pipelined_parts(harness: BackendHarness) -> None:
     skip_if_sequential(backend)
     contents = part_contents(harness.part_size(backend), 4, "pipelined")
     upload = harness.begin(backend, "pipelined")
-    bodies = [StrictBody(content) for content in contents]
+    bodies = [body_of(backend, content) for content in contents]
     responses = [backend.begin_part(upload.key, upload.upload_id, n, body) for n, body in enumerate(bodies, 1)]
-    assert [body.checksum for body in bodies] == list(map(slow_crc64, contents)), "begin_part reads the whole body"
+    assert [body.checksum for body in bodies] == [
+        slow_checksum(backend.capabilities.checksum, content) for content in contents
+    ], "begin_part reads the whole body"
     error = SourceChanged("it was cut short")
-    failing = StrictBody(b"", declared=len(contents[1]), error=error)
+    failing = body_of(backend, b"", declared=len(contents[1]), error=error)
     raised = must_raise(SourceChanged, "the body failed", backend.begin_part, upload.key, upload.upload_id, 2, failing)
     assert raised is error, "begin_part re-raises an error of the body unchanged"
 
     def send_to_unknown_upload() -> UploadedPart:
-        return backend.begin_part(upload.key, "no-such-upload", 1, StrictBody(b"x"))()
+        return backend.begin_part(upload.key, "no-such-upload", 1, body_of(backend, b"x"))()
 
     must_raise(UploadNotFound, "the upload does not exist", send_to_unknown_upload)
     parts = {number: responses[number - 1]() for number in (3, 1, 4, 2)}
@@ -339,7 +358,7 @@ def check_forbid_overwrite(harness: BackendHarness) -> None:
     must_raise(ObjectExists, duty, upload.complete, [part], forbid)
     assert harness.read(upload.key) == b"was first", f"{duty}: it is unchanged"
     upload.must_be_the_only_one(f"{duty}: no other upload may be initiated")
-    upload.must_complete([part], data, "overwriting was refused")
+    upload.must_complete([part], data, "overwriting was refused", NO_OPTIONS)
 
 
 @CHECKS.covers(19)
@@ -542,7 +561,9 @@ def check_parts_with_a_checksum(harness: BackendHarness) -> None:
     contents = part_contents(harness.part_size(backend), 2, "checksum")
     upload = harness.begin(backend, "checksum")
     parts = [
-        part if part.checksum is not None else evolve(part, checksum=slow_crc64(content))
+        part
+        if part.checksum is not None
+        else evolve(part, checksum=slow_checksum(backend.capabilities.checksum, content))
         for part, content in zip(upload.send_all(contents), contents, strict=True)
     ]
     must_return("parts are identified by number and ETag, whatever their checksum", upload.complete, parts)
