@@ -498,9 +498,10 @@ class UploadContext:
 
     def emit_progress(self, *, completed: bool = False) -> None:
         """Call the progress callback, if any; raise ProgressRaised if it raises."""
-        self._reporter.emit(
-            self.ledger, self.transfer, self.checkpoint if self.is_resumable else None, completed=completed
-        )
+        if self._reporter.is_active:
+            self._reporter.emit(
+                self.ledger, self.transfer, self.checkpoint if self.is_resumable else None, completed=completed
+            )
 
     def _emit_waiting(self) -> None:
         if self.is_decided:

@@ -114,7 +114,7 @@ class Ledger:
             and len(self._parts) == total
             and self.bytes_done == self.plan.size
             and all(
-                number in self._parts and self._parts[number].size == self.plan.part(number).size
+                number in self._parts and self._parts[number].size == self.plan.bounds(number)[1]
                 for number in range(1, total + 1)
             )
         )

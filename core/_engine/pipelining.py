@@ -110,13 +110,14 @@ class InlinePipeline:
 
     def next_outcome(self) -> Outcome:
         """Fill the pipeline, and return the outcome of its first part; there must be one."""
-        while self.jobs and len(self.pending) <= (_PIPELINE_DEPTH if supports_pipelining(self.jobs[0].backend) else 0):
-            job = self.jobs.popleft()
+        jobs, pending = self.jobs, self.pending
+        while jobs and (not pending or (len(pending) <= _PIPELINE_DEPTH and supports_pipelining(jobs[0].backend))):
+            job = jobs.popleft()
             try:
-                self.pending.append((job, begin(job)))
+                pending.append((job, begin(job)))
             except BaseException as error:  # noqa: BLE001  # as `outcome_of` does
                 return Outcome(job.part_number, error=error, second=job.second)
-        return outcome_of(*self.pending.popleft())
+        return outcome_of(*pending.popleft())
 
 
 def begin(job: PartJob) -> Callable[[], UploadedPart]:

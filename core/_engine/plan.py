@@ -64,6 +64,10 @@ class PartPlan:
 
         The last part ends with the source.
         """
+        return PartRange(number, *self.bounds(number))
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Return offset and size of part `number`; raise ValueError if there is none."""
         if number < 1:
             raise ValueError(f"part numbers start at 1, not at {number}")
         if self.parts_per_doubling is None:
@@ -76,7 +80,7 @@ class PartPlan:
             if offset >= self.size:
                 raise ValueError(f"there is no part {number} of {self.size} bytes")
             size = min(size, self.size - offset)
-        return PartRange(number, offset, size)
+        return offset, size
 
     def number_at(self, offset: int) -> int:
         """Return the number of the part that contains the byte at `offset`."""

@@ -480,13 +480,12 @@ class UploadRun:
             yield number, context.retry(partial(self._body_of_part, number), moves=False)
 
     def _body_of_part(self, number: int) -> SourceBody:
-        part = self._context.ledger.plan.part(number)
-        return self._context.source.body(part.offset, part.size)
+        return self._context.source.body(*self._context.ledger.plan.bounds(number))
 
     def _job(self, number: int, source_body: SourceBody, second: bool) -> PartJob:
         """Return an attempt at a part, or at its second copy."""
         context, plan = self._context, self._context.ledger.plan
-        offset = plan.part(number).offset
+        offset, _ = plan.bounds(number)
         body = ThrottledBody(
             source_body,
             -number if second else number,
