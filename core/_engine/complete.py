@@ -76,8 +76,7 @@ class Completion:
         context.record_remaining_parts()
         while True:
             context.control.check()
-            self._check_parts_and_source()
-            context.check_claim()
+            self._check_before_request()
             try:
                 stored: StoredObject | None = call_plugin(
                     context.backend.complete_upload,
@@ -108,7 +107,13 @@ class Completion:
 
     # --- before the request ------------------------------------------------------------------------------------------
 
-    def _check_parts_and_source(self) -> None:
+    def _check_before_request(self) -> None:
+        self._context.check_claim()
+        while self._check_parts_and_source():
+            self._context.check_claim()
+
+    def _check_parts_and_source(self) -> bool:
+        """Return whether the source was read, which takes time in which the claim may be lost."""
         context, ledger = self._context, self._context.ledger
         if not ledger.is_complete():
             raise SourceChanged(
@@ -125,9 +130,10 @@ class Completion:
                 source=context.source.name,
             )
         context.check_source()
-        if context.source_moved:
+        moved, context.source_moved = context.source_moved, False
+        if moved:
             compare_moved_source(context)
-            context.source_moved = False
+        return moved
 
     def _sent_crc64(self) -> int | None:
         """Return the CRC-64/XZ of what was sent, whatever checksum the storage has."""

@@ -275,10 +275,10 @@ def claim_lost_error(context: UploadContext, cause: ClaimLost) -> ClaimLost:
     upload_id = None if context.checkpoint is None else context.checkpoint.upload_id
     if upload_id is None:
         kept = "Nothing was sent"
-    elif upload_id in context.recorded_ids:
+    elif context.recorded_ids == (upload_id,):
         kept = f"Kept: {_progress(context)}, for the run that holds the claim"
     else:
-        kept = f"The upload {upload_id}, which is in no checkpoint, was not aborted"
+        kept = f"The upload {upload_id} was not aborted, and may be in no checkpoint"
     return ClaimLost(
         f"this run has lost its claim on {context.description}, and stopped: {cause.message}. {kept}",
         name=context.name,

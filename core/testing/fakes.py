@@ -1,20 +1,24 @@
 """
-Bodies and sources for tests.
+Bodies, sources and a store for tests.
 
 `StrictBody` and `ChunkListBody` make misuse by a backend visible, and misbehave on demand. `ChangingSource` is a
-simulated file that changes while it is read.
+simulated file that changes while it is read. The claims of a `LeasedCheckpointStore` can be lost while they are held.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
-from partwise.checkpoint import Fingerprint
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import CRC64_XZ, Checksum
-from partwise.errors import SourceChanged
+from partwise.errors import CheckpointBusy, ClaimLost, SourceChanged
+from partwise.model import UploadedPart
+from partwise.protocols import CheckpointStore
+from partwise.stores.memory import MemoryCheckpointStore
 
-__all__ = ["ChangingSource", "ChunkListBody", "StrictBody", "pseudo_random_bytes"]
+__all__ = ["ChangingSource", "ChunkListBody", "LeasedCheckpointStore", "StrictBody", "pseudo_random_bytes"]
 
 
 def pseudo_random_bytes(size: int, seed: object = "") -> bytes:
@@ -225,3 +229,71 @@ class _ChangingBody:
                 )
             done += len(chunk)
             yield memoryview(chunk)
+
+
+# --- a store ---------------------------------------------------------------------------------------------------------
+
+
+class LeasedCheckpointStore:
+    """
+    Checkpoints in memory under claims that are leases, as those of a store for many hosts.
+
+    Each handle is what one process has. A lease ends only by `expire`: then another handle can claim the name, and the
+    handle that held it finds out at its next write or check, by a ClaimLost.
+    """
+
+    def __init__(self, inner: CheckpointStore | None = None) -> None:
+        #: Where the checkpoints are. What is saved there directly is not fenced.
+        self.inner = MemoryCheckpointStore() if inner is None else inner
+        self._holders: dict[str, object] = {}  # shared by all handles: the fencing token of each claim
+        self._tokens: dict[str, object] = {}  # of the claims of this handle
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self.inner!r}>"
+
+    def handle(self) -> LeasedCheckpointStore:
+        """Return another handle on the same checkpoints and claims, as another process has."""
+        handle = type(self)(self.inner)
+        handle._holders = self._holders  # noqa: SLF001  # of the same class
+        return handle
+
+    def expire(self, name: str | None = None) -> None:
+        """End the lease on this name, or all leases, as if they had not been renewed in time."""
+        if name is None:
+            self._holders.clear()
+        self._holders.pop(name or "", None)
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        if name in self._holders:
+            raise CheckpointBusy(f"the checkpoint {name} is claimed", name=name)
+        token = self._holders[name] = self._tokens[name] = object()
+        try:
+            yield
+        finally:
+            self._tokens.pop(name, None)
+            if self._holders.get(name) is token:
+                del self._holders[name]
+
+    def check_claim(self, name: str) -> None:
+        token = self._tokens.get(name)
+        if token is None or self._holders.get(name) is not token:
+            raise ClaimLost(f"the lease on the checkpoint {name} has expired", name=name)
+
+    def load(self, name: str) -> Checkpoint | None:
+        return self.inner.load(name)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.check_claim(checkpoint.name)
+        self.inner.save(checkpoint)
+
+    def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
+        self.check_claim(name)
+        self.inner.append_part(name, upload_id, part)
+
+    def delete(self, name: str, upload_id: str | None) -> None:
+        self.check_claim(name)
+        self.inner.delete(name, upload_id)
+
+    def scan(self) -> Iterable[Checkpoint]:
+        return self.inner.scan()

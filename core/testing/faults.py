@@ -37,7 +37,7 @@ BACKEND_OPERATIONS = (
     *("initiate_upload", "upload_part", "list_parts", "complete_upload", "abort_upload", "list_uploads"),
     *("put_object", "head_object"),
 )
-STORE_OPERATIONS = ("claim", "load", "save", "append_part", "delete", "scan")
+STORE_OPERATIONS = ("claim", "load", "save", "append_part", "delete", "scan", "check_claim")
 SOURCE_OPERATIONS = ("fingerprint", "body", "read")
 OPERATIONS = (*BACKEND_OPERATIONS, *STORE_OPERATIONS, *SOURCE_OPERATIONS)
 
@@ -74,6 +74,8 @@ class FaultKind(Enum):
     SHORT_LIST = "omits every other part"
     FORGOTTEN_UPLOAD = "finds that the storage has dropped the upload"
 
+    UNREACHABLE = "can't be reached for a moment, before it has any effect"
+    CLAIM_LOST = "finds the claim lost, and so does every later write"
     LOST_WRITE = "reports success without writing"
     DISK_FULL = "finds the disk full, and so does every later write"
     READ_ONLY = "finds the disk read-only, and so does every later write and claim"
@@ -102,6 +104,8 @@ _APPLICABLE = {
     FaultKind.WRONG_CHECKSUM: _WITH_BODY | {"complete_upload", "head_object"},
     FaultKind.SHORT_LIST: frozenset({"list_parts"}),
     FaultKind.FORGOTTEN_UPLOAD: frozenset({"upload_part", "list_parts", "complete_upload"}),
+    FaultKind.UNREACHABLE: frozenset(STORE_OPERATIONS),
+    FaultKind.CLAIM_LOST: _WRITES | {"check_claim"},
     FaultKind.LOST_WRITE: _WRITES,
     FaultKind.DISK_FULL: frozenset({"save", "append_part"}),
     FaultKind.READ_ONLY: _WRITES | {"claim"},

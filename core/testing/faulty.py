@@ -22,6 +22,7 @@ from partwise.errors import (
     CheckpointDamaged,
     CheckpointError,
     CheckpointUnwritable,
+    ClaimLost,
     ConnectionFailed,
     InvalidInput,
     SourceChanged,
@@ -35,6 +36,7 @@ from partwise.protocols import (
     MultipartBackend,
     Source,
     SourceBody,
+    SupportsClaimCheck,
     SupportsRequestOptions,
     SupportsSourceFile,
 )
@@ -253,6 +255,13 @@ class FaultyCheckpointStore:
     def delete(self, name: str, upload_id: str | None) -> None:
         self._write("delete", name, lambda: self.inner.delete(name, upload_id))
 
+    def check_claim(self, name: str) -> None:
+        """Check the claim, if the wrapped store can."""
+        if isinstance(self.inner, SupportsClaimCheck):
+            with self.plan.call("check_claim", name) as faults:
+                self._refuse(faults, "check_claim", name)
+                self.inner.check_claim(name)
+
     def scan(self) -> Iterable[Checkpoint]:
         with self.plan.call("scan", "") as faults:
             self._refuse(faults, "scan", "")
@@ -276,8 +285,12 @@ class FaultyCheckpointStore:
             if kind.applies_to(operation) and self.plan.has_injected(kind):
                 cause = OSError(number, os.strerror(number))
                 raise CheckpointUnwritable(f"{INJECTED}: {cause.strerror}", name=name) from cause
+        if FaultKind.CLAIM_LOST.applies_to(operation) and self.plan.has_injected(FaultKind.CLAIM_LOST):
+            raise ClaimLost(f"{INJECTED}: the claim was lost", name=name)
+        refused = CheckpointError if operation in {"load", "scan", "check_claim"} else CheckpointUnwritable
+        if fault := _of_kind(faults, FaultKind.UNREACHABLE):
+            raise refused(f"{INJECTED}: {fault}", name=name, retryable=True)
         if fault := _of_kind(faults, FaultKind.BEFORE):
-            refused = CheckpointError if operation in {"load", "scan"} else CheckpointUnwritable
             raise refused(f"{INJECTED}: {fault}", name=name)
 
 

@@ -15,6 +15,7 @@ from partwise import (
     CallbackError,
     CheckpointBusy,
     CheckpointUnwritable,
+    ClaimLost,
     SourceChanged,
     Throttled,
     UploadCancelled,
@@ -235,6 +236,24 @@ def exposed_a_secret_in_an_error(scenario, trace):
     trace.error.__cause__ = AccessDenied("denied", details={"signed with": "hunter2"})
 
 
+def lost_its_claim(*later, error=None):
+    """Its claim was lost while it recorded a part; then it made these calls, and ended with this error, or well."""
+
+    def falsify(scenario, trace):
+        if error is not None:
+            trace.result, trace.error = None, error
+        lost = Fault("append_part", FaultKind.CLAIM_LOST)
+        trace.calls += (Call("append_part", "name", faults=(lost,), outcome="ClaimLost"),)
+        trace.calls += tuple(Call(operation, scenario.key, outcome="returned") for operation in later)
+
+    return falsify
+
+
+def lost_a_claim_that_nobody_took(scenario, trace):
+    failed(ClaimLost("lost"))(scenario, trace)
+    trace.after = evolve(trace.after, checkpoint=trace.before.checkpoint)
+
+
 DENIED = AccessDenied("denied")
 
 FALSIFIED = [
@@ -276,6 +295,12 @@ FALSIFIED = [
     ("ONE-OWNER", "was not refused at once", a_problem("ONE-OWNER: a second uploader was not refused at once")),
     ("ONE-OWNER", "the claim was held", failed(CheckpointBusy("busy", name="name"))),
     ("ONE-OWNER", "the claim was not released", claim_left_behind),
+    ("ONE-OWNER", "the claim counted as lost", lost_a_claim_that_nobody_took),
+    ("FENCED", "and then came .*abort_upload", lost_its_claim("abort_upload", error=ClaimLost("lost"))),
+    ("FENCED", "and then came .*complete_upload", lost_its_claim("complete_upload")),
+    ("FENCED", "and then came .*delete", lost_its_claim("delete", error=ClaimLost("lost"))),
+    ("FENCED", "the process ended with UploadFailed", lost_its_claim(error=UploadFailed("no"))),
+    ("FENCED", "the result has no warning", lost_its_claim()),
     ("CLEAN", "though nothing kept it from being deleted", checkpoint_left_behind),
     ("CLEAN", "a checkpoint was left behind, and that was not reported", checkpoint_left_behind_unreported),
     ("CLEAN", "the upload stray was left behind, and that was not reported", an_orphan),

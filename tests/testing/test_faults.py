@@ -26,6 +26,7 @@ from partwise.errors import (
     CheckpointDamaged,
     CheckpointError,
     CheckpointUnwritable,
+    ClaimLost,
     ConnectionFailed,
     InvalidInput,
     PartwiseError,
@@ -55,6 +56,7 @@ from partwise.testing import (
     FaultyBackend,
     FaultyCheckpointStore,
     FaultySource,
+    LeasedCheckpointStore,
     SimulatedCrash,
     StrictBody,
     strategies,
@@ -134,7 +136,7 @@ ON_BACKENDS = [
     "put_object",
     "head_object",
 ]
-ON_STORES = ["claim", "load", "save", "append_part", "delete", "scan"]
+ON_STORES = ["claim", "load", "save", "append_part", "delete", "scan", "check_claim"]
 ON_SOURCES = ["fingerprint", "body", "read"]
 ON_ALL = [*ON_BACKENDS, *ON_STORES, *ON_SOURCES]
 
@@ -150,6 +152,8 @@ APPLICABLE = {
     FaultKind.WRONG_CHECKSUM: ["upload_part", "put_object", "complete_upload", "head_object"],
     FaultKind.SHORT_LIST: ["list_parts"],
     FaultKind.FORGOTTEN_UPLOAD: ["upload_part", "list_parts", "complete_upload"],
+    FaultKind.UNREACHABLE: ON_STORES,
+    FaultKind.CLAIM_LOST: ["save", "append_part", "delete", "check_claim"],
     FaultKind.LOST_WRITE: ["save", "append_part", "delete"],
     FaultKind.DISK_FULL: ["save", "append_part"],
     FaultKind.READ_ONLY: ["save", "append_part", "delete", "claim"],
@@ -693,6 +697,52 @@ def test_without_a_fault_a_store_does_what_it_does() -> None:
         assert store.load(NAME) is None
     assert [call.operation for call in plan.calls] == ["claim", "load", "append_part", "scan", "delete", "load"]
     assert "MemoryCheckpointStore" in repr(store)
+
+
+@pytest.mark.parametrize("operation", ["claim", "load", "scan", *WRITES])
+def test_a_store_that_can_t_be_reached_for_a_moment_does_nothing_and_can_be_called_again(operation: str) -> None:
+    store, _ = store_with(fault(operation, FaultKind.UNREACHABLE))
+    calls: dict[str, Callable[[], object]] = {
+        "claim": lambda: store.claim(NAME).__enter__(),
+        "load": lambda: store.load(NAME),
+        "scan": lambda: list(store.scan()),
+        **{write_operation: lambda: write(store, operation) for write_operation in WRITES},
+    }
+    with pytest.raises(CheckpointError) as caught:
+        calls[operation]()
+    assert caught.value.retryable
+    assert store.inner.load(NAME) == CHECKPOINT
+    calls[operation]()
+
+
+@pytest.mark.parametrize("operation", WRITES)
+def test_after_a_lost_claim_every_write_is_refused_and_the_checkpoint_is_kept(operation: str) -> None:
+    store, _ = store_with(fault(operation, FaultKind.CLAIM_LOST))
+    for later in (operation, *WRITES):
+        with pytest.raises(ClaimLost):
+            write(store, later)
+    assert store.load(NAME) == CHECKPOINT
+
+
+def test_a_claim_is_checked_if_the_store_can() -> None:
+    leased = LeasedCheckpointStore()
+    plan = FaultPlan((fault("check_claim", FaultKind.UNREACHABLE, 2),))
+    store = FaultyCheckpointStore(leased, plan)
+    with store.claim(NAME):
+        store.check_claim(NAME)
+        with pytest.raises(CheckpointError) as caught:
+            store.check_claim(NAME)
+        assert caught.value.retryable
+        leased.expire(NAME)
+        with pytest.raises(ClaimLost):
+            store.check_claim(NAME)
+    assert [call.operation for call in plan.calls] == ["claim", *["check_claim"] * 3]
+
+
+def test_the_claim_of_a_store_that_can_t_lose_one_is_not_checked() -> None:
+    store, plan = store_with()
+    store.check_claim(NAME)
+    assert plan.calls == ()
 
 
 @pytest.mark.parametrize("operation", WRITES)

@@ -32,9 +32,10 @@ _SURVIVABLE: Mapping[str, frozenset[FaultKind]] = MappingProxyType(
         "head_object": _LATE | _TRANSIENT,
         "put_object": _LATE | _TRANSIENT | {FaultKind.WRONG_CHECKSUM},
         "abort_upload": _LATE | _TRANSIENT | {FaultKind.PERMANENT},
-        "append_part": _LATE | {FaultKind.BEFORE, FaultKind.AFTER, FaultKind.LOST_WRITE},
-        "load": _LATE | {FaultKind.DAMAGED, FaultKind.OLD_RECORD},
-        **dict.fromkeys(("claim", "save", "fingerprint", "body", "read"), _LATE),
+        "append_part": _LATE | {FaultKind.BEFORE, FaultKind.AFTER, FaultKind.LOST_WRITE, FaultKind.UNREACHABLE},
+        "load": _LATE | {FaultKind.DAMAGED, FaultKind.OLD_RECORD, FaultKind.UNREACHABLE},
+        **dict.fromkeys(("claim", "save", "delete", "check_claim"), _LATE | {FaultKind.UNREACHABLE}),
+        **dict.fromkeys(("fingerprint", "body", "read"), _LATE),
     }
 )
 
@@ -64,8 +65,8 @@ def store_lost_writes(trace: ProcessTrace) -> bool:
 
 def cleanup_was_hindered(trace: ProcessTrace) -> bool:
     """Return whether a fault kept it from aborting uploads or deleting checkpoints."""
-    failed = injected(trace, ("delete", "abort_upload"))
-    unwritable = injected(trace, None, FaultKind.READ_ONLY, FaultKind.DISK_FULL)
+    failed = injected(trace, ("delete", "abort_upload", "check_claim"))
+    unwritable = injected(trace, None, FaultKind.READ_ONLY, FaultKind.DISK_FULL, FaultKind.CLAIM_LOST)
     return bool(failed or unwritable or store_lost_writes(trace))
 
 
@@ -214,7 +215,7 @@ def _is_harmless(scenario: Scenario, event: Event) -> bool:
 
 def _failures(trace: ProcessTrace) -> Counter[tuple[str, int | None]]:
     """Count how often each request was made to fail."""
-    failing = _TRANSIENT | {FaultKind.WRONG_CHECKSUM}
+    failing = _TRANSIENT | {FaultKind.WRONG_CHECKSUM, FaultKind.UNREACHABLE}
     return Counter((call.operation, call.part_number) for call, fault in trace.faults if fault.kind in failing)
 
 

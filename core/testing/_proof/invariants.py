@@ -20,6 +20,7 @@ from partwise.errors import (
     CallbackError,
     CheckpointBusy,
     CheckpointError,
+    ClaimLost,
     SourceChanged,
     Throttled,
     UploadCancelled,
@@ -296,8 +297,16 @@ def _check_acknowledged_parts_are_recorded(scenario: Scenario, trace: ProcessTra
         return
     if not scenario.keeps_checkpoint(trace.script):
         return
-    hindered = injected(trace, ("append_part", "save", "fingerprint")) or store_lost_writes(trace)
-    if hindered or len(trace.versions) > 1 or had_event(trace, Event.RAISE, *INTERRUPTIONS):
+    hindered = [
+        fault
+        for fault in injected(trace, ("append_part", "save", "fingerprint"))
+        if (fault.operation, fault.kind) != ("append_part", FaultKind.UNREACHABLE)
+    ]
+    # A part that can't be recorded for a moment is recorded with the next one, or by one attempt at the end.
+    unreachable = injected(trace, ("append_part",), FaultKind.UNREACHABLE)
+    if hindered or len(unreachable) > 1 or store_lost_writes(trace) or injected(trace, None, FaultKind.CLAIM_LOST):
+        return
+    if len(trace.versions) > 1 or had_event(trace, Event.RAISE, *INTERRUPTIONS):
         return
     recorded = {part.part_number: part.etag for part in checkpoint.parts}
     # The last outcome of each part: an upload that was lost and restarted sends the same numbers again.
@@ -329,7 +338,14 @@ def unwritable(scenario: Scenario, trace: ProcessTrace) -> None:
             _broken("UNWRITABLE", "an upload was initiated, though the checkpoint could not be saved", trace)
     if not claimed and not trace.crashed and (trace.backend_calls or not isinstance(trace.error, CheckpointError)):
         _broken("UNWRITABLE", "the claim failed, and the upload went on", trace)
-    lost = [call for call in trace.calls if call.operation == "append_part" and call.outcome != "returned"]
+    lost: set[tuple[int | None, bool]] = set()
+    for call in trace.calls:
+        if call.operation != "append_part":
+            continue
+        if call.outcome == "returned":
+            lost.discard((call.part_number, True))
+        else:
+            lost.add((call.part_number, any(fault.kind is FaultKind.UNREACHABLE for fault in call.faults)))
     if lost and trace.result is not None and not trace.result.warnings:
         _broken("UNWRITABLE", "progress could not be recorded, and the result has no warning", trace)
 
@@ -340,10 +356,38 @@ def unwritable(scenario: Scenario, trace: ProcessTrace) -> None:
 def one_owner(scenario: Scenario, trace: ProcessTrace) -> None:
     """A second uploader is refused, without effect; a claim ends with its holder."""
     _raise_problem_of("ONE-OWNER", scenario, trace)
-    if isinstance(trace.error, CheckpointBusy):
+    if isinstance(trace.error, ClaimLost):
+        recorded = None if trace.after.checkpoint is None else trace.after.checkpoint.upload_id
+        own = {call.upload_id or call.returned for call in trace.backend_calls} - {None}
+        if recorded in own and not injected(trace, None, FaultKind.CLAIM_LOST) and not store_lost_writes(trace):
+            _broken("ONE-OWNER", "the claim counted as lost, though no other process was running", trace)
+    elif isinstance(trace.error, CheckpointBusy):
         _broken("ONE-OWNER", "the claim was held, though no other process was running", trace)
     if scenario.history.claimed:
         _broken("ONE-OWNER", "the claim was not released when its holder ended", trace)
+
+
+def fenced(_: Scenario, trace: ProcessTrace) -> None:
+    """A process that has lost its claim changes nothing more, and says so."""
+    calls = iter(trace.calls)
+    if not any(fault.kind is FaultKind.CLAIM_LOST for call in calls for fault in call.faults):
+        return
+    # What is left of the iterator are the calls after that one. Parts in flight may still arrive.
+    if later := [call.operation for call in calls if call.operation in _CHANGES]:
+        _broken("FENCED", f"the claim was lost, and then came {later}", trace)
+    ended_otherwise = isinstance(trace.error, (*INTERRUPTS, CallbackBroke))
+    if trace.result is None and not trace.crashed and not isinstance(trace.error, ClaimLost):
+        stored = isinstance(trace.error, CallbackError) or "is stored" in text_for_caller(trace)
+        if not stored and not (ended_otherwise and "has lost its claim" in text_for_caller(trace)):
+            _broken("FENCED", f"the claim was lost, and the process ended with {trace.error!r}", trace)
+    if trace.result is not None and not trace.result.warnings:
+        _broken("FENCED", "the claim was lost before the checkpoint was deleted, and the result has no warning", trace)
+
+
+#: The calls that change something and are not those of parts.
+_CHANGES = frozenset(
+    {"initiate_upload", "complete_upload", "abort_upload", "put_object", "save", "append_part", "delete"}
+)
 
 
 def clean(scenario: Scenario, trace: ProcessTrace) -> None:
@@ -463,7 +507,7 @@ def secret(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 _CHECKS = (
-    *(one_owner, exact, no_mix, whole, bounded, intent, lost_reply, clean, fast_fail, retry, callback),
+    *(one_owner, fenced, exact, no_mix, whole, bounded, intent, lost_reply, clean, fast_fail, retry, callback),
     *(bounded_memory, progress, unwritable, secret),
 )
 

@@ -20,7 +20,7 @@ from partwise.bodies import BodyWrapper, SourceBodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CallbackError
 from partwise.model import Capabilities, ObjectOptions, PendingUpload, StoredObject, UploadedPart
-from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SourceBody
+from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SourceBody, SupportsClaimCheck
 from partwise.testing._proof.events import ActualUpload, BackendCall, HeldPart
 from partwise.testing._proof.simulation import without_frames
 from partwise.testing.faulty import BackendWrapper
@@ -259,6 +259,10 @@ class RecordingStore:
     def delete(self, name: str, upload_id: str | None) -> None:
         self.inner.delete(name, upload_id)
         self._history.checkpoint = None
+
+    def check_claim(self, name: str) -> None:
+        if isinstance(self.inner, SupportsClaimCheck):
+            self.inner.check_claim(name)
 
     def scan(self) -> Iterable[Checkpoint]:
         return self.inner.scan()
