@@ -8,17 +8,8 @@ a storage's own error codes say more, and take precedence:
     if response.status >= 300:
         raise error_for_status(response.status, response.headers, "part 3 of 'a'", code=code, classes=classes)
 
-| status | class | retryable |
-|---|---|---|
-| 401, 403 | `AccessDenied` | no |
-| 407 (a proxy wants other credentials) | `ConnectionFailed` | no |
-| 408 | `ConnectionFailed` | yes |
-| 429; 503 with a Retry-After | `Throttled` | yes |
-| 501, 505 | `BackendError` | no |
-| any other from 500 to 599 | `ServerFailed` | yes |
-| anything else | `BackendError` | no |
-
-What a 404, a 409 or a 412 means depends on the request: pass it in `classes`, by status or by code.
+The table is in `docs/reference/protocols.md`. What a 404, a 409 or a 412 means depends on the request: pass it in
+`classes`, by status or by code.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@ Depot, a small storage with an HTTP API, to write a backend for.
 
     python depot.py 8000
 
-It serves one bucket from memory, to requests with the header ``Authorization: Bearer secret``. Keys are percent-encoded
-in the path. Parts and objects are described by ``etag``, ``size`` and ``crc32``, as JSON and as headers ``Depot-...``.
+It serves one bucket from memory, to requests with the header ``Authorization: Bearer the-token``. Keys are
+percent-encoded in the path. Parts and objects are described by ``etag``, ``size`` and ``crc32``, as JSON and as headers
+``Depot-...``.
 
     POST   /bucket/KEY?uploads                       {"upload": ID}
     PUT    /bucket/KEY?upload=ID&part=N              a part
@@ -15,8 +16,9 @@ in the path. Parts and objects are described by ``etag``, ``size`` and ``crc32``
     PUT    /bucket/KEY                               an object
     HEAD   /bucket/KEY                               the headers of an object
 
-An error is ``{"code": ..., "message": ...}``, and the header ``Depot-Error``. ``If-None-Match: *`` forbids to overwrite.
-``Content-Type`` and ``Depot-Metadata`` (as a query string) are those of the request that stored or initiated an object.
+An error is ``{"code": ..., "message": ...}``, and the header ``Depot-Error``. ``If-None-Match: *`` forbids to
+overwrite. ``Content-Type`` and ``Depot-Metadata`` (as a query string) are those of the request that stored or initiated
+an object.
 """
 
 import json
@@ -50,6 +52,22 @@ class Stored:
         return {"etag": self.etag, "size": len(self.data), "crc32": self.crc32, **more}
 
 
+class Request:
+    """A request to the bucket."""
+
+    def __init__(self, path, headers, data):
+        url = urlsplit(path)
+        if not url.path.startswith("/bucket/"):
+            raise DepotError(404, "NoSuchBucket")
+        self.key = unquote(url.path.removeprefix("/bucket/"), errors="strict")
+        self.query = {name: value for name, [value] in parse_qs(url.query, keep_blank_values=True).items()}
+        self.headers, self.data = headers, data
+
+    @property
+    def kept_headers(self):
+        return {name: self.headers[name] for name in KEPT_HEADERS if name in self.headers}
+
+
 class Depot(ThreadingHTTPServer):
     """
     The server. Use it as a context manager in tests.
@@ -68,7 +86,7 @@ class Depot(ThreadingHTTPServer):
     def __init__(self, port=0):
         super().__init__(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/bucket"
-        self.tokens, self.requests, self.lock = {"secret": None}, 0, threading.Lock()
+        self.tokens, self.requests, self.lock = {"the-token": None}, 0, threading.Lock()
         self.objects, self.uploads = {}, {}
 
     def __enter__(self):
@@ -79,67 +97,70 @@ class Depot(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    # --- the operations: each returns a document, and for HEAD the headers -------------------------------------------
+    # --- the operations: each returns a document ---------------------------------------------------------------------
 
-    def initiate(self, key, headers):
-        self.check_overwrite(key, headers)
+    def initiate(self, request):
+        self.check_overwrite(request)
         upload_id = uuid.uuid4().hex
-        self.uploads[upload_id] = {"key": key, "headers": kept(headers), "parts": {}, "initiated": time.time()}
+        upload = {"key": request.key, "headers": request.kept_headers, "parts": {}, "initiated": time.time()}
+        self.uploads[upload_id] = upload
         return {"upload": upload_id}
 
-    def put_part(self, key, query, data):
-        stored = self.upload(key, query)["parts"][int(query["part"])] = Stored(data)
+    def put_part(self, request):
+        stored = self.upload_of(request)["parts"][int(request.query["part"])] = Stored(request.data)
         return stored.describe()
 
-    def list_parts(self, key, query):
-        parts, after, limit = self.upload(key, query)["parts"], int(query["after"]), int(query["limit"])
+    def list_parts(self, request):
+        parts = self.upload_of(request)["parts"]
+        after, limit = int(request.query["after"]), int(request.query["limit"])
         numbers = sorted(number for number in parts if number > after)
         page = [parts[number].describe(number=number) for number in numbers[:limit]]
         return {"parts": page, "next": numbers[limit - 1] if len(numbers) > limit else None}
 
-    def complete(self, key, query, headers, data):
-        upload = self.upload(key, query)
-        self.check_overwrite(key, headers)
-        named = [(number, etag) for number, etag in json.loads(data)["parts"]]
+    def complete(self, request):
+        upload = self.upload_of(request)
+        self.check_overwrite(request)
+        named = [(number, etag) for number, etag in json.loads(request.data)["parts"]]
         if not named or [number for number, _ in named] != sorted({number for number, _ in named}):
             raise DepotError(400, "PartsNotInOrder")
         stored = {(number, part.etag): part.data for number, part in upload["parts"].items()}
         if any(part not in stored for part in named):
             raise DepotError(400, "NoSuchPart")
-        del self.uploads[query["upload"]]
-        return self.store(key, b"".join(stored[part] for part in named), upload["headers"])
+        del self.uploads[request.query["upload"]]
+        return self.store(request.key, b"".join(stored[part] for part in named), upload["headers"])
 
-    def abort(self, key, query):
-        self.upload(key, query)
-        del self.uploads[query["upload"]]
+    def abort(self, request):
+        self.upload_of(request)
+        del self.uploads[request.query["upload"]]
         return {}
 
-    def list_uploads(self, query):
-        after, limit = tuple(json.loads(query.get("after") or '["", ""]')), int(query["limit"])
+    def list_uploads(self, request):
+        query = request.query
+        after, limit = tuple(json.loads(query["after"] or '["", ""]')), int(query["limit"])
         found = sorted(
             (upload["key"], upload_id, upload["initiated"])
             for upload_id, upload in self.uploads.items()
-            if upload["key"].startswith(query.get("prefix", "")) and (upload["key"], upload_id) > after
+            if upload["key"].startswith(query["prefix"]) and (upload["key"], upload_id) > after
         )
         return {"uploads": found[:limit], "next": json.dumps(found[limit - 1][:2]) if len(found) > limit else None}
 
-    def put(self, key, headers, data):
-        self.check_overwrite(key, headers)
-        return self.store(key, data, kept(headers))
+    def put(self, request):
+        self.check_overwrite(request)
+        return self.store(request.key, request.data, request.kept_headers)
 
-    def head(self, key):
-        if key not in self.objects:
+    def head(self, request):
+        if request.key not in self.objects:
             raise DepotError(404, "NoSuchObject")
-        return self.objects[key].describe()
+        return self.objects[request.key].describe()
 
-    def upload(self, key, query):
-        upload = self.uploads.get(query["upload"])
-        if upload is None or upload["key"] != key:
+    def upload_of(self, request):
+        upload = self.uploads.get(request.query["upload"])
+        if upload is None or upload["key"] != request.key:
             raise DepotError(404, "NoSuchUpload")
         return upload
 
-    def check_overwrite(self, key, headers):
-        if headers.get("If-None-Match") == "*" and key in self.objects:
+    def check_overwrite(self, request):
+        if request.headers.get("If-None-Match") == "*" and request.key in self.objects:
             raise DepotError(412, "ObjectExists")
 
     def store(self, key, data, headers):
@@ -147,8 +168,16 @@ class Depot(ThreadingHTTPServer):
         return stored.describe()
 
 
-def kept(headers):
-    return {name: headers[name] for name in KEPT_HEADERS if name in headers}
+OPERATIONS = {
+    ("POST", "uploads"): Depot.initiate,
+    ("PUT", "part"): Depot.put_part,
+    ("GET", "upload"): Depot.list_parts,
+    ("POST", "upload"): Depot.complete,
+    ("DELETE", "upload"): Depot.abort,
+    ("GET", "uploads"): Depot.list_uploads,
+    ("PUT", "object"): Depot.put,
+    ("HEAD", "object"): Depot.head,
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -167,21 +196,19 @@ class Handler(BaseHTTPRequestHandler):
             depot.requests += 1
             self.close_connection = True
             return
-        headers, retry_after = {}, None
         try:
             with depot.lock:
                 depot.requests += 1
-                if isinstance(fault, DepotError):
-                    raise fault
-                status, document = 200, self.operate(depot, fault, data)
-                if self.command == "HEAD":
-                    headers = dict(depot.objects[self.key()].headers)
+                document, headers = self.operate(depot, fault, data)
+                status = 200
         except DepotError as error:
-            status, document, retry_after = error.status, {"code": error.code, "message": "see the code"}, error.retry_after
-            headers["Depot-Error"] = error.code
-        headers |= {f"Depot-{name}": str(document[name]) for name in ("etag", "size", "crc32") if name in document}
-        if retry_after is not None:
-            headers["Retry-After"] = str(retry_after)
+            status, document = error.status, {"code": error.code, "message": "see the code"}
+            headers = {"Depot-Error": error.code}
+            if error.retry_after is not None:
+                headers["Retry-After"] = error.retry_after
+        headers = headers | {
+            f"Depot-{name}": str(document[name]) for name in ("etag", "size", "crc32") if name in document
+        }
         body = b"" if self.command == "HEAD" else json.dumps(document).encode()
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -189,38 +216,22 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def key(self):
-        return unquote(urlsplit(self.path).path.removeprefix("/bucket/"), errors="strict")
-
     def operate(self, depot, fault, data):
-        if not self.path.startswith("/bucket/"):
-            raise DepotError(404, "NoSuchBucket")
-        query = {name: value for name, [value] in parse_qs(urlsplit(self.path).query, keep_blank_values=True).items()}
-        key = self.key()
+        if isinstance(fault, DepotError):
+            raise fault
         if fault == "damage" and data:
             data = bytes([data[0] ^ 1]) + data[1:]
-        match self.command, "uploads" in query, "upload" in query, "part" in query:
-            case "POST", True, False, False:
-                return depot.initiate(key, self.headers)
-            case "PUT", False, True, True:
-                return depot.put_part(key, query, data)
-            case "GET", False, True, False:
-                return depot.list_parts(key, query)
-            case "POST", False, True, False:
-                if fault == "error in body":
-                    return {"code": "InternalError", "message": "the parts could not be joined"}
-                return depot.complete(key, query, self.headers, data)
-            case "DELETE", False, True, False:
-                return depot.abort(key, query)
-            case "GET", True, False, False:
-                return depot.list_uploads(query)
-            case "PUT", False, False, False:
-                return depot.put(key, self.headers, data)
-            case "HEAD", False, False, False:
-                return depot.head(key)
-        raise DepotError(400, "NoSuchOperation")
+        request = Request(self.path, self.headers, data)
+        subject = next((name for name in ("uploads", "part", "upload") if name in request.query), "object")
+        operation = OPERATIONS.get((self.command, subject))
+        if operation is None:
+            raise DepotError(400, "NoSuchOperation")
+        if fault == "error in body" and operation == Depot.complete:
+            return {"code": "InternalError", "message": "the parts could not be joined"}, {}
+        document = operation(depot, request)
+        return document, depot.objects[request.key].headers if operation == Depot.head else {}
 
-    do_DELETE = do_GET = do_HEAD = do_POST = do_PUT = handle_request
+    do_DELETE = do_GET = do_HEAD = do_POST = do_PUT = handle_request  # noqa: N815  # names of the standard library
 
     def log_message(self, *arguments):
         pass
@@ -228,5 +239,5 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     depot = Depot(int(sys.argv[1]))
-    print("listening on", depot.url)
+    print("listening on", depot.url)  # noqa: T201
     depot.serve_forever()
