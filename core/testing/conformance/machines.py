@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from hypothesis import HealthCheck, reject, settings
-from hypothesis.control import current_build_context
-from hypothesis.errors import HypothesisException
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 __all__ = ["run_machine"]
@@ -29,37 +28,22 @@ def run_machine(
     Raises:
         AssertionError: subject and model differ; the output has the sequence of calls after which they do.
     """
-    run_state_machine_as_test(
-        _with_deadline(machine, shrink_seconds),
-        settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+    chosen = settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
     )
+    with _shrinking_for(shrink_seconds):
+        run_state_machine_as_test(machine, settings=chosen)
 
 
-def _with_deadline(machine: type[RuleBasedStateMachine], shrink_seconds: float) -> type[RuleBasedStateMachine]:
-    """Return a subclass that rejects every sequence once the time for shrinking is over."""
-    first_failure: list[float] = []
-
-    class Bounded(machine):  # type: ignore[misc, valid-type]  # a subclass of the given machine
-        def __init__(self) -> None:
-            # The last sequence, which is reported, is run again at the end, and has to fail again.
-            is_over = first_failure and time.monotonic() - first_failure[0] > shrink_seconds
-            if is_over and not current_build_context().is_final:
-                reject()
-            super().__init__()
-
-        def teardown(self) -> None:
-            # Called in a `finally`, so that the failure of a step is the current exception.
-            failure = sys.exc_info()[1]
-            if isinstance(failure, Exception) and not isinstance(failure, HypothesisException):
-                first_failure.append(time.monotonic())
-            try:
-                super().teardown()
-            except Exception:
-                first_failure.append(time.monotonic())
-                raise
-
-    Bounded.__name__ = machine.__name__
-    Bounded.__qualname__ = machine.__qualname__
-    return Bounded
+@contextmanager
+def _shrinking_for(seconds: float) -> Iterator[None]:
+    """Limit the time that hypothesis shortens a failing sequence; it has no setting for that."""
+    before = getattr(engine, "MAX_SHRINKING_SECONDS", None)
+    if before is None:  # a release of hypothesis that keeps its limit elsewhere
+        yield
+        return
+    engine.MAX_SHRINKING_SECONDS = seconds  # type: ignore[misc]  # a constant of the module
+    try:
+        yield
+    finally:
+        engine.MAX_SHRINKING_SECONDS = before  # type: ignore[misc]

@@ -1,0 +1,320 @@
+"""Harnesses, hooks, deviations, and the state machines of the conformance suites as tools."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+from attrs import evolve
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
+from partwise.errors import InvalidInput, PartRejected
+from partwise.model import ObjectOptions, PartLimits, StoredObject
+from partwise.testing import (
+    BACKEND_CHECKS,
+    BackendHarness,
+    NotApplicable,
+    ResumeMachine,
+    backend_machine,
+    run_machine,
+    shown_options,
+)
+from partwise.testing.conformance.suite import Suite
+
+pytest_plugins = ["pytester"]
+
+
+class MemoryHarness(BackendHarness):
+    """A bucket in memory."""
+
+    picklable = False
+    page_size = None
+    deviations: ClassVar = {"bodies_are_not_held_in_memory": "the storage is the memory"}
+    subject: ClassVar[type[MemoryBackend]] = MemoryBackend
+    limits: ClassVar[PartLimits] = PartLimits(min_part_size=5)
+
+    def __init__(self) -> None:
+        self.bucket = self.subject("bucket", limits=self.limits, capabilities=DEFAULT_CAPABILITIES)
+
+    def open(self) -> MemoryBackend:
+        handle = self.bucket.handle()
+        handle.__class__ = self.subject
+        return handle
+
+    def read(self, key: str) -> bytes | None:
+        return self.bucket.read(key) if self.bucket.head_object(key) else None
+
+
+# --- hooks -----------------------------------------------------------------------------------------------------------
+
+
+class WithOptions(MemoryHarness):
+    """One hook as a method, one on the instance, one left out."""
+
+    hooks_left_out: ClassVar = {"requests": "it sends no requests"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.secrets = ("secret",)
+
+    def options(self, key: str) -> Mapping[str, object]:
+        return shown_options(self.bucket.describe(key))
+
+
+def test_hooks_are_missing_unless_they_are_given_or_left_out() -> None:
+    with MemoryHarness() as bare, WithOptions() as harness:
+        assert bare.missing_hooks() == BackendHarness.hooks
+        assert bare.missing_hooks().keys() - harness.missing_hooks().keys() == {"options", "secrets", "requests"}
+
+
+def test_every_hook_is_a_member_of_the_harness_and_described_in_its_docstring() -> None:
+    for name in BackendHarness.hooks:
+        assert hasattr(BackendHarness, name)
+        assert f"- `{name}`:" in (BackendHarness.__doc__ or "")
+
+
+def test_a_check_without_its_hook_says_why() -> None:
+    with pytest.raises(NotApplicable, match="does not give requests"):
+        BACKEND_CHECKS["failures_are_not_retried"](MemoryHarness())
+    with pytest.raises(NotApplicable, match="requests is left out: it sends no requests"):
+        BACKEND_CHECKS["failures_are_not_retried"](WithOptions())
+
+
+def test_a_hook_that_is_left_out_must_exist() -> None:
+    class Misspelt(MemoryHarness):
+        hooks_left_out: ClassVar = {"request": "it sends no requests"}
+
+    with pytest.raises(InvalidInput, match="unknown hooks in hooks_left_out: request"):
+        BACKEND_CHECKS.check_declarations(Misspelt())
+
+
+# --- a run without pytest --------------------------------------------------------------------------------------------
+
+
+class AcceptsAnyOrder(MemoryBackend):
+    """Breaks one rule."""
+
+    def complete_upload(self, key: str, upload_id: str, parts: Any, options: ObjectOptions) -> StoredObject:
+        return super().complete_upload(key, upload_id, sorted(parts, key=lambda part: part.part_number), options)
+
+
+class AnyOrder(MemoryHarness):
+    subject = AcceptsAnyOrder
+
+
+def test_a_run_reports_what_passed_and_failed_and_what_was_not_checked() -> None:
+    result = BACKEND_CHECKS.run(AnyOrder)
+
+    assert result.failed.keys() == {"wrong_order"}
+    assert "complete" in result.passed
+    assert result.not_applicable["bodies_are_not_held_in_memory"] == "a declared deviation: the storage is the memory"
+    assert result.missing_hooks == BackendHarness.hooks
+    lines = str(result).splitlines()
+    assert any(line.startswith("FAILED wrong_order: AssertionError: part 1") for line in lines)
+    assert f"NOT CHECKED without the hook requests: {BackendHarness.hooks['requests']}" in lines
+    assert lines[-1].startswith(f"{len(result.passed)} checks passed, 1 failed, ")
+
+
+def test_a_run_refuses_a_deviation_that_names_no_check() -> None:
+    class Misspelt(MemoryHarness):
+        deviations: ClassVar = {"options_are_kept: storage_clas": "a slip of the pen"}
+
+    with pytest.raises(InvalidInput, match="storage_clas"):
+        BACKEND_CHECKS.run(Misspelt)
+
+
+def test_pytest_lists_the_hooks_that_are_not_given(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_conformance="""
+        from partwise.backends.memory import MemoryBackend
+        from partwise.testing import BackendConformance, BackendHarness
+
+        class Harness(BackendHarness):
+            hooks_left_out = {"requests": "it sends no requests"}
+
+            def __init__(self):
+                self.bucket = MemoryBackend()
+
+            def open(self):
+                return self.bucket.handle()
+
+            def read(self, key):
+                return self.bucket.read(key)
+
+        class TestMemory(BackendConformance):
+            harness = Harness
+        """
+    )
+
+    result = pytester.runpytest_subprocess("-k", "test_hooks_that", "-p", "no:cacheprovider")
+
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "*partwise: NOT CHECKED, since hooks are not given*",
+            f"open_damaging: {BackendHarness.hooks['open_damaging']}",
+            "    not given by Harness",
+        ]
+    )
+    assert "requests:" not in result.stdout.str()
+
+
+# --- deviations ------------------------------------------------------------------------------------------------------
+
+SUITE: Suite[BackendHarness] = Suite()
+
+
+@SUITE.covers(1, behaviours=("red", "green"))
+def check_colours(harness: BackendHarness) -> None:
+    for name in ("red", "green"):
+        with harness.behaviour(name):
+            assert name != "red", "red is not kept"
+    assert "blue" not in harness.deviations, "another failure"
+
+
+def with_deviations(**deviations: str) -> type[MemoryHarness]:
+    names = {name.replace("__", ": "): reason for name, reason in deviations.items()}
+    return type("Declared", (MemoryHarness,), {"deviations": names})
+
+
+def test_a_behaviour_that_is_declared_to_deviate_does_not_fail_its_check() -> None:
+    with pytest.raises(AssertionError, match="red is not kept"):
+        SUITE["colours"](MemoryHarness())
+    SUITE["colours"](with_deviations(colours__red="it is kept by nothing")())
+
+
+def test_a_declared_behaviour_that_passes_fails() -> None:
+    declared = with_deviations(colours__red="it is kept by nothing", colours__green="nor is this")
+
+    with pytest.raises(AssertionError, match=r"'colours: green' is declared to deviate \(nor is this\), but passes"):
+        SUITE["colours"](declared())
+
+
+def test_a_declared_behaviour_does_not_hide_the_rest_of_its_check() -> None:
+    with pytest.raises(AssertionError, match="another failure"):
+        SUITE["colours"](with_deviations(colours__red="it is kept by nothing", blue="")())
+
+
+class StoresOneClass(MemoryBackend):
+    """Accepts any storage class, and stores one."""
+
+    def put_object(self, key: str, body: Any, options: ObjectOptions) -> StoredObject:
+        return super().put_object(key, body, evolve(options, storage_class=None))
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        return super().initiate_upload(key, evolve(options, storage_class=None))
+
+    def complete_upload(self, key: str, upload_id: str, parts: Any, options: ObjectOptions) -> StoredObject:
+        return super().complete_upload(key, upload_id, parts, evolve(options, storage_class=None))
+
+
+def test_one_odd_option_does_not_switch_off_the_check_of_the_others() -> None:
+    class Honest(WithOptions):
+        subject = StoresOneClass
+
+    class Declared(Honest):
+        deviations: ClassVar = {"options_are_kept: storage_class": "there is one class"}
+
+    with pytest.raises(AssertionError, match="storage_class is stored"):
+        BACKEND_CHECKS["options_are_kept"](Honest())
+    BACKEND_CHECKS["options_are_kept"](Declared())
+
+
+# --- the state machines ----------------------------------------------------------------------------------------------
+
+
+def test_the_machine_does_not_do_what_is_declared_to_deviate() -> None:
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run_machine(backend_machine(AnyOrder), examples=100, shrink_seconds=0)
+
+    class Declared(AnyOrder):
+        deviations: ClassVar = {"wrong_order": "any order will do"}
+
+    class ForTheMachine(AnyOrder):
+        deviations: ClassVar = {"any_sequence_of_calls: wrong_order": "any order will do"}
+
+    BACKEND_CHECKS.check_declarations(ForTheMachine())
+    run_machine(backend_machine(Declared), examples=30)
+    run_machine(backend_machine(ForTheMachine), examples=30)
+
+
+def test_the_machine_as_a_whole_can_be_declared() -> None:
+    class Declared(MemoryHarness):
+        deviations: ClassVar = {"any_sequence_of_calls": "it takes too long"}
+
+    BACKEND_CHECKS.check_declarations(Declared())
+    with pytest.raises(NotApplicable, match="it takes too long"):
+        Declared().skip_machine_if_declared()
+
+
+class Slow(RuleBasedStateMachine):
+    """Fails in many ways after a slow step, so that shrinking takes long."""
+
+    steps = 0
+
+    @rule(numbers=st.lists(st.integers(0, 2**32), min_size=1))
+    def step(self, numbers: list[int]) -> None:
+        time.sleep(0.02)
+        self.steps += 1
+        assert not (self.steps > 3 and sum(numbers) > 100_000), "it fails"
+
+
+def test_shrinking_ends_after_some_seconds_and_reports_a_failing_sequence() -> None:
+    begin = time.monotonic()
+    with pytest.raises(AssertionError, match="it fails"):
+        run_machine(Slow, examples=50, shrink_seconds=0.5)
+
+    assert time.monotonic() - begin < 30
+
+
+class FixedPartSize(MemoryHarness):
+    """Parts have one size, and there are few of them."""
+
+    limits = PartLimits(min_part_size=8, max_part_size=8, max_parts=6, max_object_size=40, max_put_size=12)
+
+
+class ResumesWithFixedParts(ResumeMachine):
+    backend = FixedPartSize
+
+
+def test_the_resume_machine_respects_the_limits_of_the_backend() -> None:
+    run_machine(ResumesWithFixedParts, examples=25, steps=6)
+
+
+class Forgetful(MemoryBackend):
+    """Refuses to complete an upload of several parts."""
+
+    def complete_upload(self, key: str, upload_id: str, parts: Any, options: ObjectOptions) -> StoredObject:
+        if len(parts) > 1:
+            raise PartRejected("too many parts")
+        return super().complete_upload(key, upload_id, parts, options)
+
+
+class ForgetfulHarness(MemoryHarness):
+    subject = Forgetful
+
+
+class Strict(ResumeMachine):
+    backend = ForgetfulHarness
+
+
+class Lenient(Strict):
+    deviations: ClassVar = {"RETRY": "an upload has one part", "FAST-FAIL": "it is tried again"}
+
+
+def test_promises_that_are_declared_to_deviate_are_not_checked() -> None:
+    with pytest.raises((AssertionError, ExceptionGroup), match=r"RETRY|sub-exceptions"):
+        run_machine(Strict, examples=20, steps=3, shrink_seconds=0)
+    run_machine(Lenient, examples=10, steps=3)
+
+
+def test_a_deviation_of_the_resume_machine_names_a_promise() -> None:
+    class Misspelt(ResumeMachine):
+        deviations: ClassVar = {"RETRI": "a slip of the pen"}
+
+    with pytest.raises(InvalidInput, match="unknown promises in deviations: RETRI"):
+        run_machine(Misspelt, examples=1, steps=1, shrink_seconds=0)
