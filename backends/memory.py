@@ -31,6 +31,7 @@ from partwise.backends._argument_checks import (
     check_put,
     reject_settings,
 )
+from partwise.backends.oss.options import OSSOptions, callback_of
 from partwise.bodies import exact_chunks
 from partwise.errors import (
     BackendClosed,
@@ -39,6 +40,7 @@ from partwise.errors import (
     InvalidInput,
     InvalidKey,
     ObjectExists,
+    PreconditionFailed,
     UnsupportedOption,
     UploadNotFound,
     UploadUnusable,
@@ -49,9 +51,13 @@ from partwise.protocols import Body
 #: The limits of Alibaba Cloud OSS, which are stricter than those of most storages.
 DEFAULT_LIMITS = PartLimits(min_part_size=100 * KIB)
 
-#: Every option except a callback, which needs a server to call.
+#: Every option of any storage and of OSS, except a callback, which needs a server to call. As in OSS, some act late.
 DEFAULT_CAPABILITIES = Capabilities(
-    options=frozenset(f.name for f in fields(ObjectOptions)) - {"callback"}, part_checksums=True, object_checksums=True
+    options=frozenset(f.name for f in fields(OSSOptions)) - {"callback"},
+    late_options=frozenset(("acl", "forbid_overwrite", "if_match", "traffic_limit", "request_payer")),
+    option_type=OSSOptions,
+    part_checksums=True,
+    object_checksums=True,
 )
 
 _KEY_BYTES_MAX = 1023
@@ -197,8 +203,9 @@ class MemoryBackend(Closing):
         if callback is not None:
             check_callable("callback", callback)
         if capabilities is None:
-            extra = frozenset() if callback is None else frozenset({"callback"})
-            capabilities = evolve(DEFAULT_CAPABILITIES, options=DEFAULT_CAPABILITIES.options | extra)
+            extra: frozenset[str] = frozenset() if callback is None else frozenset({"callback"})
+            default = DEFAULT_CAPABILITIES
+            capabilities = evolve(default, options=default.options | extra, late_options=default.late_options | extra)
         elif "callback" in capabilities.options and callback is None:
             raise InvalidInput(
                 "the capabilities include callbacks, but no function emulates the server", hint="Pass {callback}"
@@ -318,7 +325,7 @@ class MemoryBackend(Closing):
             stored_parts = [upload.parts[part.part_number] for part in parts]
             etag = f"{_etag(b''.join(part.md5 for part in stored_parts))}-{len(parts)}"
             data = b"".join(part.data for part in stored_parts)
-            stored = self._store(key, data, etag, _final_options(upload.options, options))
+            stored = self._store(key, data, etag, _final_options(upload.options, options, self._capabilities))
             del self._storage.uploads[upload_id]
             self._end_other_uploads(key)
         return self._call_back(stored, options)
@@ -467,6 +474,15 @@ class MemoryBackend(Closing):
             raise ObjectExists(
                 f"{self.location} has an object {key!r} already, and overwriting is forbidden", code="FileAlreadyExists"
             )
+        if options.if_match is not None:
+            found = self._storage.objects.get(key)
+            if found is None or found.stored.etag != options.if_match:
+                now = "there is none" if found is None else f"it has {found.stored.etag}"
+                raise PreconditionFailed(
+                    f"{self.location} has no object {key!r} with the ETag {options.if_match:.100}: {now}. Nothing was"
+                    " changed",
+                    code="PreconditionFailed",
+                )
 
     def _end_other_uploads(self, key: str) -> None:
         if self._capabilities.one_upload_per_key:
@@ -481,13 +497,14 @@ class MemoryBackend(Closing):
         return stored
 
     def _call_back(self, stored: StoredObject, options: ObjectOptions) -> StoredObject:
-        if options.callback is None or self._callback is None:
+        callback = callback_of(options)
+        if callback is None or self._callback is None:
             return stored
         try:
             response = self._callback(stored)
         except Exception as error:
             raise CallbackError(
-                f"{stored.key!r} is stored, but its callback to {options.callback.url} failed: {error}",
+                f"{stored.key!r} is stored, but its callback to {callback.url} failed: {error}",
                 result=stored,
                 code="CallbackFailed",
             ) from error
@@ -545,14 +562,17 @@ def _etag(data: bytes) -> str:
     return _md5(data).hex().upper()
 
 
-def _final_options(initiated: ObjectOptions, completed: ObjectOptions) -> ObjectOptions:
+def _final_options(initiated: ObjectOptions, completed: ObjectOptions, capabilities: Capabilities) -> ObjectOptions:
     """
     The options of an object that is made from parts.
 
-    Most are fixed by `initiate_upload`; the others are those given to `complete_upload`.
+    Those that act late are those given to `complete_upload`; the others are fixed by `initiate_upload`.
     """
-    late = completed.explicitly_set() - completed.fixed_at_initiate().explicitly_set()
-    return evolve(initiated.fixed_at_initiate(), **{name: getattr(completed, name) for name in late})
+    late = capabilities.late_options
+    values = {name: getattr(initiated, name) for name in initiated.explicitly_set() - late}
+    values |= {name: getattr(completed, name) for name in completed.explicitly_set() & late}
+    kinds = (type(initiated), type(completed), capabilities.option_type)
+    return next(kind for kind in kinds if values.keys() <= {a.name for a in fields(kind)})(**values)
 
 
 def _check_key(key: str) -> None:

@@ -33,7 +33,11 @@ _MODULES = (
     "uploader",
 )
 
+# Names that have moved to a backend, which is imported only for them.
+_MOVED = {"Callback": "partwise.backends.oss"}
+
 if TYPE_CHECKING:
+    from partwise.backends.oss import Callback as Callback
     from partwise.checkpoint import *
     from partwise.config import *
     from partwise.errors import *
@@ -52,6 +56,8 @@ else:  # a type checker would accept any name
             return import_module(f"{__name__}.{name}")
         if name == "__all__":
             return [public for module in _MODULES for public in import_module(f"{__name__}.{module}").__all__]
+        if name in _MOVED:
+            return getattr(import_module(_MOVED[name]), name)
         if not name.startswith("_"):
             for module in _MODULES:
                 found = import_module(f"{__name__}.{module}")

@@ -17,7 +17,7 @@ from attrs import define, field
 from partwise._validation import integer, number, of_type, optional_string, outline, string, to_tuple, tuple_of
 from partwise.checksums import CRC64_XZ
 from partwise.errors import CheckpointDamaged, InvalidInput
-from partwise.model import Callback, ObjectOptions, UploadedPart
+from partwise.model import UploadedPart
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -40,6 +40,12 @@ _INTEGER_MAX = 2**64 - 1
 
 #: The last second of the year 9999, the end of `datetime`.
 _SECONDS_MAX = 253_402_300_799
+
+#: Of the options: levels of mappings and lists, values and names, and characters of all texts together. The file store
+#: and the local backend accept no larger options, either.
+OPTIONS_DEPTH_MAX = 8
+OPTIONS_VALUES_MAX = 20_000
+OPTIONS_TEXT_MAX = 1024 * 1024
 
 _REASON_MAX = 300
 
@@ -71,6 +77,42 @@ class Fingerprint:
     crc64: int | None = field(default=None, validator=integer(0, _INTEGER_MAX, None))
 
 
+def _copy_options(options: object) -> dict[str, Any]:
+    """
+    Copy options that are plain data.
+
+    Raises:
+        InvalidInput: they are not, or exceed a bound.
+    """
+    if not isinstance(options, Mapping):
+        raise InvalidInput(f"Checkpoint.options must be a mapping of plain data, not {outline(options)}")
+    values = characters = 0
+
+    def copy(value: object, depth: int) -> Any:
+        nonlocal values, characters
+        values += 1
+        characters += len(value) if isinstance(value, str) else 0
+        if values > OPTIONS_VALUES_MAX or characters > OPTIONS_TEXT_MAX or depth > OPTIONS_DEPTH_MAX:
+            raise InvalidInput(
+                f"Checkpoint.options exceed {OPTIONS_VALUES_MAX} values, {OPTIONS_TEXT_MAX} characters or"
+                f" {OPTIONS_DEPTH_MAX} levels"
+            )
+        if isinstance(value, Mapping):
+            if not all(isinstance(name, str) for name in value):
+                raise InvalidInput(f"Checkpoint.options has a name that is not a text: {outline(value)}")
+            return {copy(name, depth): copy(one, depth + 1) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [copy(one, depth + 1) for one in value]
+        if isinstance(value, int | float) and not -_INTEGER_MAX <= value <= _INTEGER_MAX:  # NaN is not in the range
+            raise InvalidInput(f"Checkpoint.options has a number that is out of range: {outline(value)}")
+        if value is not None and not isinstance(value, str | int | float):
+            raise InvalidInput(f"Checkpoint.options has a value that is not plain data: {outline(value)}")
+        return value
+
+    copied: dict[str, Any] = copy(options, 1)
+    return copied
+
+
 @define(frozen=True)
 class Checkpoint:
     """
@@ -86,7 +128,8 @@ class Checkpoint:
         part_size: the size of a part in bytes (of the first one, where sizes grow).
         parts_per_doubling: for a source of unknown size: the number of parts after which the part size doubles. None:
             all parts have the same size.
-        options: the options that were fixed when the upload was initiated.
+        options: the options that were fixed when the upload was initiated and differ from their default, as plain data
+            (`ObjectOptions.fixed_data`). It must not be changed.
         upload_id: None until the upload was initiated.
         parts: the acknowledged parts, each part number once, in no particular order.
         checksum: the name of the algorithm of the parts' checksums.
@@ -102,7 +145,7 @@ class Checkpoint:
     fingerprint: Fingerprint = field(validator=of_type(Fingerprint))
     part_size: int = field(validator=integer(1))
     parts_per_doubling: int | None = field(default=None, validator=integer(1, None, None))
-    options: ObjectOptions = field(factory=ObjectOptions, validator=of_type(ObjectOptions))
+    options: Mapping[str, Any] = field(factory=dict, converter=_copy_options)
     upload_id: str | None = field(default=None, validator=optional_string)
     parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=tuple_of(UploadedPart))
     checksum: str = field(default=CRC64_XZ.name, validator=string)
@@ -200,13 +243,15 @@ def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     for scalar in (str, int, bool, float):
         converter.register_structure_hook(scalar, _strict)
-    converter.register_structure_hook_func(lambda kind: kind == Mapping[str, str], _mapping)
+    # The options are checked by their field's converter.
+    converter.register_structure_hook_func(lambda kind: kind == Mapping[str, Any], lambda data, _: data)
+    converter.register_unstructure_hook_func(lambda kind: kind == Mapping[str, Any], _copy_options)
     converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], lambda data, _: _list_of(data, _text))
     converter.register_structure_hook_func(
         lambda kind: kind == tuple[UploadedPart, ...], lambda data, _: _list_of(data, UploadedPart.from_data)
     )
     converter.register_unstructure_hook(UploadedPart, UploadedPart.to_data)
-    for value in (Callback, ObjectOptions, Fingerprint, Checkpoint):
+    for value in (Fingerprint, Checkpoint):
         converter.register_structure_hook(value, make_dict_structure_fn(value, converter))
         converter.register_unstructure_hook(
             value, make_dict_unstructure_fn(value, converter, _cattrs_omit_if_default=True)
@@ -233,12 +278,6 @@ def _list_of(value: object, item: Callable[[object], _T]) -> tuple[_T, ...]:
     if type(value) is not list:
         raise TypeError(f"expected a list, found {outline(value)}")
     return tuple(map(item, value))
-
-
-def _mapping(value: object, _: object) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(type(k) is str and type(v) is str for k, v in value.items()):
-        raise TypeError(f"expected names and texts, found {outline(value)}")
-    return dict(value)
 
 
 def _first_reason(error: BaseException) -> str:

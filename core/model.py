@@ -6,17 +6,27 @@ All of them are immutable. Sizes are in bytes, times in seconds unless a name sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from attrs import define, field, fields
+from attrs import Attribute, AttrsInstance, define, field, fields, has
 
-from partwise._validation import boolean, integer, of_type, optional_string, outline, string, string_mapping, string_set
+from partwise._validation import (
+    boolean,
+    brief,
+    integer,
+    of_type,
+    optional_string,
+    outline,
+    string,
+    string_mapping,
+    string_set,
+)
 from partwise.checksums import CRC64_XZ, Checksum
 from partwise.errors import CheckpointDamaged, InvalidInput, UnsupportedOption
 
-__all__ = ["Callback", "Capabilities", "ObjectOptions", "PartLimits", "PendingUpload", "StoredObject", "UploadedPart"]
+__all__ = ["Capabilities", "ObjectOptions", "PartLimits", "PendingUpload", "StoredObject", "UploadedPart"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -68,7 +78,11 @@ class Capabilities:
     The engine reads it once, before anything is sent.
 
     Args:
-        options: the names of the `ObjectOptions` fields that it honours. An upload that asks for any other is refused.
+        options: the names of the fields of `option_type` that it honours. An upload that asks for any other is refused.
+        late_options: those of `options` that act when the object is created, or on each request, so that a resumed
+            upload can have other values. All others are fixed when the upload is initiated: a run that requests
+            another value starts again.
+        option_type: the class of options with all that the backend honours, `ObjectOptions` or a subclass.
         lists_parts: `list_parts` works. Otherwise a resume relies on the parts in the checkpoint.
         checksum: the algorithm of every checksum of a part or an object. The engine computes it while it reads.
         part_checksums: `UploadedPart.checksum` comes from the storage, for each part.
@@ -89,6 +103,8 @@ class Capabilities:
     """
 
     options: frozenset[str] = field(default=frozenset(), converter=string_set)
+    late_options: frozenset[str] = field(default=frozenset(), converter=string_set, kw_only=True)
+    option_type: type[ObjectOptions] = field(factory=lambda: ObjectOptions, kw_only=True)
     lists_parts: bool = field(default=True, validator=boolean)
     checksum: Checksum = field(default=CRC64_XZ, validator=of_type(Checksum))
     part_checksums: bool = field(default=False, validator=boolean)
@@ -106,66 +122,49 @@ class Capabilities:
             raise InvalidInput(
                 f"object_checksums requires an algorithm that can be combined, and {self.checksum.name} can't"
             )
+        if unknown := self.late_options - self.options:
+            raise InvalidInput(f"Capabilities.late_options has names that are not in options: {sorted(unknown)}")
+        option_type: object = self.option_type
+        if not (isinstance(option_type, type) and issubclass(option_type, ObjectOptions)):
+            expected = "ObjectOptions or a subclass of it"
+            raise InvalidInput(f"Capabilities.option_type must be {expected}, not {brief(option_type)}")
 
 
 # --- properties of an object -----------------------------------------------------------------------------------------
 
 
 @define(frozen=True)
-class Callback:
-    """
-    A POST request that the storage sends to an application server.
-
-    It is sent once the object is stored.
-
-    Args:
-        url: the URL of the server; up to five, separated by ``;``.
-        body: the body of the request, with variables of the storage such as ``bucket=${bucket}&object=${object}``.
-        host: the Host header of the request; None takes it from `url`.
-        body_type: ``application/x-www-form-urlencoded`` (the default) or ``application/json``.
-        variables: custom values, by a lower-case name that starts with ``x:``.
-        sni: whether the storage sends the host name in the TLS handshake with `url`.
-    """
-
-    url: str = field(validator=string)
-    body: str = field(validator=string)
-    host: str | None = field(default=None, validator=optional_string)
-    body_type: str | None = field(default=None, validator=optional_string)
-    variables: Mapping[str, str] = field(factory=dict, converter=string_mapping)
-    sni: bool | None = field(default=None, validator=of_type(bool, type(None)))
-
-
-#: These take effect when the object is created, or per request. All others are fixed when the upload is initiated.
-_LATE_OPTIONS = ("acl", "callback", "forbid_overwrite", "traffic_limit", "request_payer")
-
-
-@define(frozen=True)
 class ObjectOptions:
     """
-    The properties of an object.
+    The properties of an object, in words that all storages share.
 
-    An option that the backend does not support is refused before anything is sent.
+    An option that the backend does not support is refused before anything is sent. Options of one storage alone are
+    fields of a subclass that its backend brings along, such as `partwise.backends.oss.OSSOptions`. Any backend accepts
+    any subclass, and refuses the fields that are set and that it does not support, by name.
+
+    For access rules, storage classes and encryption, backends translate the words below to those of their storage, and
+    refuse what it does not have. The storage's own words are passed on unchanged.
 
     Args:
         content_type: the MIME type; None guesses it from the ending of the key, or else of the source's name, if the
             backend stores types (`partwise.content_types.guess_content_type`). A compressed file has the type of its
             compression.
-        acl: the access rule, such as ``"private"`` or ``"public-read"``.
+        acl: the access rule: ``"private"``, ``"public-read"``, ``"public-read-write"``, or a word of the storage.
         metadata: custom values, stored with the object; names are case-insensitive ASCII.
-        storage_class: such as ``"Standard"``, ``"IA"``, ``"Archive"``.
+        storage_class: ``"standard"``, ``"infrequent-access"``, ``"archive"``, ``"deep-archive"``, or a word of the
+            storage.
         tags: tags of the object, by name.
         forbid_overwrite: fail with `ObjectExists` rather than replace an object.
-        encryption: server-side encryption: ``"AES256"``, ``"KMS"`` or ``"SM4"``.
-        data_encryption: the cipher under KMS: ``"SM4"``.
+        if_match: replace only the object that has this ETag; fail with `PreconditionFailed` if there is another one, or
+            none. Excludes `forbid_overwrite`.
+        encryption: server-side encryption: ``"AES256"`` with a key of the storage, ``"KMS"`` with one of its key
+            management service, or a word of the storage.
         kms_key_id: the key under KMS.
         cache_control: the header of this name in downloads of the object.
         content_disposition: the same for this header.
         content_encoding: the same for this header.
         content_language: the same for this header.
         expires: the same for this header; an HTTP date.
-        traffic_limit: the storage's limit for each request, in bits per second.
-        request_payer: ``"requester"`` if the requester pays.
-        callback: a request to an application server once the object is stored.
     """
 
     content_type: str | None = field(default=None, validator=optional_string)
@@ -174,21 +173,18 @@ class ObjectOptions:
     storage_class: str | None = field(default=None, validator=optional_string)
     tags: Mapping[str, str] = field(factory=dict, converter=string_mapping)
     forbid_overwrite: bool = field(default=False, validator=boolean)
+    if_match: str | None = field(default=None, validator=optional_string)
     encryption: str | None = field(default=None, validator=optional_string)
-    data_encryption: str | None = field(default=None, validator=optional_string)
     kms_key_id: str | None = field(default=None, validator=optional_string)
     cache_control: str | None = field(default=None, validator=optional_string)
     content_disposition: str | None = field(default=None, validator=optional_string)
     content_encoding: str | None = field(default=None, validator=optional_string)
     content_language: str | None = field(default=None, validator=optional_string)
     expires: str | None = field(default=None, validator=optional_string)
-    traffic_limit: int | None = field(default=None, validator=integer(-_BITS64_MAX, _BITS64_MAX, None))
-    request_payer: str | None = field(default=None, validator=optional_string)
-    callback: Callback | None = field(default=None, validator=of_type(Callback, type(None)))
 
     def explicitly_set(self) -> frozenset[str]:
         """Return the names of the options that differ from their default."""
-        return frozenset(a.name for a in fields(type(self)) if getattr(self, a.name) != getattr(_NO_OPTIONS, a.name))
+        return frozenset(_set_fields(self))
 
     def require_supported_by(self, capabilities: Capabilities, location: str) -> None:
         """
@@ -205,17 +201,45 @@ class ObjectOptions:
         if unsupported:
             raise UnsupportedOption(f"{location} does not support {', '.join(sorted(unsupported))}. Nothing was sent")
 
-    def fixed_at_initiate(self) -> ObjectOptions:
+    def fixed_data(self, late_options: Collection[str]) -> dict[str, Any]:
         """
-        Return the options that are fixed when the upload is initiated.
+        Return the options that are fixed at initiate, as plain data for JSON.
 
-        If these differ, it can't be resumed.
+        An option with its default value is left out. This is what a checkpoint records: an upload is resumed only if
+        the same values are requested again.
+
+        Args:
+            late_options: the names of those that act later, and are left out: `Capabilities.late_options`.
+
+        Raises:
+            InvalidInput: an option has a value that is not made of texts, numbers, booleans, mappings and lists.
         """
-        return ObjectOptions(**{name: getattr(self, name) for name in _EARLY_OPTIONS})
+        fixed = {name: value for name, value in _set_fields(self).items() if name not in late_options}
+        return {name: _to_plain(value, f"{type(self).__name__}.{name}") for name, value in fixed.items()}
 
 
-_NO_OPTIONS = ObjectOptions()
-_EARLY_OPTIONS = tuple(a.name for a in fields(ObjectOptions) if a.name not in _LATE_OPTIONS)
+def _set_fields(value: AttrsInstance) -> dict[str, Any]:
+    """Return the fields that differ from their default, by name."""
+    return {a.name: own for a in fields(type(value)) if (own := getattr(value, a.name)) != _default(a)}
+
+
+def _default(attribute: Attribute[Any]) -> object:
+    # A field without a default is never equal to NOTHING.
+    factory = getattr(attribute.default, "factory", None)
+    return attribute.default if factory is None else factory()
+
+
+def _to_plain(value: Any, name: str) -> Any:
+    """Return a value of an option as JSON has it; a nested value without its defaults."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if has(type(value)):
+        return {inner: _to_plain(own, name) for inner, own in _set_fields(value).items()}
+    if isinstance(value, Mapping):
+        return {key: _to_plain(own, name) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(own, name) for own in value]
+    raise InvalidInput(f"{name} can't be recorded in a checkpoint: {brief(value)} is not plain data")
 
 
 # --- results of a backend --------------------------------------------------------------------------------------------

@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from partwise import Checkpoint, ObjectOptions, Progress, TransferConfig, UploadedPart, UploadResult, Waiting
+from partwise import Checkpoint, Progress, TransferConfig, UploadedPart, UploadResult, Waiting
 from partwise.checkpoint import Fingerprint
 from partwise.cli import main
+from partwise.cli.object_options import RequestedOptions
 from partwise.cli.output import Output
 from partwise.cli.progress_bar import Bar
 from partwise.cli.progress_display import format_start
@@ -133,7 +134,7 @@ COMMAND = UploadCommand(
     target=BackendSpec("oss://examplebucket/backup.tar", {}),
     store=StoreSpec(),
     config=TransferConfig(),
-    options=ObjectOptions(),
+    options=RequestedOptions(),
     resume="auto",
     command="partwise upload backup.tar oss://examplebucket/backup.tar",
 )

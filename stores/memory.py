@@ -49,11 +49,9 @@ def _detached(checkpoint: Checkpoint, parts: tuple[UploadedPart, ...]) -> Checkp
     """
     Copy a checkpoint when it is stored or returned.
 
-    The mappings in its options can be changed.
+    Its options, which can be changed, are copied, too.
     """
-    callback = checkpoint.options.callback
-    options = evolve(checkpoint.options, callback=callback and evolve(callback))
-    return evolve(checkpoint, options=options, parts=parts)
+    return evolve(checkpoint, parts=parts)
 
 
 @define

@@ -78,6 +78,7 @@ CAPABILITIES = Capabilities(
         *("cache_control", "content_disposition", "content_encoding", "content_language", "content_type", "expires"),
         *("forbid_overwrite", "metadata", "tags"),
     ),
+    late_options=("forbid_overwrite",),
     part_checksums=True,
     object_checksums=True,
     types_by_name=True,

@@ -35,7 +35,9 @@ from partwise.backends.oss.credentials import CredentialsCache, as_provider
 from partwise.backends.oss.errors import callback_error_for
 from partwise.backends.oss.options import (
     CAPABILITIES,
+    OSSOptions,
     RequestKind,
+    callback_of,
     check_options,
     headers_for,
     metadata_of,
@@ -78,7 +80,7 @@ _TIMEOUT_MAX = 86_400
 
 _CONNECTIONS_MAX = 10_000
 
-_NO_OPTIONS = ObjectOptions()
+_NO_OPTIONS = OSSOptions()
 
 _log = logging.getLogger("partwise.backends.oss")
 
@@ -261,7 +263,7 @@ class OSSBackend(Closing):
 
     @property
     def capabilities(self) -> Capabilities:
-        """All options, lists of parts, checksums of parts and of objects."""
+        """All of `OSSOptions` but `if_match`; lists and checksums of parts, checksums of objects."""
         return CAPABILITIES
 
     @property
@@ -415,8 +417,9 @@ class OSSBackend(Closing):
         etag = parse_etag(response.headers.get("etag", ""))
         if etag is None:
             # With a callback, the body is the response of the application server, without an ETag.
-            from_body = None if options.callback else parse_body(response, parse_completed, operation)
-            etag = "" if options.callback else from_body or etag_of(response, operation)
+            has_callback = callback_of(options) is not None
+            from_body = None if has_callback else parse_body(response, parse_completed, operation)
+            etag = "" if has_callback else from_body or etag_of(response, operation)
         size = sum(part.size for part in parts)
         stored = StoredObject(key, size, etag, checksum_of(response, operation), **ids_of(response))
         return self._with_callback_result(response, context, stored, options, operation)
@@ -531,7 +534,7 @@ class OSSBackend(Closing):
         if response.status == 203:
             details = self._client.error_details(response, context)
             raise callback_error_for(response, operation, details, stored)
-        return stored if options.callback is None else evolve(stored, callback_response=response.body)
+        return stored if callback_of(options) is None else evolve(stored, callback_response=response.body)
 
 
 @lru_cache(maxsize=1)

@@ -1,9 +1,10 @@
 """
-The headers that carry `ObjectOptions`, by option and kind of request.
+The options of OSS, and the headers that carry them, by option and kind of request.
 
-They are one table. This module does no I/O. An option is honoured or refused. A value that can't be sent unchanged is
-an error before anything is sent. That includes metadata values outside ASCII: HTTP has no standard encoding for them,
-so the caller must encode them, such as by percent-encoding, in the form that the reader of the object decodes.
+The headers are one table. This module does no I/O. An option is honoured or refused. A value that can't be sent
+unchanged is an error before anything is sent; only the words that all storages share are translated. That includes
+metadata values outside ASCII: HTTP has no standard encoding for them, so the caller must encode them, such as by
+percent-encoding, in the form that the reader of the object decodes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from enum import Flag, auto
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from attrs import define
+from attrs import define, field
 
+from partwise._validation import check_type, integer, is_integer, of_type, optional_string, string, string_mapping
 from partwise.backends._http.headers import check_header_value
 from partwise.errors import InvalidInput
-from partwise.model import KIB, Callback, Capabilities, ObjectOptions
+from partwise.model import KIB, Capabilities, ObjectOptions
 
 METADATA_PREFIX = "x-oss-meta-"
 
@@ -41,11 +43,79 @@ CALLBACK_URLS_MAX = 5
 
 _ACLS = ("default", "private", "public-read", "public-read-write")
 _STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
+
+#: The words for storage classes that all storages share, and those of OSS.
+_NATIVE_CLASSES = {
+    "standard": "Standard",
+    "infrequent-access": "IA",
+    "archive": "Archive",
+    "deep-archive": "DeepColdArchive",
+}
 _ENCRYPTIONS = ("AES256", "KMS", "SM4")
 _CALLBACK_TYPES = ("application/x-www-form-urlencoded", "application/json")
 _METADATA_NAME = re.compile(r"[A-Za-z0-9-]+")
 _CALLBACK_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
 _CALLBACK_VARIABLE = re.compile(r"x:[^A-Z\s]+")
+
+
+_BITS64_MAX = 2**64 - 1
+
+
+# --- options of OSS alone --------------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class Callback:
+    """
+    A POST request that OSS sends to an application server.
+
+    It is sent once the object is stored.
+
+    Args:
+        url: the URL of the server; up to five, separated by ``;``.
+        body: the body of the request, with variables of OSS such as ``bucket=${bucket}&object=${object}``.
+        host: the Host header of the request; None takes it from `url`.
+        body_type: ``application/x-www-form-urlencoded`` (the default) or ``application/json``.
+        variables: custom values, by a lower-case name that starts with ``x:``.
+        sni: whether OSS sends the host name in the TLS handshake with `url`.
+    """
+
+    url: str = field(validator=string)
+    body: str = field(validator=string)
+    host: str | None = field(default=None, validator=optional_string)
+    body_type: str | None = field(default=None, validator=optional_string)
+    variables: Mapping[str, str] = field(factory=dict, converter=string_mapping)
+    sni: bool | None = field(default=None, validator=of_type(bool, type(None)))
+
+
+@define(frozen=True)
+class OSSOptions(ObjectOptions):
+    """
+    The properties of an object in OSS: those that all storages share, and four more.
+
+    `acl` can also be ``"default"``, the rule of the bucket; `storage_class` can also be a word of OSS, such as
+    ``"ColdArchive"``; `encryption` can also be ``"SM4"``.
+
+    Args:
+        data_encryption: the cipher under KMS: ``"SM4"``.
+        traffic_limit: the limit of OSS for each request, in bits per second.
+        request_payer: ``"requester"`` if the requester pays.
+        callback: a request to an application server once the object is stored.
+    """
+
+    data_encryption: str | None = field(default=None, validator=optional_string)
+    traffic_limit: int | None = field(default=None, validator=integer(-_BITS64_MAX, _BITS64_MAX, None))
+    request_payer: str | None = field(default=None, validator=optional_string)
+    callback: Callback | None = field(default=None, validator=of_type(Callback, type(None)))
+
+
+def callback_of(options: ObjectOptions) -> Callback | None:
+    """Return the callback; None if there is none, or the class of the options has none."""
+    callback = getattr(options, "callback", None)
+    return callback if isinstance(callback, Callback) else None
+
+
+# --- options as headers ----------------------------------------------------------------------------------------------
 
 
 class RequestKind(Flag):
@@ -74,7 +144,7 @@ def check_options(options: ObjectOptions) -> None:
     for rule in _RULES:
         if rule.option in present:
             rule.check(rule.option, getattr(options, rule.option))
-    if options.encryption != "KMS" and (options.data_encryption or options.kms_key_id):
+    if options.encryption != "KMS" and not present.isdisjoint(("data_encryption", "kms_key_id")):
         raise InvalidInput(
             "data_encryption and kms_key_id require the encryption KMS", hint="Pass {encryption=KMS} with them"
         )
@@ -94,11 +164,10 @@ def headers_for(kind: RequestKind, options: ObjectOptions) -> dict[str, str]:
     return headers
 
 
-def part_options(options: ObjectOptions) -> ObjectOptions:
+def part_options(options: ObjectOptions) -> OSSOptions:
     """Return the options that requests of parts carry, without the others."""
-    return ObjectOptions(
-        **{rule.option: getattr(options, rule.option) for rule in _RULES if rule.requests & RequestKind.PART}
-    )
+    carried = {rule.option for rule in _RULES if rule.requests & RequestKind.PART}
+    return OSSOptions(**{name: getattr(options, name) for name in carried & options.explicitly_set()})
 
 
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
@@ -123,8 +192,12 @@ def _one_of(*known: str) -> Callable[[str, Any], None]:
     return check
 
 
+def _write_storage_class(header: str, value: Any) -> dict[str, str]:
+    return {header: _NATIVE_CLASSES.get(value, value)}
+
+
 def _check_traffic_limit(option: str, value: Any) -> None:
-    if not TRAFFIC_LIMIT_MIN <= value <= TRAFFIC_LIMIT_MAX:
+    if not is_integer(value) or not TRAFFIC_LIMIT_MIN <= value <= TRAFFIC_LIMIT_MAX:
         raise InvalidInput(
             f"{option} must be from {TRAFFIC_LIMIT_MIN} to {TRAFFIC_LIMIT_MAX} bits per second, not {value!r:.60}"
         )
@@ -172,8 +245,9 @@ def _write_tags(header: str, value: Any) -> dict[str, str]:
 # --- callbacks -------------------------------------------------------------------------------------------------------
 
 
-def _check_callback(option: str, value: Any) -> None:
-    callback: Callback = value
+def _check_callback(option: str, callback: Any) -> None:
+    # Options of another storage may have a field of this name, too.
+    check_type(option, callback, Callback, "a partwise.backends.oss.Callback")
     _check_callback_target(callback)
     _check_callback_content(callback)
     for name, text in _write_callback(option, callback).items():
@@ -252,6 +326,9 @@ def _base64_json(value: Mapping[str, object]) -> str:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
+_check_storage_class = _one_of(*_NATIVE_CLASSES, *_STORAGE_CLASSES)
+
+
 def _accept(_: str, __: Any) -> None:
     """Check nothing."""
 
@@ -280,7 +357,7 @@ _RULES = (
     _Rule("content_language", "Content-Language", _CREATION),
     _Rule("expires", "Expires", _CREATION),
     _Rule("metadata", METADATA_PREFIX, _CREATION, _check_metadata, _write_metadata),
-    _Rule("storage_class", "x-oss-storage-class", _CREATION, _one_of(*_STORAGE_CLASSES)),
+    _Rule("storage_class", "x-oss-storage-class", _CREATION, _check_storage_class, _write_storage_class),
     _Rule("tags", "x-oss-tagging", _CREATION, _check_tags, _write_tags),
     _Rule("encryption", "x-oss-server-side-encryption", _CREATION, _one_of(*_ENCRYPTIONS)),
     _Rule("data_encryption", "x-oss-server-side-data-encryption", _CREATION, _one_of("SM4")),
@@ -294,5 +371,10 @@ _RULES = (
 
 #: An option without a rule is refused, not ignored.
 CAPABILITIES = Capabilities(
-    options=frozenset(rule.option for rule in _RULES), lists_parts=True, part_checksums=True, object_checksums=True
+    options=frozenset(rule.option for rule in _RULES),
+    late_options=frozenset(("acl", "callback", "forbid_overwrite", "traffic_limit", "request_payer")),
+    option_type=OSSOptions,
+    lists_parts=True,
+    part_checksums=True,
+    object_checksums=True,
 )

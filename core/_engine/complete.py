@@ -28,6 +28,7 @@ from partwise.errors import (
     ObjectExists,
     PartRejected,
     PartwiseError,
+    PreconditionFailed,
     SourceChanged,
     UploadNotFound,
     UploadUnusable,
@@ -36,6 +37,10 @@ from partwise.model import StoredObject, UploadedPart
 
 # Each repair sends the parts that differ again. A storage that keeps losing parts is not worth a third one.
 _MAX_REPAIRS = 2
+
+
+#: Permanent errors that are raised, too, if an earlier attempt has made the object.
+_MEETS_OBJECT = (ObjectExists, PreconditionFailed, UploadUnusable)
 
 
 class UploadLost(PartwiseError):
@@ -83,7 +88,7 @@ class Completion:
                     context.key,
                     context.upload_id,
                     context.ledger.parts(),
-                    context.request.options,
+                    context.object_options(context.checkpoint.token if context.checkpoint else None),
                 )
             except PartRejected as error:
                 self._repair(error)
@@ -162,7 +167,7 @@ class Completion:
             context.wait(delay)  # during a pause that the storage requests, no HEAD is sent, either
             delay = 0.0
         # What exists, or what this request has met, may be the object of an earlier attempt.
-        may_be_stored = error.retryable or (self._failures > 1 and isinstance(error, ObjectExists | UploadUnusable))
+        may_be_stored = error.retryable or (self._failures > 1 and isinstance(error, _MEETS_OBJECT))
         stored = self._find_object(gone=False, upload_was_seen=True) if may_be_stored else None
         if stored is None:
             if delay is None:

@@ -22,6 +22,7 @@ from partwise._engine.ledger import Ledger
 from partwise._engine.patience import Patience, is_retryable
 from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
+from partwise._engine.reconcile import TOKEN_NAME
 from partwise._engine.reporter import ProgressReporter
 from partwise._engine.retry import call_with_retries
 from partwise._engine.status import RunStatus, outage_reason
@@ -30,6 +31,7 @@ from partwise._engine.workers import WorkerPool
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
+from partwise.content_types import guess_content_type
 from partwise.errors import CheckpointDamaged, CheckpointError, ClaimLost, SourceChanged, SourceMismatch
 from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import (
@@ -173,7 +175,7 @@ class UploadContext:
             fingerprint=self.fingerprint,
             part_size=self.plan.part_size,
             parts_per_doubling=self.plan.parts_per_doubling,
-            options=self.request.options.fixed_at_initiate(),
+            options=self.request.options.fixed_data(self.backend.capabilities.late_options),
             checksum=self.checksum.name,
             created=self.clock.now(),
         )
@@ -194,6 +196,24 @@ class UploadContext:
     def sent_checksum(self) -> int | None:
         """Return the checksum of all acknowledged parts; None if it is not known."""
         return self.ledger.checksum(self.checksum)
+
+    def new_token(self) -> str | None:
+        """Return a token for a new object; None if the storage shows its checksum, or stores no metadata."""
+        capabilities = self.backend.capabilities
+        if capabilities.object_checksums or "metadata" not in capabilities.options:
+            return None
+        return self.runtime.new_token()
+
+    def object_options(self, token: str | None) -> ObjectOptions:
+        """
+        Return the options that the backend gets: at initiate, to complete, and to store the object with one request.
+
+        They are those that the caller requested, with a guessed content type and the token in the metadata.
+        """
+        options, capabilities = self.request.options, self.backend.capabilities
+        if options.content_type is None and "content_type" in capabilities.options and not capabilities.types_by_name:
+            options = evolve(options, content_type=guess_content_type(self.key) or guess_content_type(self.source.name))
+        return options if token is None else evolve(options, metadata={**options.metadata, TOKEN_NAME: token})
 
     def adopt_checkpoint(self, checkpoint: Checkpoint, plan: PartPlan) -> None:
         """Continue the upload of an earlier run. Its parts count as resumed."""

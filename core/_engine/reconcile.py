@@ -12,16 +12,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from enum import Enum
 from string import hexdigits
-from typing import Literal
+from typing import Any, Literal
 
-from attrs import define, evolve, field, fields
+from attrs import define, evolve, field
 
 from partwise._engine.plan import PartPlan
 from partwise.checkpoint import Checkpoint, Fingerprint
-from partwise.model import Capabilities, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import Capabilities, PartLimits, StoredObject, UploadedPart
 
 #: The key of the object's metadata that holds our token, where the backend reports no checksum of objects.
 TOKEN_NAME = "partwise-upload"  # noqa: S105  # a name, not a secret
+
+#: Options that a reason names. An upload has fewer, unless its checkpoint was forged.
+_NAMES_MAX = 20
 
 
 # --- facts -----------------------------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     if found.upload_id is None:
         return Start(abandon=found.abandoned)
     abandon = (*found.abandoned, found.upload_id)
-    if (difference := _different_options(found.options, facts.wanted.options)) is not None:
+    if difference := _different_options(found.options, facts.wanted.options, facts.capabilities.late_options):
         return Start(f"other options were requested ({difference})", abandon)
     if facts.wanted.fingerprint.size is None:
         return _reconcile_stream(facts, found, abandon)
@@ -216,10 +219,15 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     return _reconcile_parts(facts, found, plan, trusted=same)
 
 
-def _different_options(old: ObjectOptions, new: ObjectOptions) -> str | None:
-    old, new = old.fixed_at_initiate(), new.fixed_at_initiate()
-    names = [a.name for a in fields(ObjectOptions) if getattr(old, a.name) != getattr(new, a.name)]
-    return ", ".join(names) or None
+def _different_options(old: Mapping[str, Any], new: Mapping[str, Any], late: Collection[str]) -> str:
+    """
+    Return the names of the options that differ, without their values; "" if none does.
+
+    What was recorded of an option that acts late does not count: the storage may have fixed it in an earlier version.
+    """
+    different = sorted(name for name in {**old, **new} if name not in late and old.get(name) != new.get(name))
+    # The names in a checkpoint are untrusted.
+    return ", ".join(f"{name:.60}" for name in different[:_NAMES_MAX])
 
 
 def _describe_change(old: Fingerprint, new: Fingerprint) -> str | None:

@@ -7,16 +7,24 @@ from collections.abc import Callable, Iterator
 from partwise._engine.context import UploadContext, logger
 from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan
+from partwise._engine.reconcile import TOKEN_NAME
 from partwise._engine.resume import checksum_of
 from partwise._engine.throttle import ThrottledBody
 from partwise.bodies import SourceBodyWrapper
 from partwise.checksums import CRC64_XZ
-from partwise.errors import BackendError, CallbackError, IntegrityError, ObjectExists, SourceUnreadable
-from partwise.model import ObjectOptions, StoredObject, UploadedPart
+from partwise.errors import (
+    BackendError,
+    CallbackError,
+    IntegrityError,
+    ObjectExists,
+    PreconditionFailed,
+    SourceUnreadable,
+)
+from partwise.model import StoredObject, UploadedPart
 from partwise.protocols import Body, SourceBody
 
 
-def put_object(context: UploadContext, source_body: SourceBody, options: ObjectOptions) -> StoredObject:
+def put_object(context: UploadContext, source_body: SourceBody) -> StoredObject:
     """
     Store `source_body`, retrying transient errors. The ledger then holds it as one part.
 
@@ -38,7 +46,7 @@ def put_object(context: UploadContext, source_body: SourceBody, options: ObjectO
     checked = SourceCheckedBody(source_body, lambda: _check_source(context))
     body = ThrottledBody(checked, 1, transfer, context.checksum, is_last=True)
     try:
-        stored = context.retry(_PutAttempts(context, body, options))
+        stored = context.retry(_PutAttempts(context, body))
     except CallbackError as error:
         _record_object(context, body, error.result.etag if isinstance(error.result, StoredObject) else "")
         raise
@@ -85,10 +93,14 @@ class _PutAttempts:
     Each one knows whether an earlier one may have succeeded.
     """
 
-    def __init__(self, context: UploadContext, body: Body, options: ObjectOptions) -> None:
+    def __init__(self, context: UploadContext, body: Body) -> None:
         self._context = context
         self._body = body
-        self._options = options
+        requested = context.request.options
+        # Otherwise an attempt after a lost response replaces the object, and need not know it.
+        is_conditional = requested.forbid_overwrite or requested.if_match is not None
+        self._token = context.new_token() if is_conditional else None
+        self._options = context.object_options(self._token)
         self._may_be_stored = False
 
     def __call__(self) -> StoredObject:
@@ -98,10 +110,10 @@ class _PutAttempts:
         context.status.set_in_flight(1)
         try:
             stored = context.backend.put_object(context.key, body, self._options)
-        except ObjectExists:
+        except (ObjectExists, PreconditionFailed):
             # After a lost response, the object that exists may be the one that we have just stored.
             head = context.backend.head_object(context.key) if self._may_be_stored else None
-            if head is None or head.checksum is None or (head.size, head.checksum) != (len(body), body.checksum):
+            if head is None or not self._is_ours(head):
                 raise
             return head
         except BackendError:
@@ -113,3 +125,10 @@ class _PutAttempts:
             self._may_be_stored = True
             raise IntegrityError(f"{context.key} did not arrive as it was sent: the checksums differ")
         return stored
+
+    def _is_ours(self, head: StoredObject) -> bool:
+        if head.size != len(self._body):
+            return False
+        if head.checksum is not None:
+            return head.checksum == self._body.checksum
+        return self._token is not None and head.metadata.get(TOKEN_NAME) == self._token

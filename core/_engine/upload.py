@@ -46,7 +46,6 @@ from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan, is_single_put
 from partwise._engine.plugin_calls import PluginDefect, call_plugin, call_plugin_unwrapped
 from partwise._engine.reconcile import (
-    TOKEN_NAME,
     AlreadyStored,
     Ambiguous,
     CompareWhileReading,
@@ -66,7 +65,6 @@ from partwise._signals import raised_by_signal
 from partwise._validation import check_choice, check_integer
 from partwise.checkpoint import Checkpoint
 from partwise.checksums import CRC64_XZ
-from partwise.content_types import guess_content_type
 from partwise.errors import (
     CallbackError,
     CannotResume,
@@ -82,7 +80,7 @@ from partwise.errors import (
     UploadStopped,
     UploadUnusable,
 )
-from partwise.model import MIB, ObjectOptions, StoredObject, UploadedPart
+from partwise.model import MIB, StoredObject, UploadedPart
 from partwise.protocols import SourceBody
 from partwise.results import UploadResult
 
@@ -370,11 +368,8 @@ class UploadRun:
         The checkpoint is durable before the upload exists, and the upload id before a part is sent.
         """
         context = self._context
-        options, token = self._initial_options(), None
-        capabilities = context.backend.capabilities
-        if not capabilities.object_checksums and "metadata" in capabilities.options:
-            token = context.runtime.new_token()
-            options = evolve(options, metadata={**options.metadata, TOKEN_NAME: token})
+        token = context.new_token()
+        options = context.object_options(token)
         intent = evolve(context.new_checkpoint(), token=token, abandoned=not_aborted)
         context.save_checkpoint(intent)
         context.checkpoint = intent
@@ -383,7 +378,7 @@ class UploadRun:
             upload_id = context.retry(
                 partial(context.timed, lambda: context.backend.initiate_upload(context.key, options))
             )
-            if capabilities.one_upload_per_key:
+            if context.backend.capabilities.one_upload_per_key:
                 intent = evolve(intent, abandoned=())  # the storage has ended them
             context.adapt_part_size()  # while there are no parts
             context.checkpoint = evolve(intent, upload_id=upload_id, part_size=context.plan.part_size)
@@ -398,22 +393,13 @@ class UploadRun:
             raise
         logger.info("%s: started, as upload %s", context.description, upload_id, extra=context.log_fields())
 
-    def _initial_options(self) -> ObjectOptions:
-        context, options = self._context, self._context.request.options
-        capabilities = context.backend.capabilities
-        if options.content_type is None and "content_type" in capabilities.options and not capabilities.types_by_name:
-            return evolve(
-                options, content_type=guess_content_type(context.key) or guess_content_type(context.source.name)
-            )
-        return options
-
     # --- PUT ---------------------------------------------------------------------------------------------------------
 
     def _put(self) -> Stage:
         context, size = self._context, self._context.fingerprint.size
         body = self._stream.take_first() if size is None else context.read_source(0, size)
         try:
-            self._stored = put_object(context, body, self._initial_options())
+            self._stored = put_object(context, body)
         except CallbackError as error:
             self._keep_callback_error(error)
         if self._not_aborted and context.backend.capabilities.one_upload_per_key:
@@ -551,4 +537,6 @@ def _validate(request: UploadRequest) -> None:
     for name, expected in (("expected_size", request.expected_size), ("expected_crc64", request.expected_crc64)):
         if expected is not None:
             check_integer(name, expected, 0)
+    if request.options.forbid_overwrite and request.options.if_match is not None:
+        raise InvalidInput("forbid_overwrite and if_match exclude each other", hint="Pass only one of them")
     request.options.require_supported_by(request.backend.capabilities, request.backend.location)

@@ -25,16 +25,16 @@ from partwise.cli.common_options import (
     retry_options,
     verbose_option,
 )
-from partwise.cli.completion import ACLS, CALLBACK_TYPES, ENCRYPTIONS, STORAGE_CLASSES, VARIABLE, Suggestions
+from partwise.cli.completion import VARIABLE
 from partwise.cli.help_pages import WIDTH_MAX, Group, OptionGroup, argument
-from partwise.cli.param_types import Value, unique_pairs
+from partwise.cli.object_options import RequestedOptions, object_options
+from partwise.cli.param_types import Value
 from partwise.cli.runner import invoke, run_command
 
 if TYPE_CHECKING:
     from partwise.cli.output import Output
     from partwise.cli.targets import BackendSpec, StoreSpec
     from partwise.config import TransferConfig
-    from partwise.model import Callback
 
 
 #: Seconds for which `abort`, `uploads` and `gc` retry by default. Someone waits for their output, and running them
@@ -219,49 +219,6 @@ change_options = (
     )
 )
 
-_PAIRS: dict[str, Any] = {"multiple": True, "callback": unique_pairs}
-
-object_options = (
-    OptionGroup("Object properties")
-    .option("--content-type TYPE", str, "Default: guessed from the name's extension.")
-    .option("--meta NAME=VALUE", Value("pair"), "User metadata; can be repeated.", "metadata", **_PAIRS)
-    .option("--acl ACL", Suggestions(ACLS), "private, public-read, public-read-write or default.")
-    .option(
-        "--storage-class CLASS", Suggestions(STORAGE_CLASSES), "Standard, IA, Archive, ColdArchive or DeepColdArchive."
-    )
-    .option("--tag NAME=VALUE", Value("pair"), "Object tag; can be repeated.", "tags", **_PAIRS)
-    .option("--cache-control VALUE", str, "Cache-Control header of the object.")
-    .option("--content-disposition VALUE", str, "Content-Disposition header of the object.")
-    .option("--content-encoding VALUE", str, "Content-Encoding header of the object.")
-    .flag("--forbid-overwrite", "Fail if the object exists.")
-    .option("--encryption METHOD", Suggestions(ENCRYPTIONS), "Server-side encryption: AES256, KMS or SM4.")
-    .option("--kms-key-id ID", str, "Key for --encryption KMS.")
-    .option(
-        "--traffic-limit BITS",
-        Value("positive_integer"),
-        "Maximum rate of each request in bits per second, enforced by OSS.",
-    )
-)
-
-callback_options = (
-    OptionGroup("Callback")
-    .option("--callback-url URL", str, "Server to which OSS sends a POST once it has stored.")
-    .option("--callback-host HOST", str, "Host header; default: the URL's host.")
-    .option("--callback-body TEXT", str, "Body of the request, such as 'object=${object}&size=${size}'.")
-    .option(
-        "--callback-body-type TYPE",
-        Suggestions(CALLBACK_TYPES),
-        "application/json, or application/x-www-form-urlencoded (default).",
-    )
-    .option(
-        "--callback-var x:NAME=VALUE",
-        Value("pair"),
-        "Custom variable of the callback; can be repeated.",
-        "callback_variables",
-        **_PAIRS,
-    )
-)
-
 progress_options = (
     OptionGroup(OUTPUT)
     .option(
@@ -302,7 +259,6 @@ progress_options = (
 @change_options
 @checkpoint_options
 @object_options
-@callback_options
 @connection_options
 @json_option
 @progress_options
@@ -324,14 +280,13 @@ def upload(output: Output, **given: Any) -> int:
     from partwise.cli import formatting
     from partwise.cli import upload as command
     from partwise.config import TransferConfig
-    from partwise.model import ObjectOptions
 
     request = command.UploadCommand(
         file=given["file"],
         target=_target(given),
         store=_store(given),
         config=TransferConfig(**transfer_options.values(given), **change_options.values(given)),
-        options=ObjectOptions(callback=_callback(given), **object_options.values(given)),
+        options=RequestedOptions.from_flags(given),
         resume=command.resume_mode(no_resume=given["no_resume"], require_resume=given["require_resume"]),
         command=formatting.command_line(click.get_current_context().obj),
         progress=given["progress"],
@@ -561,20 +516,6 @@ def _retry_config(given: dict[str, Any]) -> TransferConfig:
     from partwise.config import TransferConfig
 
     return TransferConfig(**{"give_up_after": _SHORT_PATIENCE, **retry_options.values(given)})
-
-
-def _callback(given: dict[str, Any]) -> Callback | None:
-    from partwise.errors import InvalidInput
-    from partwise.model import Callback
-
-    options = callback_options.values(given)
-    # Without variables, the option for them was not given. An empty text was, and is refused.
-    values = {name.removeprefix("callback_"): value for name, value in options.items() if value != {}}
-    if not values:
-        return None
-    if not values.keys() >= {"url", "body"}:
-        raise InvalidInput("a callback needs both --callback-url and --callback-body")
-    return Callback(**values)
 
 
 def run(arguments: list[str]) -> int:

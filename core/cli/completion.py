@@ -17,12 +17,8 @@ VARIABLE = "_PARTWISE_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
 # Values that OSS accepts. Another backend may accept others, so these are suggested and not enforced.
-ACLS = ("default", "private", "public-read", "public-read-write")
-STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
-ENCRYPTIONS = ("AES256", "KMS", "SM4")
 SIGNATURES = ("v4", "v1")
 ADDRESSING_STYLES = ("virtual", "path", "cname")
-CALLBACK_TYPES = ("application/x-www-form-urlencoded", "application/json")
 
 
 class Suggestions(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none

@@ -18,6 +18,7 @@ from attrs import asdict, define, has
 
 from partwise.checksums import CRC64_XZ
 from partwise.cli.formatting import collapse_lines, escape_control, format_ratio, pluralize
+from partwise.cli.object_options import SETTINGS
 from partwise.cli.signals import SignalReceived
 from partwise.errors import (
     BackendError,
@@ -137,14 +138,13 @@ _SAME_NAME = (
     *("part_size", "multipart_threshold", "concurrency", "concurrency_max", "give_up_after", "max_attempts"),
     *("bandwidth_limit", "verify_source", "on_source_change", "checkpoint", "checkpoint_dir", "store", "content_type"),
     *("acl", "storage_class", "cache_control", "content_disposition", "content_encoding", "forbid_overwrite"),
-    *("encryption", "kms_key_id"),
-    *("traffic_limit", "endpoint", "region", "signature_version", "addressing_style", "ca_bundle", "proxy"),
+    *("if_match", "encryption", "kms_key_id"),
+    *("endpoint", "region", "signature_version", "addressing_style", "ca_bundle", "proxy"),
 )
 
 #: The flags for the settings that hints of the library name, ``setting`` or ``setting=value``.
 FLAGS = {
     **{setting: f"--{setting.replace('_', '-')}" for setting in _SAME_NAME},
-    "callback": "--callback-url and --callback-body",
     "connect_timeout": "--timeout",
     "credentials": "OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN",
     "expected_crc64": "--expect-crc64",
@@ -156,6 +156,7 @@ FLAGS = {
     "resume=require": "--require-resume",
     "spool_above": "spool_above",  # only programs upload open files
     "tags": "--tag",
+    **SETTINGS,
 }
 
 # What the hint of the library does not know.

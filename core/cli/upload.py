@@ -18,6 +18,7 @@ from attrs import asdict, define, evolve, field
 
 from partwise._engine.context import ResumeMode
 from partwise.cli.formatting import columns, escape_control, format_duration, format_range, format_size, pluralize
+from partwise.cli.object_options import RequestedOptions
 from partwise.cli.output import Output
 from partwise.cli.parsing import require_at_most_one
 from partwise.cli.progress_display import Kind, meter_for
@@ -29,7 +30,7 @@ from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.config import TransferConfig
 from partwise.errors import CallbackError, UploadPaused
 from partwise.explain import Explanation, PlannedPart
-from partwise.model import ObjectOptions
+from partwise.protocols import MultipartBackend
 from partwise.results import Progress, UploadResult
 from partwise.sources import StreamSource, irregular_file_error
 from partwise.task import UploadTask
@@ -49,7 +50,7 @@ class UploadCommand:
     target: BackendSpec  # the URL, with its connection settings
     store: StoreSpec  # where the checkpoint is
     config: TransferConfig
-    options: ObjectOptions
+    options: RequestedOptions
     resume: ResumeMode
     command: str  # the command line, to be shown if it should be run again
     progress: Kind = "auto"  # the form in which progress is shown
@@ -85,7 +86,7 @@ def upload(command: UploadCommand, output: Output) -> int:
         uploader = Uploader(backend, store=store, config=command.config)
         started = time.monotonic()
         try:
-            result = _perform(uploader, key, command, output)
+            result = _perform(uploader, backend, key, command, output)
         except CallbackError as error:
             if isinstance(error.result, UploadResult):
                 output.note(*format_result(command, error.result, time.monotonic() - started))
@@ -95,7 +96,9 @@ def upload(command: UploadCommand, output: Output) -> int:
         return DONE
 
 
-def _perform(uploader: Uploader, key: str, command: UploadCommand, output: Output) -> UploadResult:
+def _perform(
+    uploader: Uploader, backend: MultipartBackend, key: str, command: UploadCommand, output: Output
+) -> UploadResult:
     stop = threading.Event()
     source = _source(command.file, stop)
     name = command.source if command.file == STANDARD_INPUT else Path(command.file).name
@@ -111,7 +114,12 @@ def _perform(uploader: Uploader, key: str, command: UploadCommand, output: Outpu
 
     with Signals(pause, meter.restore_screen) as signals, meter:
         task = uploader.start(
-            source, key, options=command.options, progress=meter, resume=command.resume, **command.expected
+            source,
+            key,
+            options=command.options.for_backend(backend),
+            progress=meter,
+            resume=command.resume,
+            **command.expected,
         )
         try:
             return _result_of(task)
@@ -187,7 +195,7 @@ def explain(command: UploadCommand, output: Output) -> int:
         command = evolve(command, url=url)
         source = _source(command.file, threading.Event())
         explanation = Uploader(backend, store=store, config=command.config).plan(
-            source, key, options=command.options, resume=command.resume, **command.expected
+            source, key, options=command.options.for_backend(backend), resume=command.resume, **command.expected
         )
     width = get_terminal_size().columns if sys.stdout.isatty() else None
     output.say(*format_plan(command, explanation, all_numbers=output.verbose, width=width))

@@ -13,9 +13,10 @@ from typing import Any
 from attrs import fields
 from hypothesis import strategies as st
 
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import InvalidInput
-from partwise.model import KIB, MIB, Callback, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import KIB, MIB, ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.testing.fakes import ChangingSource, ChunkListBody, StrictBody, pseudo_random_bytes
 from partwise.testing.faults import BACKEND_OPERATIONS, OPERATIONS, Fault, FaultKind, FaultPlan
 
@@ -141,6 +142,9 @@ def metadata() -> st.SearchStrategy[dict[str, str]]:
     return st.dictionaries(_WORD, _PRINTABLE.map(str.strip), max_size=4)
 
 
+_EXCLUDING = {"forbid_overwrite", "if_match"}
+
+
 def callbacks() -> st.SearchStrategy[Callback]:
     """Return callbacks, with and without the optional fields."""
     return st.builds(
@@ -154,21 +158,25 @@ def callbacks() -> st.SearchStrategy[Callback]:
     )
 
 
-def object_options(only: Collection[str] | None = None) -> st.SearchStrategy[ObjectOptions]:
+def object_options(
+    only: Collection[str] | None = None, option_type: type[ObjectOptions] = ObjectOptions
+) -> st.SearchStrategy[ObjectOptions]:
     """
     Return object options, most of them unset.
 
     Args:
         only: the names of the allowed options, such as the ``capabilities.options`` of a backend; None: all.
+        option_type: their class. Of a subclass of `ObjectOptions`, the fields that `OSSOptions` has can be set, too.
     """
     values: dict[str, st.SearchStrategy[Any]] = {
         "content_type": st.sampled_from(("text/plain", "application/octet-stream")),
-        "acl": st.sampled_from(("private", "public-read", "default")),
+        "acl": st.sampled_from(("private", "public-read", "public-read-write")),
         "metadata": metadata(),
-        "storage_class": st.sampled_from(("Standard", "IA", "Archive")),
+        "storage_class": st.sampled_from(("standard", "infrequent-access", "archive", "deep-archive")),
         "tags": st.dictionaries(_WORD, _WORD, max_size=3),
         "forbid_overwrite": st.booleans(),
-        "encryption": st.sampled_from(("AES256", "KMS", "SM4")),
+        "if_match": _WORD,
+        "encryption": st.sampled_from(("AES256", "KMS")),
         "data_encryption": st.just("SM4"),
         "kms_key_id": _WORD,
         "cache_control": st.sampled_from(("no-cache", "max-age=60")),
@@ -180,13 +188,15 @@ def object_options(only: Collection[str] | None = None) -> st.SearchStrategy[Obj
         "request_payer": st.just("requester"),
         "callback": callbacks(),
     }
-    assert values.keys() == {a.name for a in fields(ObjectOptions)}, "there is a strategy for each option"
-    allowed = sorted(values.keys() if only is None else values.keys() & set(only))
+    assert values.keys() == {a.name for a in fields(OSSOptions)}, "there is a strategy for each option"
+    known = values.keys() & {a.name for a in fields(option_type)}
+    allowed = sorted(known if only is None else known & set(only))
     if not allowed:
-        return st.just(ObjectOptions())
-    names = st.sets(st.sampled_from(allowed), max_size=4)
+        return st.just(option_type())
+    # These two exclude each other.
+    names = st.sets(st.sampled_from(allowed), max_size=4).filter(lambda chosen: not chosen >= _EXCLUDING)
     given = names.flatmap(lambda chosen: st.fixed_dictionaries({name: values[name] for name in sorted(chosen)}))
-    return given.map(lambda chosen: ObjectOptions(**chosen))
+    return given.map(lambda chosen: option_type(**chosen))
 
 
 def uploaded_parts(numbers: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[UploadedPart]:
@@ -236,7 +246,7 @@ def checkpoints() -> st.SearchStrategy[Checkpoint]:
         fingerprint=fingerprints(),
         part_size=st.integers(1, 5 * 1024 * MIB),
         parts_per_doubling=st.none() | st.integers(1, 10_000),
-        options=object_options(),
+        options=object_options(option_type=OSSOptions).map(lambda options: options.fixed_data(())),
         upload_id=st.none() | _WORD,
         parts=st.lists(uploaded_parts(), max_size=6, unique_by=lambda part: part.part_number),
         checksum=st.sampled_from(("crc64xz", "crc64nvme", "crc32c", "sha256")),

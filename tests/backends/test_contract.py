@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.checksums import crc64
 from partwise.errors import (
     BackendClosed,
@@ -18,7 +19,7 @@ from partwise.errors import (
     UnsupportedOption,
     UploadNotFound,
 )
-from partwise.model import Callback, ObjectOptions, UploadedPart
+from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import MultipartBackend
 
 NO_OPTIONS = ObjectOptions()
@@ -361,7 +362,7 @@ def test_options_are_returned_with_the_object(backend, body):
 
 
 def test_an_unsupported_option_is_refused_at_every_step(backend, body):
-    options = ObjectOptions(callback=Callback("http://127.0.0.1/", "x"))
+    options = OSSOptions(callback=Callback("http://127.0.0.1/", "x"))
 
     with pytest.raises(UnsupportedOption, match="callback"):
         backend.initiate_upload("key", options)

@@ -10,6 +10,7 @@ import pytest
 from attrs import fields
 
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend, open_url
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.errors import (
     BackendClosed,
     BackendError,
@@ -25,7 +26,6 @@ from partwise.errors import (
 from partwise.model import (
     GIB,
     KIB,
-    Callback,
     Capabilities,
     ObjectOptions,
     PartLimits,
@@ -37,7 +37,7 @@ from partwise.testing.fakes import StrictBody
 
 NO_OPTIONS = ObjectOptions()
 ANY_SIZE = PartLimits()
-CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/done", "object=${object}"))
+CALLBACK = OSSOptions(callback=Callback("http://127.0.0.1/done", "object=${object}"))
 
 
 def start_upload(backend, body, *datas, key="key"):
@@ -458,7 +458,7 @@ def test_late_options_are_taken_from_complete_and_the_others_from_initiate(body)
 
 def test_every_option_of_requests_and_objects_is_accepted_by_default(body):
     backend = MemoryBackend()
-    options = ObjectOptions(
+    options = OSSOptions(
         storage_class="IA",
         encryption="KMS",
         data_encryption="SM4",

@@ -15,6 +15,7 @@ import pytest
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import crc64
+from partwise.cli.object_options import RequestedOptions
 from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.cli.upload import UploadCommand, format_plan
 from partwise.config import TransferConfig
@@ -456,7 +457,7 @@ def test_a_dry_run_of_a_resume_shows_ranges_of_parts(partwise: Run, small: Path,
 def a_patchwork(parts: int) -> tuple[UploadCommand, Explanation]:
     """Return a plan in which every other part is kept."""
     command = UploadCommand(
-        "f", BackendSpec("spy:k", {}), StoreSpec(), TransferConfig(), ObjectOptions(), "auto", "partwise upload"
+        "f", BackendSpec("spy:k", {}), StoreSpec(), TransferConfig(), RequestedOptions(), "auto", "partwise upload"
     )
     outcomes = (("send", "it was not sent yet"), ("keep", "recorded, and on the storage"))
     planned = (PlannedPart(n, (n - 1) * MIB, MIB, *outcomes[n % 2]) for n in range(1, parts + 1))

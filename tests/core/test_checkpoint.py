@@ -5,39 +5,45 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from copy import deepcopy
+from functools import reduce
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.checkpoint import (
+    OPTIONS_DEPTH_MAX,
+    OPTIONS_TEXT_MAX,
+    OPTIONS_VALUES_MAX,
+    Checkpoint,
+    Fingerprint,
+)
 from partwise.errors import CheckpointDamaged, InvalidInput
-from partwise.model import PART_NUMBER_MAX, Callback, ObjectOptions, UploadedPart, utc
+from partwise.model import PART_NUMBER_MAX, UploadedPart, utc
 
 TEXTS = st.text(max_size=8)
+
+
+def depth_of(value):
+    match value:
+        case dict():
+            return 1 + max(map(depth_of, value.values()), default=0)
+        case list():
+            return 1 + max(map(depth_of, value), default=0)
+    return 1
+
+
 COUNTS = st.integers(0, 2**63)
 CHECKSUMS = st.none() | st.integers(0, 2**64 - 1)
 MAPPINGS = st.dictionaries(TEXTS, TEXTS, max_size=3)
 PARTS = st.builds(UploadedPart, st.integers(1, 10_000), COUNTS, TEXTS, CHECKSUMS)
-CALLBACKS = st.builds(
-    Callback,
-    url=TEXTS,
-    body=TEXTS,
-    host=st.none() | TEXTS,
-    body_type=st.none() | TEXTS,
-    variables=MAPPINGS,
-    sni=st.none() | st.booleans(),
-)
-OPTIONS = st.builds(
-    ObjectOptions,
-    content_type=st.none() | TEXTS,
-    metadata=MAPPINGS,
-    tags=MAPPINGS,
-    forbid_overwrite=st.booleans(),
-    traffic_limit=st.none() | COUNTS,
-    callback=st.none() | CALLBACKS,
-)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**64) + 1, 2**64 - 1) | st.floats(-1e19, 1e19) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+).filter(lambda value: depth_of(value) < OPTIONS_DEPTH_MAX)
+OPTIONS = st.dictionaries(TEXTS, PLAIN, max_size=4)
 TIMES = st.integers(-(2**63), 2**63)
 FINGERPRINTS = st.builds(Fingerprint, st.none() | COUNTS, st.none() | TIMES, st.none() | TEXTS, CHECKSUMS)
 CHECKPOINTS = st.builds(
@@ -66,7 +72,7 @@ CHECKPOINT = Checkpoint(
     "/a/file",
     Fingerprint(25, 7, "inode"),
     part_size=10,
-    options=ObjectOptions(metadata={"a": "b"}, callback=Callback("http://example.com", "a=b")),
+    options={"metadata": {"a": "b"}, "retention": {"days": 7, "rules": ["a", None, True]}},
     upload_id="ID",
     parts=(UploadedPart(1, 10, "E1", 2**64 - 1), UploadedPart(2, 10, "E2")),
     abandoned=("OLD",),
@@ -95,7 +101,7 @@ def test_the_plain_form_is_stable():
         "source": "/a/file",
         "fingerprint": {"size": 25, "mtime_ns": 7, "identity": "inode"},
         "part_size": 10,
-        "options": {"metadata": {"a": "b"}, "callback": {"url": "http://example.com", "body": "a=b"}},
+        "options": {"metadata": {"a": "b"}, "retention": {"days": 7, "rules": ["a", None, True]}},
         "upload_id": "ID",
         "parts": [[1, 10, "E1", "18446744073709551615"], [2, 10, "E2", None]],
         "abandoned": ["OLD"],
@@ -106,10 +112,19 @@ def test_the_plain_form_is_stable():
 def test_plain_data_shares_nothing_with_the_checkpoint():
     data = CHECKPOINT.to_data()
     data["options"]["metadata"]["a"] = "c"
+    data["options"]["retention"]["rules"].clear()
     data["parts"].clear()
 
-    assert CHECKPOINT.options.metadata == {"a": "b"}
+    assert CHECKPOINT.options == {"metadata": {"a": "b"}, "retention": {"days": 7, "rules": ["a", None, True]}}
     assert len(CHECKPOINT.parts) == 2
+
+
+def test_a_checkpoint_shares_nothing_with_the_data_that_it_is_made_of():
+    data = deepcopy(CHECKPOINT.to_data())
+    checkpoint = Checkpoint.from_data(data)
+    data["options"]["retention"]["rules"].clear()
+
+    assert checkpoint == CHECKPOINT
 
 
 def test_a_time_may_be_an_integer():
@@ -139,7 +154,7 @@ def test_data_without_a_version_is_refused():
         Checkpoint.from_data(data)
 
 
-@pytest.mark.parametrize("where", [[], ["fingerprint"], ["options"], ["options", "callback"]])
+@pytest.mark.parametrize("where", [[], ["fingerprint"]])
 def test_an_unknown_field_is_refused(where):
     """A field that an older version does not know may change the meaning of others."""
     data = deepcopy(CHECKPOINT.to_data())
@@ -176,10 +191,14 @@ def test_a_field_without_a_default_is_required(name):
         ("fingerprint", []),
         ("fingerprint", {"size": -1}),
         ("fingerprint", {"size": "25"}),
-        ("options", {"metadata": {"a": 1}}),
-        ("options", {"metadata": []}),
-        ("options", {"forbid_overwrite": 1}),
-        ("options", {"callback": {"url": "u"}}),
+        ("options", None),
+        ("options", []),
+        ("options", "metadata"),
+        ("options", {1: "a"}),
+        ("options", {"metadata": {1: "a"}}),
+        ("options", {"metadata": b"a"}),
+        ("options", {"metadata": {"a"}}),
+        ("options", {"limit": float("nan")}),
         ("upload_id", 1),
         ("abandoned", "OLD"),
         ("abandoned", [1]),
@@ -215,7 +234,7 @@ NUMBERS_OF_A_CHECKPOINT = [
     ["fingerprint", "size"],
     ["fingerprint", "mtime_ns"],
     ["fingerprint", "crc64"],
-    ["options", "traffic_limit"],
+    ["options", "retention", "days"],
     ["created"],
     ["version"],
 ]
@@ -236,6 +255,45 @@ def test_an_invalid_number_is_damage(where, value):
 
     with pytest.raises(CheckpointDamaged):
         Checkpoint.from_data(data)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"a": "x" * OPTIONS_TEXT_MAX},
+        {"x" * OPTIONS_TEXT_MAX: "a"},
+        {"a": [0] * (OPTIONS_VALUES_MAX - 2)},
+        {str(n): n for n in range(OPTIONS_VALUES_MAX // 2)},
+        {"a": reduce(lambda inner, _: [inner], range(OPTIONS_DEPTH_MAX - 1), 0)},
+        {"a": reduce(lambda inner, _: {"b": inner}, range(OPTIONS_DEPTH_MAX - 1), 0)},
+    ],
+    ids=["text", "name", "values", "names", "lists", "mappings"],
+)
+def test_options_beyond_a_bound_are_damage(options):
+    """The bounds are of all texts, names and values together."""
+    with pytest.raises(CheckpointDamaged, match=r"exceed 20000 values, 1048576 characters or 8 levels"):
+        Checkpoint.from_data({**CHECKPOINT.to_data(), "options": options})
+    with pytest.raises(InvalidInput, match="exceed 20000 values"):
+        attrs.evolve(CHECKPOINT, options=options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"a": "x" * (OPTIONS_TEXT_MAX - 1)},
+        {"a": [0] * (OPTIONS_VALUES_MAX - 3)},
+        {"a": reduce(lambda inner, _: [inner], range(OPTIONS_DEPTH_MAX - 2), 0)},
+    ],
+    ids=["text", "values", "lists"],
+)
+def test_options_at_a_bound_are_read(options):
+    assert Checkpoint.from_data({**CHECKPOINT.to_data(), "options": options}).options == options
+
+
+def test_options_of_a_storage_that_is_not_known_here_are_kept():
+    options = {"server_side_key": "k", "lock": {"until": "2032-01-01"}}
+
+    assert Checkpoint.from_data({**CHECKPOINT.to_data(), "options": options}).options == options
 
 
 @pytest.mark.parametrize("created", [-1, -1e-9, 253_402_300_800, "2024", True, None])

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
-from partwise.errors import InvalidInput
+from partwise.errors import InvalidInput, UnsupportedOption
 from partwise.model import (
     GIB,
     KIB,
     MIB,
     TIB,
-    Callback,
     Capabilities,
     ObjectOptions,
     PartLimits,
@@ -38,20 +38,34 @@ OPTIONS = {
     "tags": {"c": "d"},
     "forbid_overwrite": True,
     "encryption": "KMS",
-    "data_encryption": "SM4",
     "kms_key_id": "id",
     "cache_control": "no-cache",
     "content_disposition": "inline",
     "content_encoding": "gzip",
     "content_language": "en",
     "expires": "Thu, 01 Jan 2026 00:00:00 GMT",
-    "traffic_limit": 819_200,
-    "request_payer": "requester",
-    "callback": Callback("http://example.com", "a=b"),
+    "if_match": "E",
 }
 
-#: What acts when the object comes to be, or on each request.
-LATE = {"acl", "callback", "forbid_overwrite", "traffic_limit", "request_payer"}
+
+@attrs.define(frozen=True)
+class Lock:
+    """The value of an option of one storage."""
+
+    until: str
+    days: int | None = None
+    names: tuple[str, ...] = ()
+    notes: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.define(frozen=True)
+class OtherOptions(ObjectOptions):
+    """Options of one storage, with a value of its own class and one that JSON has not."""
+
+    lock: Lock | None = None
+    size: int = 5
+    when: object = None
+    required: str = attrs.field(kw_only=True)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -105,7 +119,7 @@ def test_units_and_limits_are_those_of_the_documentation():
         (Fingerprint, {}, "size", 0, None),
         (Fingerprint, {}, "mtime_ns", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
         (Fingerprint, {}, "crc64", 0, 18_446_744_073_709_551_615),
-        (ObjectOptions, {}, "traffic_limit", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
+        (OSSOptions, {}, "traffic_limit", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
         (Checkpoint, KEPT, "part_size", 1, None),
         (Checkpoint, KEPT, "parts_per_doubling", 1, None),
         (Checkpoint, KEPT, "created", 0, 253_402_300_799),
@@ -135,6 +149,7 @@ def test_limits_may_leave_no_choice():
     [
         CHECKPOINT,
         Callback("u", "b"),
+        OSSOptions(),
         Capabilities(),
         Fingerprint(),
         ObjectOptions(),
@@ -190,12 +205,66 @@ def test_an_option_that_differs_from_the_default_is_given(name):
     assert ObjectOptions(**{name: OPTIONS[name]}).explicitly_set() == {name}
 
 
-@given(st.sets(st.sampled_from(sorted(OPTIONS))))
-def test_fixed_leaves_out_exactly_what_acts_late(names):
+def test_options_of_one_storage_differ_from_their_own_defaults():
+    options = OtherOptions(acl="private", size=6, required="a")
+
+    assert options.explicitly_set() == {"acl", "size", "required"}
+
+
+@given(st.sets(st.sampled_from(sorted(OPTIONS))), st.sets(st.sampled_from(sorted(OPTIONS))))
+def test_the_fixed_options_are_those_that_are_set_and_do_not_act_late(names, late):
     options = ObjectOptions(**{name: OPTIONS[name] for name in names})
 
-    assert options.fixed_at_initiate().explicitly_set() == names - LATE
+    assert options.fixed_data(late) == {name: OPTIONS[name] for name in names - late}
     assert options.explicitly_set() == names
+
+
+def test_the_fixed_options_of_one_storage_are_plain_data_too():
+    lock = Lock("2032-01-01", names=("a",), notes={"b": "c"})
+
+    assert OtherOptions(lock=lock, required="a").fixed_data(()) == {
+        "lock": {"until": "2032-01-01", "names": ["a"], "notes": {"b": "c"}},
+        "required": "a",
+    }
+
+
+def test_plain_data_shares_nothing_with_the_options():
+    options = ObjectOptions(metadata={"a": "b"})
+    options.fixed_data(())["metadata"]["a"] = "c"
+
+    assert options.metadata == {"a": "b"}
+
+
+@pytest.mark.parametrize("value", [b"secret", {1, 2}, datetime(2032, 1, 1, tzinfo=UTC), object])
+def test_an_option_that_can_t_be_recorded_is_refused_by_name_unless_it_acts_late(value):
+    options = OtherOptions(when=value, required="a")
+
+    with pytest.raises(InvalidInput, match=r"OtherOptions\.when can't be recorded in a checkpoint: .* not plain data"):
+        options.fixed_data(())
+    assert options.fixed_data({"when"}) == {"required": "a"}
+
+
+def test_a_backend_refuses_the_options_of_another_storage_by_name():
+    capabilities = Capabilities({"acl", "size"})
+
+    with pytest.raises(UnsupportedOption, match=r"s3://bucket does not support lock, required\. Nothing was sent"):
+        OtherOptions(acl="private", lock=Lock("x"), size=6, required="a").require_supported_by(
+            capabilities, "s3://bucket"
+        )
+    ObjectOptions(acl="private").require_supported_by(capabilities, "s3://bucket")
+
+
+def test_what_acts_late_must_be_supported():
+    assert Capabilities({"acl"}, late_options={"acl"}).late_options == {"acl"}
+    with pytest.raises(InvalidInput, match=r"Capabilities\.late_options has names that are not in options: \['acl'\]"):
+        Capabilities({"metadata"}, late_options={"acl"})
+
+
+@pytest.mark.parametrize("kind", [Lock, "ObjectOptions", None, ObjectOptions()])
+def test_the_class_of_options_must_be_one(kind):
+    assert Capabilities(option_type=OtherOptions).option_type is OtherOptions
+    with pytest.raises(InvalidInput, match=r"Capabilities\.option_type must be ObjectOptions or a subclass of it, not"):
+        Capabilities(option_type=kind)
 
 
 # --- the checkpoint's name -------------------------------------------------------------------------------------------

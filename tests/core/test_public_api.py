@@ -33,7 +33,8 @@ def test_type_checkers_see_the_modules_whose_names_are_resolved() -> None:
     [block] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     seen = [(node.module, [alias.name for alias in node.names]) for node in partwise_imports(block)]
 
-    assert sorted(seen) == sorted((f"partwise.{module}", ["*"]) for module in partwise._MODULES)
+    modules = [(f"partwise.{module}", ["*"]) for module in partwise._MODULES]
+    assert sorted(seen) == sorted([*modules, *((module, [name]) for name, module in partwise._MOVED.items())])
 
 
 @pytest.mark.parametrize("module", partwise._MODULES)
@@ -60,6 +61,11 @@ def test_submodules_are_attributes_of_the_package() -> None:
 
 def test_dir_lists_the_public_names() -> None:
     assert set(partwise.__all__) | set(partwise._MODULES) <= set(dir(partwise))
+
+
+def test_a_name_that_moved_to_a_backend_is_still_found_and_imports_nothing_of_urllib3() -> None:
+    code = "import sys, partwise, partwise.backends.oss as oss; assert partwise.Callback is oss.Callback"
+    assert run(f"{code}; print('Callback' in partwise.__all__, 'urllib3' in sys.modules)") == "False False"
 
 
 def test_a_name_is_the_same_object_each_time() -> None:

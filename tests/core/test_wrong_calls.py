@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from partwise import (
     BytesSource,
-    Callback,
     Capabilities,
     Checkpoint,
     CheckpointDamaged,
@@ -45,7 +44,7 @@ from partwise import (
 from partwise._validation import brief
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
-from partwise.backends.oss import OSSBackend
+from partwise.backends.oss import Callback, OSSBackend, OSSOptions
 from partwise.backends.oss.credentials import Credentials
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
@@ -290,6 +289,7 @@ def test_a_removed_working_directory_is_a_clear_error(tmp_path, monkeypatch):
 VALUE_TYPES = [
     (TransferConfig, {}),
     (ObjectOptions, {}),
+    (OSSOptions, {}),
     (Callback, {"url": "http://x/", "body": "b"}),
     (PartLimits, {}),
     (Capabilities, {}),
@@ -309,10 +309,10 @@ def use_value(value):
         case TransferConfig():
             uploader(config=value)
         case ObjectOptions():
-            value.explicitly_set(), value.fixed_at_initiate()
+            value.explicitly_set(), value.fixed_data(())
             uploader().upload(b"x", "k", options=value)
         case Callback():
-            ObjectOptions(callback=value)
+            OSSOptions(callback=value)
         case PartLimits():
             uploader(backend=MemoryBackend(limits=value)).upload(b"x", "k")
         case Capabilities():

@@ -12,10 +12,11 @@ import partwise
 from partwise._validation import brief
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.backends.oss import Callback
 from partwise.checkpoint import Fingerprint
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, PartwiseError
-from partwise.model import Callback, Capabilities, ObjectOptions, PartLimits, UploadedPart
+from partwise.model import Capabilities, ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesSource, FileSource, StreamSource
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore

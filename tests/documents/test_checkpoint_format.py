@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from attrs import evolve, fields
 
-from partwise import Callback, Checkpoint, CheckpointDamaged, Fingerprint, ObjectOptions, UploadedPart
+from partwise import Checkpoint, CheckpointDamaged, Fingerprint, ObjectOptions, UploadedPart
 from partwise.backends.local import LocalBackend
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.model import PART_NUMBER_MAX
 from partwise.stores import _database, _journal
 from partwise.stores.file import FileCheckpointStore
@@ -157,7 +158,7 @@ FULL = Checkpoint(
     fingerprint=Fingerprint(1, 2, "3", 4),
     part_size=5,
     parts_per_doubling=6,
-    options=ObjectOptions(
+    options=OSSOptions(
         content_type="a",
         acl="private",
         metadata={"b": "c"},

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from partwise import TransferConfig, Uploader
-from partwise.backends.oss import Credentials, OSSBackend
+from partwise.backends.oss import Callback, Credentials, OSSBackend, OSSOptions
 from partwise.backends.oss import backend as backend_module
 from partwise.checksums import crc64
 from partwise.errors import (
@@ -42,7 +42,7 @@ from partwise.errors import (
     Throttled,
     UploadNotFound,
 )
-from partwise.model import Callback, ObjectOptions, PendingUpload, StoredObject, UploadedPart
+from partwise.model import ObjectOptions, PendingUpload, StoredObject, UploadedPart
 from partwise.paging import ResultPage, list_pages
 from partwise.protocols import MultipartBackend, SupportsRequestOptions
 from partwise.sources import BytesSource
@@ -52,7 +52,7 @@ from partwise.testing.fakes import ChunkListBody
 PLAIN = ObjectOptions()
 NOW = 1741507626.0
 PARTS = [UploadedPart(1, 102400, "AAA", 1), UploadedPart(3, 5, "BBB", 2)]
-CALLBACK = ObjectOptions(callback=Callback("http://cb/", "object=${object}"))
+CALLBACK = OSSOptions(callback=Callback("http://cb/", "object=${object}"))
 
 
 # --- properties and settings -----------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_a_response_without_an_upload_id_is_retryable(server, oss, kit, body):
 
 def test_initiate_checks_options_of_complete_too(server, oss):
     with pytest.raises(InvalidInput, match="callback"):
-        oss.initiate_upload("key", ObjectOptions(callback=Callback("", "x")))
+        oss.initiate_upload("key", OSSOptions(callback=Callback("", "x")))
     assert server.requests == []
 
 
@@ -602,7 +602,7 @@ def test_any_key_arrives_unchanged(server, oss, key):
 
 def test_request_options_are_sent_with_their_requests(server, oss, body, kit):
     handle = oss.with_request_options(
-        ObjectOptions(traffic_limit=819200, request_payer="requester", acl="private", metadata={"a": "b"})
+        OSSOptions(traffic_limit=819200, request_payer="requester", acl="private", metadata={"a": "b"})
     )
     server.reply(kit.initiated())
     handle.initiate_upload("key", PLAIN)
@@ -621,14 +621,14 @@ def test_request_options_are_sent_with_their_requests(server, oss, body, kit):
 
 
 def test_an_option_of_a_call_takes_precedence_over_that_of_the_handle(server, oss, body):
-    handle = oss.with_request_options(ObjectOptions(traffic_limit=819200))
-    handle.put_object("key", body(b"x"), ObjectOptions(traffic_limit=838860800))
+    handle = oss.with_request_options(OSSOptions(traffic_limit=819200))
+    handle.put_object("key", body(b"x"), OSSOptions(traffic_limit=838860800))
     assert server.requests[0].header("x-oss-traffic-limit") == "838860800"
 
 
 def test_request_options_are_checked(oss):
     with pytest.raises(InvalidInput):
-        oss.with_request_options(ObjectOptions(traffic_limit=1))
+        oss.with_request_options(OSSOptions(traffic_limit=1))
 
 
 # --- signatures ------------------------------------------------------------------------------------------------------
@@ -695,7 +695,7 @@ def test_without_a_server_time_a_skewed_clock_is_not_retryable(server, oss, kit)
 
 
 def test_a_handle_shares_the_corrected_clock(server, oss, kit):
-    handle = oss.with_request_options(ObjectOptions(request_payer="requester"))
+    handle = oss.with_request_options(OSSOptions(request_payer="requester"))
     server.reply(skewed(kit, ServerTime="2025-03-09T09:07:06.000Z"))
     with pytest.raises(ClockSkewed):
         handle.abort_upload("key", "ID")

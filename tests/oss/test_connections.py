@@ -19,7 +19,7 @@ import pytest
 
 from partwise.backends._http import client, connecting, connections, tls_pump
 from partwise.backends._http.proxies import Proxy
-from partwise.backends.oss import Credentials, OSSBackend
+from partwise.backends.oss import Credentials, OSSBackend, OSSOptions
 from partwise.bodies import BodyWrapper
 from partwise.config import TransferConfig
 from partwise.errors import (
@@ -701,7 +701,7 @@ def test_a_request_in_flight_finishes_when_the_backend_is_closed(server, oss, ki
 
 
 def test_a_handle_with_request_options_shares_connections_and_is_closed_with_its_backend(server, oss, body):
-    handle = oss.with_request_options(ObjectOptions(request_payer="requester"))
+    handle = oss.with_request_options(OSSOptions(request_payer="requester"))
     oss.upload_part(*PART, body(b"x"))
     handle.upload_part(*PART, body(b"x"))
     assert {request.connection for request in server.requests} == {1}
@@ -721,7 +721,7 @@ def test_a_handle_with_request_options_shares_connections_and_is_closed_with_its
 def test_an_unpickled_backend_has_its_own_connections(server, connect, body):
     backend = connect(clock=time.time, credentials=Credentials("id", "secret", "token"))
     backend.upload_part(*PART, body(b"x"))
-    limited = backend.with_request_options(ObjectOptions(traffic_limit=819200))
+    limited = backend.with_request_options(OSSOptions(traffic_limit=819200))
     with pickle.loads(pickle.dumps(backend)) as plain, pickle.loads(pickle.dumps(limited)) as bound:
         plain.upload_part(*PART, body(b"y"))
         bound.upload_part(*PART, body(b"z"))
@@ -1470,7 +1470,7 @@ def test_a_name_with_several_addresses_is_tried_as_a_whole(server, connect, body
 
 def test_a_cut_by_another_handle_reaches_the_part(connect, body, certificate, hanging):
     backend = connect(endpoint=hanging.endpoint, read_timeout=60.0, ca_bundle=str(certificate[0]))
-    handle = backend.with_request_options(ObjectOptions(traffic_limit=819_200))
+    handle = backend.with_request_options(OSSOptions(traffic_limit=819_200))
 
     assert "cut" in str(cut_when_it_hangs(hanging, handle, body(b"x" * 1000), cut_by=backend))
 

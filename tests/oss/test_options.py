@@ -8,9 +8,9 @@ import json
 import pytest
 from attrs import fields
 
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for, metadata_of
 from partwise.errors import InvalidInput
-from partwise.model import Callback, ObjectOptions
 
 CALLBACK = Callback("http://cb.example.com/cb", "bucket=${bucket}&object=${object}")
 
@@ -46,23 +46,23 @@ REQUESTS = {request.name.lower(): request for request in RequestKind if request.
 
 
 def test_the_table_contains_every_option():
-    assert {row[0] for row in TABLE} == {field.name for field in fields(ObjectOptions)} == CAPABILITIES.options
+    assert {row[0] for row in TABLE} == {field.name for field in fields(OSSOptions)} == CAPABILITIES.options
 
 
 @pytest.mark.parametrize("request_name", REQUESTS)
 @pytest.mark.parametrize(("option", "value", "headers", "on"), TABLE, ids=[row[0] for row in TABLE])
 def test_an_option_is_sent_with_its_requests_only(option, value, headers, on, request_name):
-    options = ObjectOptions(**{option: value})
+    options = OSSOptions(**{option: value})
     expected = headers if request_name in on.split() else {}
     assert expected == headers_for(REQUESTS[request_name], options)
 
 
 def test_without_options_there_are_no_headers():
-    assert all(headers_for(request, ObjectOptions()) == {} for request in RequestKind)
+    assert all(headers_for(request, OSSOptions()) == {} for request in RequestKind)
 
 
 def test_all_options_together():
-    options = ObjectOptions(**{row[0]: row[1] for row in TABLE})
+    options = OSSOptions(**{row[0]: row[1] for row in TABLE})
     check_options(options)
     expected = {name: value for row in TABLE if "put" in row[3] for name, value in row[2].items()}
     assert expected == headers_for(RequestKind.PUT, options)
@@ -79,29 +79,29 @@ TEXTS = [row[0] for row in TABLE if isinstance(row[1], str) and row[0] not in ("
 )
 def test_a_value_that_would_inject_or_change_a_header_is_refused(option, value):
     with pytest.raises(InvalidInput):
-        check_options(ObjectOptions(**{option: value}))
+        check_options(OSSOptions(**{option: value}))
 
 
 @pytest.mark.parametrize("value", ["a\r\nb", "ü", " a", "a ", "\x7f"])
 def test_a_metadata_value_that_would_not_be_returned_unchanged_is_refused(value):
     with pytest.raises(InvalidInput):
-        check_options(ObjectOptions(metadata={"name": value}))
+        check_options(OSSOptions(metadata={"name": value}))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a_b", "a.b", "ü", "a:b", "a\r\n"])
 def test_a_metadata_name_consists_of_letters_digits_and_hyphens(name):
     with pytest.raises(InvalidInput):
-        check_options(ObjectOptions(metadata={name: "x"}))
+        check_options(OSSOptions(metadata={name: "x"}))
 
 
 def test_metadata_names_that_differ_only_in_case_are_refused():
     with pytest.raises(InvalidInput, match="case-insensitive"):
-        check_options(ObjectOptions(metadata={"A": "1", "a": "2"}))
+        check_options(OSSOptions(metadata={"A": "1", "a": "2"}))
 
 
 @pytest.mark.parametrize(("size", "fits"), [(8192 - 1, True), (8192, False)])
 def test_metadata_is_limited_to_8_kib(size, fits):
-    options = ObjectOptions(metadata={"n": "x" * size})
+    options = OSSOptions(metadata={"n": "x" * size})
     if fits:
         check_options(options)
         return
@@ -110,7 +110,7 @@ def test_metadata_is_limited_to_8_kib(size, fits):
 
 
 def test_a_metadata_value_may_be_empty():
-    options = ObjectOptions(metadata={"a": ""})
+    options = OSSOptions(metadata={"a": ""})
     check_options(options)
     assert headers_for(RequestKind.PUT, options) == {"x-oss-meta-a": ""}
 
@@ -121,22 +121,22 @@ def test_a_metadata_value_may_be_empty():
 )
 def test_tags_are_limited_in_number_and_length(tags):
     with pytest.raises(InvalidInput):
-        check_options(ObjectOptions(tags=tags))
+        check_options(OSSOptions(tags=tags))
 
 
 def test_tags_at_their_limits_are_accepted():
-    check_options(ObjectOptions(tags={f"{n:0128}": "x" * 256 for n in range(10)}))
+    check_options(OSSOptions(tags={f"{n:0128}": "x" * 256 for n in range(10)}))
 
 
 @pytest.mark.parametrize("limit", [819_199, 838_860_801, 0, -1])
 def test_a_traffic_limit_out_of_range_is_refused(limit):
     with pytest.raises(InvalidInput, match="819200 to 838860800"):
-        check_options(ObjectOptions(traffic_limit=limit))
+        check_options(OSSOptions(traffic_limit=limit))
 
 
 @pytest.mark.parametrize("limit", [819_200, 838_860_800])
 def test_a_traffic_limit_at_its_limits_is_accepted(limit):
-    check_options(ObjectOptions(traffic_limit=limit))
+    check_options(OSSOptions(traffic_limit=limit))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_traffic_limit_at_its_limits_is_accepted(limit):
 )
 def test_unknown_or_contradictory_values_are_refused(options):
     with pytest.raises(InvalidInput):
-        check_options(ObjectOptions(**options))
+        check_options(OSSOptions(**options))
 
 
 # --- callbacks -------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_a_callback_with_everything():
         variables={"x:var1": "value-1", "x:二": "中"},
         sni=False,
     )
-    options = ObjectOptions(callback=callback)
+    options = OSSOptions(callback=callback)
     check_options(options)
     headers = headers_for(RequestKind.COMPLETE, options)
     assert decoded(headers["x-oss-callback"]) == {
@@ -201,7 +201,7 @@ def test_a_callback_with_everything():
 )
 def test_a_callback_that_oss_would_reject_is_refused(callback):
     with pytest.raises(InvalidInput):
-        check_options(ObjectOptions(callback=callback))
+        check_options(OSSOptions(callback=callback))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_callback_that_oss_would_reject_is_refused(callback):
 )
 def test_an_invalid_callback_url_is_refused(url):
     with pytest.raises(InvalidInput, match="a callback has 1 to 5 http or https URLs"):
-        check_options(ObjectOptions(callback=Callback(url, "b")))
+        check_options(OSSOptions(callback=Callback(url, "b")))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_an_invalid_callback_url_is_refused(url):
     ],
 )
 def test_a_valid_callback_url_is_accepted(url):
-    check_options(ObjectOptions(callback=Callback(url, "b")))
+    check_options(OSSOptions(callback=Callback(url, "b")))
 
 
 @pytest.mark.parametrize(
@@ -274,15 +274,15 @@ def test_a_valid_callback_url_is_accepted(url):
 )
 def test_the_other_fields_of_a_callback_are_checked_too(more):
     with pytest.raises(InvalidInput):
-        check_options(ObjectOptions(callback=Callback(**{"url": "http://a/", "body": "b", **more})))
+        check_options(OSSOptions(callback=Callback(**{"url": "http://a/", "body": "b", **more})))
 
 
 def test_a_callback_header_is_limited_to_5_kib():
     """3,840 bytes of JSON are 5 KiB in base64."""
     frame = len('{"callbackUrl":"http://a/","callbackBody":""}')
-    check_options(ObjectOptions(callback=Callback("http://a/", "b" * (3840 - frame))))
+    check_options(OSSOptions(callback=Callback("http://a/", "b" * (3840 - frame))))
     with pytest.raises(InvalidInput, match="the maximum is 5120"):
-        check_options(ObjectOptions(callback=Callback("http://a/", "b" * (3841 - frame))))
+        check_options(OSSOptions(callback=Callback("http://a/", "b" * (3841 - frame))))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_callback_header_is_limited_to_5_kib():
 )
 def test_values_that_are_not_text_are_refused(options):
     with pytest.raises(InvalidInput):
-        check_options(ObjectOptions(**options))
+        check_options(OSSOptions(**options))
 
 
 # --- metadata of responses -------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from partwise.backends.oss import Credentials, client
+from partwise.backends.oss import Callback, Credentials, OSSOptions, client
 from partwise.errors import AccessDenied, CallbackError, UploadNotFound
-from partwise.model import Callback, ObjectOptions, UploadedPart
+from partwise.model import ObjectOptions, UploadedPart
 
 KEY = "dir/three parts+中.bin"
 SIZES = [102400, 102400, 12345]
@@ -178,7 +178,7 @@ def test_a_put_below_the_threshold(kit, server, connect, body):
 
 def test_rich_headers_on_a_put(kit, server, connect, body):
     recording = play(kit, server, "alibabacloud-oss-v2-rich-headers-put-v4")
-    options = ObjectOptions(
+    options = OSSOptions(
         storage_class="IA",
         acl="private",
         forbid_overwrite=True,
@@ -197,7 +197,7 @@ def test_rich_headers_on_a_put(kit, server, connect, body):
 
 def test_parts_have_the_traffic_limit_that_one_official_client_omits(kit, server, connect, body):
     recording = play(kit, server, "oss2-rich-headers-3parts-v4")
-    limited = ObjectOptions(traffic_limit=838860800, request_payer="requester")
+    limited = OSSOptions(traffic_limit=838860800, request_payer="requester")
     backend = backend_for(connect, recording).with_request_options(limited)
     recorded_request = [request for request in recording["requests"] if request["operation"] == "UploadPart"]
     server.replies[:] = [kit.recorded_response(request["response"]) for request in recorded_request]
@@ -211,7 +211,7 @@ def test_the_error_of_a_failed_callback_contains_the_object(kit, server, connect
     recording = play(kit, server, "alibabacloud-oss-v2-callback-203-v4")
     callback = Callback("http://cb.example.com/cb", "bucket=${bucket}&object=${object}")
     with pytest.raises(CallbackError) as raised:
-        upload(kit, body, backend_for(connect, recording), ObjectOptions(callback=callback))
+        upload(kit, body, backend_for(connect, recording), OSSOptions(callback=callback))
     same = recording["requests"][-1]
     headers = dict(same["headers"])
     assert headers["x-oss-callback"] == server.requests[-1].header("x-oss-callback")
@@ -235,7 +235,7 @@ def test_a_callback_is_sent_with_complete_as_only_one_client_does(kit, server, c
     variables = {"x:var1": "value-1"} if "x-oss-callback-var" in headers else {}
     callback = Callback("http://cb.example.com/cb", "bucket=${bucket}&object=${object}", variables=variables)
     stored = backend_for(connect, recording).complete_upload(
-        KEY, "ID", [UploadedPart(1, WHOLE, "E")], ObjectOptions(callback=callback)
+        KEY, "ID", [UploadedPart(1, WHOLE, "E")], OSSOptions(callback=callback)
     )
     sent = server.requests[-1]
     assert {n: v for n, v in headers.items() if n.startswith("x-oss-callback")} == {

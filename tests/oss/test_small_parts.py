@@ -8,9 +8,9 @@ import pytest
 
 from partwise import ConnectionFailed, SourceChanged, TransferConfig, Uploader, UploadFailed, UploadPaused
 from partwise._engine.pipelining import InlineSwitch
-from partwise.backends.oss import Credentials, OSSBackend
+from partwise.backends.oss import Callback, Credentials, OSSBackend, OSSOptions
 from partwise.errors import InvalidInput
-from partwise.model import KIB, Callback, ObjectOptions
+from partwise.model import KIB
 from partwise.server import CorruptBody, Fail, LoseResponse, ServerFault
 from partwise.server.faults import CutResponse, ForgetUpload, ResetInRequest
 from partwise.stores.file import FileCheckpointStore
@@ -162,5 +162,5 @@ def test_an_invalid_callback_is_refused_before_an_upload_is_resumed(uploader, os
         uploader().upload(file, "key")
     sent = len(oss_server.requests)
     with pytest.raises(InvalidInput, match="a callback has 1 to 5 http or https URLs"):
-        uploader().upload(file, "key", options=ObjectOptions(callback=Callback("ftp://a/", "b")))
+        uploader().upload(file, "key", options=OSSOptions(callback=Callback("ftp://a/", "b")))
     assert len(oss_server.requests) == sent

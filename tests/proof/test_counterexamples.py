@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from attrs import evolve
 
 from partwise import (
-    Callback,
     CallbackError,
     ObjectOptions,
     SourceChanged,
@@ -26,6 +25,7 @@ from partwise import (
     UploadFailed,
 )
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.model import PartLimits
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing._proof.events import CallbackBroke, Event, ProcessScript, ScheduledEvent
@@ -35,7 +35,7 @@ from partwise.testing.faults import Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
 
 PART = 8
-CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/callback", "object=${object}"))
+CALLBACK = OSSOptions(callback=Callback("http://127.0.0.1/callback", "object=${object}"))
 
 
 def sent(trace):

@@ -33,7 +33,6 @@ from partwise import (
     AccessDenied,
     BucketNotFound,
     BytesSource,
-    Callback,
     CallbackError,
     CannotResume,
     Checkpoint,
@@ -56,7 +55,7 @@ from partwise import (
 from partwise import server as oss_server
 from partwise._engine.plan import plan_parts
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
-from partwise.backends.oss import Credentials, OSSBackend
+from partwise.backends.oss import Callback, Credentials, OSSBackend, OSSOptions
 from partwise.errors import BackendError
 from partwise.model import GIB, KIB, MIB, PartLimits
 from partwise.stores.file import FileCheckpointStore
@@ -71,7 +70,7 @@ from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore
 
 PART = 8
 PARTS = 4
-CALLBACK = ObjectOptions(callback=Callback("http://127.0.0.1/callback", "object=${object}"))
+CALLBACK = OSSOptions(callback=Callback("http://127.0.0.1/callback", "object=${object}"))
 SMALL = PartLimits(min_part_size=1, max_part_size=1024)
 CHANGES = [Event.GROW, Event.SHRINK, Event.REWRITE, Event.REPLACE, Event.TOUCH]
 
@@ -664,7 +663,7 @@ def test_d22_the_largest_object_has_a_plan(size):
 
 def test_d25_options_that_change_no_byte_change_nothing(make_scenario, config):
     """The comparison was inverted: the same callback made every checkpoint invalid."""
-    late = ObjectOptions(acl="private", traffic_limit=1_000_000, request_payer="requester", callback=CALLBACK.callback)
+    late = OSSOptions(acl="private", traffic_limit=1_000_000, request_payer="requester", callback=CALLBACK.callback)
     scenario = make_scenario()
     scenario.run(crash_after_part(2, config=config()))
 
@@ -1086,7 +1085,7 @@ def test_d45_a_traffic_limit_is_sent_with_every_part(backend, store):
             return self
 
     simulated(Binding(backend, FaultPlan()), store).upload(
-        BytesSource(pseudo_random_bytes(30)), "key", options=ObjectOptions(traffic_limit=1_000_000)
+        BytesSource(pseudo_random_bytes(30)), "key", options=OSSOptions(traffic_limit=1_000_000)
     )
 
     assert bound == [1_000_000]
@@ -1097,7 +1096,7 @@ def test_d45_an_unsupported_option_is_refused_before_anything_is_sent(store):
 
     with pytest.raises(UnsupportedOption, match="traffic_limit"):
         simulated(backend, store).upload(
-            BytesSource(pseudo_random_bytes(30)), "key", options=ObjectOptions(traffic_limit=1_000_000)
+            BytesSource(pseudo_random_bytes(30)), "key", options=OSSOptions(traffic_limit=1_000_000)
         )
 
     assert not backend.calls
@@ -1144,7 +1143,7 @@ def test_d21_expired_credentials_are_refreshed_once_for_all_workers(store):
 
 def test_d24_a_203_is_a_failed_callback_and_not_a_success(store):
     """It was treated as a success, since it starts with a 2."""
-    options = ObjectOptions(callback=Callback("http://127.0.0.1:1/not-listening", "object=${object}"))
+    options = OSSOptions(callback=Callback("http://127.0.0.1:1/not-listening", "object=${object}"))
     with oss_server.OSSServer() as server, oss(server) as backend:
         for key, threshold in (("parts", 0), ("piece", 10 * OSS_PART)):
             config = TransferConfig(part_size=OSS_PART, multipart_threshold=threshold)

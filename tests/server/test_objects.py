@@ -16,6 +16,7 @@ from attrs import evolve
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.backends.oss import OSSOptions
 from partwise.checksums import crc64
 from partwise.model import Capabilities, ObjectOptions, PartLimits
 from partwise.server import OSSServer
@@ -255,7 +256,7 @@ def test_the_backend_gets_the_options_that_it_supports(server: OSSServer, client
     client("PUT", "key", headers={**_GIVEN, "x-oss-tagging": "a=1", "x-oss-object-acl": "private"}, body=b"hello")
     backend = server.backend()
     assert isinstance(backend, MemoryBackend)
-    assert backend.describe("key") == ObjectOptions(
+    assert backend.describe("key") == OSSOptions(
         content_type="text/x-test",
         cache_control="no-cache",
         content_disposition="attachment",

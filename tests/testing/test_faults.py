@@ -17,6 +17,7 @@ from hypothesis import given
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.backends.oss import OSSOptions
 from partwise.bodies import ChecksummedBody, bytes_body
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64
@@ -501,8 +502,8 @@ def test_a_backend_with_request_options_is_still_wrapped() -> None:
     plan = FaultPlan([fault("head_object", FaultKind.BEFORE)])
     faulty = FaultyBackend(backend, plan)
     assert isinstance(faulty, SupportsRequestOptions)
-    bound = faulty.with_request_options(ObjectOptions(traffic_limit=1_000_000))
-    assert backend.bound == ObjectOptions(traffic_limit=1_000_000)
+    bound = faulty.with_request_options(OSSOptions(traffic_limit=1_000_000))
+    assert backend.bound == OSSOptions(traffic_limit=1_000_000)
     with plan, pytest.raises(ConnectionFailed):
         bound.head_object("key")
 

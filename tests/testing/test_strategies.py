@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise.backends.oss import Callback
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import InvalidInput, PartwiseError
-from partwise.model import Callback, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.testing import (
     ChangingSource,
     ChunkListBody,

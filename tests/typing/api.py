@@ -18,7 +18,6 @@ import partwise
 from partwise import (
     Body,
     BytesSource,
-    Callback,
     CallbackError,
     Capabilities,
     Checkpoint,
@@ -45,7 +44,7 @@ from partwise import (
 )
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
-from partwise.backends.oss import Credentials, OSSBackend
+from partwise.backends.oss import Callback, Credentials, OSSBackend, OSSOptions
 from partwise.progress import ProgressCallback, for_ali_oss, for_android, for_boto3, for_event_loop, for_ios, for_oss2
 from partwise.registry import BackendFactory, StoreFactory, StoreOfSource
 from partwise.stores.file import FileCheckpointStore
@@ -186,7 +185,7 @@ TransferConfig(verify_source="always")  # type: ignore[arg-type]
 TransferConfig(threads=4)  # type: ignore[call-arg]
 config.concurrency = 8  # type: ignore[misc]
 
-options = ObjectOptions(
+options = OSSOptions(
     content_type="application/x-tar",
     metadata={"made-by": "us"},
     tags={"keep": "a year"},

@@ -1,4 +1,4 @@
-"""Convert request headers to `ObjectOptions`, and these to response headers."""
+"""Convert request headers to `OSSOptions`, and these to response headers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from attrs import evolve
 
+from partwise.backends.oss import OSSOptions
 from partwise.model import KIB, ObjectOptions
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.messages import ServerRequest, to_bytes
@@ -37,7 +38,7 @@ _PLAIN_HEADERS = (
 _NOT_FOR_BACKENDS = frozenset({"callback", "traffic_limit", "request_payer"})
 
 
-def options_of(request: ServerRequest) -> ObjectOptions:
+def options_of(request: ServerRequest) -> OSSOptions:
     """
     Return the object options of a request, without its callback.
 
@@ -55,7 +56,7 @@ def options_of(request: ServerRequest) -> ObjectOptions:
         raise bad_argument(
             "x-oss-server-side-encryption", texts.get("encryption", ""), "It requires the encryption KMS."
         )
-    return ObjectOptions(
+    return OSSOptions(
         **texts,
         acl=_one_of(request, "x-oss-object-acl", _ACLS),
         storage_class=_one_of(request, "x-oss-storage-class", _STORAGE_CLASSES),
@@ -112,7 +113,7 @@ def _tags(request: ServerRequest) -> dict[str, str]:
 
 def for_backend(options: ObjectOptions, supported: frozenset[str]) -> ObjectOptions:
     """Return the options that the backend supports; the server remembers the others."""
-    default = ObjectOptions()
+    default = type(options)()
     unsupported = options.explicitly_set() - (supported - _NOT_FOR_BACKENDS)
     return evolve(options, **{name: getattr(default, name) for name in unsupported})
 

@@ -111,7 +111,7 @@ def must_resume(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint)
     usable = (
         checkpoint.upload_id in trace.before.pending
         and scenario.keeps_checkpoint(script)
-        and checkpoint.options == script.options.fixed_at_initiate()
+        and checkpoint.options == script.options.fixed_data(scenario.capabilities.late_options)
     )
     lost = injected(trace, None, FaultKind.FORGOTTEN_UPLOAD) or had_event(trace, Event.EXPIRY)
     changed = len(trace.versions) > 1 or injected(trace, None, FaultKind.CHANGED)
@@ -223,7 +223,7 @@ def _can_be_done(scenario: Scenario, trace: ProcessTrace) -> bool:
     script, capabilities = trace.script, scenario.capabilities
     if script.resume == "require" or (script.options.forbid_overwrite and trace.before.stored is not None):
         return False
-    if script.options.callback is not None and not getattr(scenario.backend, "callback_works", True):
+    if "callback" in script.options.explicitly_set() and not getattr(scenario.backend, "callback_works", True):
         return False
     # Without checksum and token, a lost response to complete can't be resolved, and the engine does not guess.
     by_token = "metadata" in capabilities.options and not script.options.forbid_overwrite

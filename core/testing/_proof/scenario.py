@@ -31,6 +31,7 @@ from partwise._engine.plan import PartPlan
 from partwise._engine.reconcile import Decision
 from partwise._engine.upload import UploadRun
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
+from partwise.backends.oss import OSSOptions
 from partwise.checkpoint import checkpoint_name
 from partwise.errors import CheckpointBusy
 from partwise.model import Capabilities, ObjectOptions, PartLimits, StoredObject
@@ -58,6 +59,15 @@ from partwise.testing.faults import FaultPlan, SimulatedCrash
 from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, FaultySource
 
 # --- storage and store in memory -------------------------------------------------------------------------------------
+
+
+def _with_callbacks(capabilities: Capabilities) -> Capabilities:
+    return evolve(
+        capabilities,
+        options=capabilities.options | {"callback"},
+        late_options=capabilities.late_options | {"callback"},
+        option_type=OSSOptions,
+    )
 
 
 class InMemoryHarness(BackendHarness):
@@ -100,7 +110,7 @@ class MemoryHarness(InMemoryHarness):
         self._storage = MemoryBackend(
             "world",
             limits=limits or PartLimits(min_part_size=4, max_part_size=1024),
-            capabilities=evolve(capabilities, options=capabilities.options | {"callback"}),
+            capabilities=_with_callbacks(capabilities),
             clock=lambda: 0.0,
             callback=self._callback,
         )

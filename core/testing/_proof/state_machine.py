@@ -32,9 +32,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from partwise._engine.context import ResumeMode
 from partwise._engine.reconcile import AlreadyStored, Resume
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput, OutcomeUnknown, UploadNotFound
-from partwise.model import Callback, ObjectOptions
+from partwise.model import ObjectOptions
 from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace, ScheduledEvent
 from partwise.testing._proof.invariants import INVARIANTS, check
 from partwise.testing._proof.scenario import MemoryHarness, MemoryStoreHarness, Scenario
@@ -63,7 +64,7 @@ _OPTIONS = {
     "metadata": ObjectOptions(metadata={"made": "otherwise"}),
     "acl": ObjectOptions(acl="private"),
     "forbid_overwrite": ObjectOptions(forbid_overwrite=True),
-    "callback": ObjectOptions(callback=_CALLBACK),
+    "callback": OSSOptions(callback=_CALLBACK),
 }
 
 
@@ -257,7 +258,7 @@ class ResumeMachine(RuleBasedStateMachine):
         options = _OPTIONS[parameters.options]
         if hasattr(self.scenario.backend, "callback_works"):
             self.scenario.backend.callback_works = parameters.callback_works
-        elif options.callback is not None:
+        elif isinstance(options, OSSOptions):
             options = ObjectOptions()  # this harness has no application server to call back
         return ProcessScript(
             faults,

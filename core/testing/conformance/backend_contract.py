@@ -58,8 +58,9 @@ def check_protocol(harness: BackendHarness) -> None:
     assert isinstance(backend.limits, PartLimits), "limits is a PartLimits"
     assert isinstance(backend.capabilities, Capabilities), "capabilities is a Capabilities"
     assert isinstance(backend.capabilities.checksum, Checksum), "capabilities.checksum is a Checksum"
-    unknown = backend.capabilities.options - {a.name for a in fields(ObjectOptions)}
-    assert not unknown, f"capabilities.options names fields of ObjectOptions, but not {sorted(unknown)}"
+    kind = backend.capabilities.option_type
+    unknown = backend.capabilities.options - {a.name for a in fields(kind)}
+    assert not unknown, f"capabilities.options names fields of {kind.__name__}, but not {sorted(unknown)}"
     assert type(backend).__name__ in repr(backend), f"repr names the class {type(backend).__name__}: {backend!r}"
 
 

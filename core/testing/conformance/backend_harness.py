@@ -81,6 +81,12 @@ class BackendHarness(Harness[MultipartBackend]):
     returns None for `BucketNotFound`.
     """
 
+    own_options: ClassVar[Mapping[str, ObjectOptions]] = MappingProxyType({})
+    """
+    Options of the backend's own class, by the name of the field that each sets. A backend that does not support such an
+    option has to refuse it.
+    """
+
     secrets: ClassVar[Sequence[str]] = ()
     """Credentials that a handle holds: no repr, location or error may contain them."""
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from attrs import evolve
 
-from partwise.errors import ObjectExists, SourceChanged, UploadNotFound
+from partwise.errors import ObjectExists, PreconditionFailed, SourceChanged, UploadNotFound
 from partwise.model import MIB, ObjectOptions, UploadedPart
 from partwise.protocols import MultipartBackend, SupportsPipelining
 from partwise.testing.conformance.backend_harness import (
@@ -359,6 +359,26 @@ def check_forbid_overwrite(harness: BackendHarness) -> None:
     assert harness.read(upload.key) == b"was first", f"{duty}: it is unchanged"
     upload.must_be_the_only_one(f"{duty}: no other upload may be initiated")
     upload.must_complete([part], data, "overwriting was refused", NO_OPTIONS)
+
+
+@CHECKS.covers(16, 36)
+def check_if_match(harness: BackendHarness) -> None:
+    """With if_match only the object that has the ETag is replaced, else nothing changes."""
+    backend = harness.open_for_test()
+    skip_unless_supports(backend, "if_match")
+    first = ObjectOptions(if_match=put(harness, backend, "matched", b"first").etag)
+    second = ObjectOptions(if_match=put(harness, backend, "matched", b"second", first).etag)
+    data = pseudo_random_bytes(harness.part_size(backend))
+    duty = "if_match is set, and the object has another ETag"
+    must_raise(PreconditionFailed, duty, put, harness, backend, "matched", b"late", first)
+    upload = harness.begin(backend, "matched", second)
+    part = upload.send(1, data)
+    must_raise(PreconditionFailed, duty, upload.complete, [part], first)
+    assert harness.read(upload.key) == b"second", f"{duty}: it is unchanged"
+    must_return("if_match names the object", upload.complete, [part], second)
+    assert harness.read(upload.key) == data, "if_match names the object: it is replaced"
+    must_raise(PreconditionFailed, "there is no object", put, harness, backend, "missing", b"x", second)
+    assert harness.read(harness.key("missing")) is None, "if_match is set, and there is no object: none is stored"
 
 
 @CHECKS.covers(19)

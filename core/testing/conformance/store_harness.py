@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from attrs import evolve
 
 from partwise.checkpoint import Checkpoint, Fingerprint
-from partwise.model import ObjectOptions, UploadedPart
+from partwise.model import UploadedPart
 from partwise.protocols import CheckpointStore
 from partwise.testing.conformance.suite import Harness, NotApplicable, must_return
 from partwise.testing.oracles import in_order
@@ -53,7 +53,9 @@ class StoreHarness(Harness[CheckpointStore]):
         return None
 
 
-def sample(number: int = 1, *parts: int, upload_id: str = "upload", options: ObjectOptions | None = None) -> Checkpoint:
+def sample(
+    number: int = 1, *parts: int, upload_id: str = "upload", options: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """Return the checkpoint of upload no. `number`, with these parts."""
     return Checkpoint(
         location="memory://bucket",
@@ -61,7 +63,7 @@ def sample(number: int = 1, *parts: int, upload_id: str = "upload", options: Obj
         source="/a/source",
         fingerprint=Fingerprint(10_000_000, 1_700_000_000_000_000_001, "12345"),
         part_size=1_000_000,
-        options=options or ObjectOptions(),
+        options=options or {},
         upload_id=upload_id,
         parts=sample_parts(*parts),
         created=1_700_000_000.25,

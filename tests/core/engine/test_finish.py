@@ -7,6 +7,7 @@ import io
 import pytest
 
 from partwise._engine.workers import InlineWorkers
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.bodies import BodyWrapper, ChecksummedBody
 from partwise.errors import (
     CallbackError,
@@ -16,12 +17,12 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
-from partwise.model import Callback, ObjectOptions, StoredObject
+from partwise.model import StoredObject
 from partwise.results import Progress, UploadResult
 from partwise.testing.fakes import ChangingSource
 from partwise.testing.faults import Fault, FaultKind
 
-TELL = ObjectOptions(callback=Callback("http://example.com", "a=b"))
+TELL = OSSOptions(callback=Callback("http://example.com", "a=b"))
 
 
 @pytest.fixture

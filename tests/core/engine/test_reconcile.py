@@ -28,9 +28,10 @@ from partwise._engine.reconcile import (
     is_same_etag,
     reconcile,
 )
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import crc64, crc64_fold
-from partwise.model import Callback, Capabilities, ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import Capabilities, ObjectOptions, PartLimits, StoredObject, UploadedPart
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ class TestOptions:
         assert reconcile(facts(wanted=wanted)).reason == "other options were requested (content_type, storage_class)"
 
     def test_options_that_act_later_change_nothing(self):
-        late = ObjectOptions(
+        late = OSSOptions(
             acl="private",
             callback=Callback("u", "b"),
             forbid_overwrite=True,

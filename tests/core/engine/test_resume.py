@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 
 from partwise._engine.resume import checksum_of
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.checkpoint import Fingerprint
 from partwise.checksums import CRC64_XZ
 from partwise.errors import (
@@ -21,7 +22,7 @@ from partwise.errors import (
     UploadNotFound,
     UploadPaused,
 )
-from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart
+from partwise.model import ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesSource, StreamSource
 from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, SimulatedCrash
@@ -362,7 +363,7 @@ def test_options_that_act_late_change_nothing_and_act(faulty, make_backend, sour
     backend = make_backend(callback=lambda stored: b"response")
     with pytest.raises(UploadFailed):
         faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=3), backend=backend).upload(source, "key")
-    late = ObjectOptions(acl="private", callback=Callback("http://example.com", "a=b"), forbid_overwrite=True)
+    late = OSSOptions(acl="private", callback=Callback("http://example.com", "a=b"), forbid_overwrite=True)
     result = faulty(backend=backend).upload(source, "key", options=late)
 
     assert (result.parts_resumed, result.callback_response) == (2, b"response")

@@ -16,6 +16,7 @@ from partwise._engine.reconcile import TOKEN_NAME
 from partwise._engine.workers import InlineWorkers
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.checkpoint import checkpoint_name
 from partwise.checksums import crc64
 from partwise.clock import SystemClock, default_random
@@ -36,7 +37,7 @@ from partwise.errors import (
     UnsupportedOption,
     UploadFailed,
 )
-from partwise.model import Callback, ObjectOptions, PartLimits, UploadedPart
+from partwise.model import ObjectOptions, PartLimits, UploadedPart
 from partwise.results import UploadResult
 from partwise.sources import BytesSource, StreamSource
 from partwise.stores.file import FileCheckpointStore
@@ -200,7 +201,7 @@ def test_what_completes_an_upload_is_its_parts_in_order(uploader, backend, sourc
         ({"key": ""}, {}, InvalidInput, "the key of an object can't be empty"),
         ({"resume": "maybe"}, {}, InvalidInput, "resume must be 'auto', 'require' or 'never', not 'maybe'"),
         (
-            {"options": ObjectOptions(callback=Callback("http://a/", "b"), content_type="a/b")},
+            {"options": OSSOptions(callback=Callback("http://a/", "b"), content_type="a/b")},
             {},
             UnsupportedOption,
             "memory://bucket does not support callback. Nothing was sent",
@@ -942,8 +943,8 @@ def test_options_reach_the_backend_once_so_that_late_ones_can_be_refused_first(u
             return backend
 
     binding = Binding()
-    uploader(backend=binding).upload(source, "key", options=ObjectOptions(traffic_limit=819_200))
-    uploader(backend=binding).upload(source, "key", options=ObjectOptions(request_payer="requester"))
+    uploader(backend=binding).upload(source, "key", options=OSSOptions(traffic_limit=819_200))
+    uploader(backend=binding).upload(source, "key", options=OSSOptions(request_payer="requester"))
     uploader(backend=binding).upload(source, "key", options=ObjectOptions(acl="private"))
     uploader(backend=binding).upload(source, "key")
 

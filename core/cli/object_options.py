@@ -1,0 +1,186 @@
+"""
+The flags for the properties of an object, and the options that a backend gets from them.
+
+The flags for options that all storages share are declared here; those for options of one storage by its package, as
+plain data. Any option that has no flag is set by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from partwise.cli.completion import Suggestions
+from partwise.cli.help_pages import OptionGroup
+from partwise.cli.param_types import Value, unique_pairs
+
+if TYPE_CHECKING:
+    from partwise.model import ObjectOptions
+    from partwise.protocols import MultipartBackend
+
+#: Modules that declare the flags for options of one storage; `partwise.backends.oss.flags` says how.
+_VENDORS = tuple(map(import_module, ("partwise.backends.oss.flags",)))
+
+_WORDS = {
+    "acl": ("private", "public-read", "public-read-write"),
+    "storage_class": ("standard", "infrequent-access", "archive", "deep-archive"),
+    "encryption": ("AES256", "KMS"),
+}
+
+PAIRS: dict[str, Any] = {"multiple": True, "callback": unique_pairs}
+
+
+def _suggestions(name: str) -> Suggestions:
+    return Suggestions(
+        (*_WORDS.get(name, ()), *(word for vendor in _VENDORS for word in vendor.SUGGESTIONS.get(name, ())))
+    )
+
+
+shared_options = (
+    OptionGroup("Object properties")
+    .option("--content-type TYPE", str, "Default: guessed from the name's extension.")
+    .option("--meta NAME=VALUE", Value("pair"), "User metadata; can be repeated.", "metadata", **PAIRS)
+    .option("--acl ACL", _suggestions("acl"), "private, public-read, public-read-write, or a word of the storage.")
+    .option(
+        "--storage-class CLASS",
+        _suggestions("storage_class"),
+        "standard, infrequent-access, archive, deep-archive, or a word of the storage, such as ColdArchive.",
+    )
+    .option("--tag NAME=VALUE", Value("pair"), "Object tag; can be repeated.", "tags", **PAIRS)
+    .option("--cache-control VALUE", str, "Cache-Control header of the object.")
+    .option("--content-disposition VALUE", str, "Content-Disposition header of the object.")
+    .option("--content-encoding VALUE", str, "Content-Encoding header of the object.")
+    .flag("--forbid-overwrite", "Fail if the object exists.")
+    .option("--if-match ETAG", str, "Fail unless the object exists and has this ETag.")
+    .option(
+        "--encryption METHOD",
+        _suggestions("encryption"),
+        "Server-side encryption: AES256, KMS, or a word of the storage, such as SM4.",
+    )
+    .option("--kms-key-id ID", str, "Key for --encryption KMS.")
+)
+
+_further_options = OptionGroup("Object properties").option(
+    "--set NAME=VALUE",
+    Value("pair"),
+    "Any option of the storage's class of options by its name, such as content_language=en; can be repeated.",
+    "assignments",
+    **PAIRS,
+)
+
+
+def _vendor_group(vendor: Any) -> list[OptionGroup]:
+    groups = []
+    for heading, flags in vendor.FLAGS.items():
+        group = OptionGroup(heading)
+        for usage, kind, explanation, name in flags:
+            if kind == "pairs":
+                group.option(usage, Value("pair"), explanation, name, **PAIRS)
+            elif kind == "text":
+                group.option(usage, _suggestions(name), explanation, name)
+            else:
+                group.option(usage, Value(kind), explanation, name)
+        groups.append(group)
+    return groups
+
+
+_VENDOR_GROUPS = [(vendor, _vendor_group(vendor)) for vendor in _VENDORS]
+
+
+def object_options(function: Any) -> Any:
+    """Declare the flags: a decorator of a command."""
+    for _, groups in reversed(_VENDOR_GROUPS):
+        for group in reversed(groups):
+            function = group(function)
+    return shared_options(_further_options(function))
+
+
+#: The flags for the settings of storages that hints name.
+SETTINGS: Mapping[str, str] = {name: flag for vendor in _VENDORS for name, flag in vendor.SETTINGS.items()}
+
+
+# --- from flags to options -------------------------------------------------------------------------------------------
+
+
+@define(frozen=True)
+class RequestedOptions:
+    """The options that a command line requests, before it is known which ones the backend has."""
+
+    values: Mapping[str, Any] = field(factory=dict)  # from flags, by the name of the option
+    assignments: Mapping[str, str] = field(factory=dict)  # from --set, by the name of the option
+
+    @classmethod
+    def from_flags(cls, given: Mapping[str, Any]) -> RequestedOptions:
+        """
+        Return what the values of all flags request.
+
+        Raises:
+            InvalidInput: flags that belong together are incomplete.
+        """
+        values = _given(shared_options.values(given))
+        for vendor, groups in _VENDOR_GROUPS:
+            own = {name: value for group in groups for name, value in _given(group.values(given)).items()}
+            values |= vendor.option_values(own)
+        return cls(values, given["assignments"])
+
+    def for_backend(self, backend: MultipartBackend) -> ObjectOptions:
+        """
+        Return the options, of the class that the backend declares.
+
+        Raises:
+            UnsupportedOption: the backend does not support one of them.
+            InvalidInput: an option is given twice, or its value has another type.
+        """
+        from attrs import fields
+
+        from partwise.errors import InvalidInput, UnsupportedOption
+
+        capabilities = backend.capabilities
+        kind = capabilities.option_type
+        if twice := self.values.keys() & self.assignments.keys():
+            raise InvalidInput(f"--set gives {', '.join(sorted(twice))} a second time", hint="Give each option once")
+        supported = capabilities.options & {a.name for a in fields(kind)}
+        if unsupported := {*self.values, *self.assignments} - supported:
+            names = ", ".join(sorted(unsupported))
+            raise UnsupportedOption(f"{backend.location} does not support {names}. Nothing was sent")
+        types = _types_of_fields(kind)
+        assigned = {name: _parse(name, text, types.get(name, str)) for name, text in self.assignments.items()}
+        return kind(**self.values, **assigned)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out flags that were not given: their value is False, or no pairs."""
+    return {name: value for name, value in values.items() if value is not False and value != {}}
+
+
+def _types_of_fields(kind: type[ObjectOptions]) -> dict[str, Any]:
+    from typing import get_type_hints
+
+    try:
+        return get_type_hints(kind)
+    except NameError:  # a plug-in imports the type for type checkers only
+        return {}
+
+
+def _parse(name: str, text: str, hint: Any) -> Any:
+    """Parse the value of an option with this type hint."""
+    import re
+    from typing import get_args
+
+    from partwise.errors import InvalidInput
+
+    kinds = {one for one in get_args(hint) or (hint,) if one is not type(None)}
+    if kinds == {bool}:
+        if text.lower() not in ("true", "false"):
+            raise InvalidInput(f"{name} must be true or false, not {text!r:.60}")
+        return text.lower() == "true"
+    if kinds == {int}:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):
+            raise InvalidInput(f"{name} must be an integer, not {text!r:.60}")
+        return int(text)
+    if all(one is str or isinstance(one, str) for one in kinds):  # text, or one of the words of a Literal
+        return text
+    raise InvalidInput(f"--set can't give {name}: its value is not a text, an integer, or true or false")
