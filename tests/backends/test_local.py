@@ -20,6 +20,7 @@ from partwise.backends.local import directories as _local_directories
 from partwise.backends.local import lookup as _local_lookup
 from partwise.backends.local import upload_folder as _local_uploads
 from partwise.backends.local.backend import ABANDONED_AFTER, LocalBackend, open_url
+from partwise.backends.oss import OSSOptions
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,
@@ -114,13 +115,14 @@ def test_the_capabilities_are_part_lists_and_checksums(backend):
         {"acl": "private"},
         {"encryption": "AES256"},
         {"storage_class": "IA"},
+        {"if_match": "E"},
         {"traffic_limit": 819_200},
         {"request_payer": "requester"},
     ],
 )
 def test_an_unsupported_option_is_refused_by_name(backend, body, option):
     with pytest.raises(UnsupportedOption, match=next(iter(option))):
-        backend.put_object("key", body(b"x"), ObjectOptions(**option))
+        backend.put_object("key", body(b"x"), OSSOptions(**option))
 
 
 def test_a_pickled_backend_opens_the_same_directory(backend, body):

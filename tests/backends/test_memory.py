@@ -55,7 +55,9 @@ def test_by_default_the_limits_are_those_of_oss():
 def test_by_default_all_options_but_callbacks_are_supported():
     honoured = MemoryBackend().capabilities
 
-    assert honoured.options == {field.name for field in fields(ObjectOptions)} - {"callback"}
+    assert honoured.option_type is OSSOptions
+    assert honoured.options == {field.name for field in fields(OSSOptions)} - {"callback"}
+    assert honoured.late_options == {"acl", "forbid_overwrite", "if_match", "traffic_limit", "request_payer"}
     assert (honoured.lists_parts, honoured.part_checksums, honoured.object_checksums) == (True, True, True)
 
 

@@ -65,11 +65,16 @@ def longest():
     return Longest()
 
 
+LATE = DEFAULT_CAPABILITIES.late_options | {"callback"}
+
+
 @pytest.fixture
 def make_backend():
     """Makes a bucket that takes parts of any size, with other capabilities or limits than the usual where given."""
 
     def make(*, limits=None, callback=None, **capabilities):
+        if "options" in capabilities:
+            capabilities = {"late_options": LATE & set(capabilities["options"]), **capabilities}
         given = evolve(DEFAULT_CAPABILITIES, **capabilities) if capabilities else None
         return MemoryBackend("bucket", limits=limits or PartLimits(), capabilities=given, callback=callback)
 

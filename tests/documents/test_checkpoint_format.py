@@ -16,6 +16,8 @@ from attrs import evolve, fields
 from partwise import Checkpoint, CheckpointDamaged, Fingerprint, ObjectOptions, UploadedPart
 from partwise.backends.local import LocalBackend
 from partwise.backends.oss import Callback, OSSOptions
+from partwise.backends.oss.options import CAPABILITIES
+from partwise.checkpoint import OPTIONS_DEPTH_MAX, OPTIONS_TEXT_MAX, OPTIONS_VALUES_MAX
 from partwise.model import PART_NUMBER_MAX
 from partwise.stores import _database, _journal
 from partwise.stores.file import FileCheckpointStore
@@ -138,18 +140,20 @@ def test_every_field_is_documented_with_its_type_and_its_default(section, tables
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, ObjectOptions):
-        return {}
     return list(value) if isinstance(value, tuple) else value
 
 
-def test_recorded_and_unrecorded_options_are_documented(section, names) -> None:
-    text = section("checkpoint-format", "The header").partition("The options, each as in")[2]
-    recorded, _, late = text.partition("The options that act later")
-    every = {field.name for field in fields(ObjectOptions)}
-    assert set(names(recorded)) & every == set(FULL.to_data()["options"])
-    assert set(names(late)) & every == every - set(FULL.to_data()["options"])
+def test_the_options_of_all_storages_and_of_oss_are_documented(section, names) -> None:
+    text = section("checkpoint-format", "The header").partition("The options of all storages are")[2]
+    neutral, _, rest = text.partition("Those of OSS alone are")
+    own, _, late = rest.partition("Options that act later")
+    every, of_all = ({field.name for field in fields(kind)} for kind in (OSSOptions, ObjectOptions))
+    assert set(names(neutral)) & every == of_all
+    assert set(names(own)) & every == every - of_all
+    assert set(names(late)) & every == OSS_LATE
 
+
+OSS_LATE = CAPABILITIES.late_options
 
 FULL = Checkpoint(
     location="memory://example",
@@ -176,7 +180,7 @@ FULL = Checkpoint(
         traffic_limit=1_000_000,
         request_payer="requester",
         callback=Callback("http://l", "m"),
-    ).fixed_at_initiate(),
+    ).fixed_data(OSS_LATE),
     upload_id="n",
     checksum="crc32c",
     token="o",
@@ -231,6 +235,9 @@ def test_the_documented_bounds_are_the_actual_ones(page) -> None:
         ("| a file | 64 MiB |", _journal.BYTES_MAX, 64 * 2**20),
         ("| a line, its line feed not counted | 1 MiB |", _journal.LINE_MAX, 2**20),
         ("| the number of a part, and so the parts | 100,000 |", PART_NUMBER_MAX, 100_000),
+        ("| texts of the options, names included | 1,048,576 characters together |", OPTIONS_TEXT_MAX, 2**20),
+        ("| names and values of the options, at all levels | 20,000 |", OPTIONS_VALUES_MAX, 20_000),
+        ("| levels of objects and arrays in the options | 8 |", OPTIONS_DEPTH_MAX, 8),
         ("In SQLite a value has at most 2 MiB", _database._LENGTH_MAX, 2 * 2**20),
         ("takes at most 10⁹ operations", _database._OPERATIONS_MAX, 10**9),
     ):

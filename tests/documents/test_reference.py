@@ -87,7 +87,7 @@ def test_every_argument_is_documented(name: str, value: object) -> None:
     text = inspect.getdoc(value) or ""
     documented = set(re.findall(r"^    (\w+): ", text, re.MULTILINE)) | set(re.findall(r"`(\w+)`", text))
     inherited = set()
-    if inspect.isclass(value) and issubclass(value, BaseException):
+    if inspect.isclass(value) and (issubclass(value, BaseException) or attrs.has(value)):
         for base in value.__mro__[1:]:
             inherited |= set(re.findall(r"^    (\w+): ", inspect.getdoc(base) or "", re.MULTILINE))
     assert set(arguments(value)) - documented - inherited - {"message"} == set()

@@ -7,7 +7,7 @@ from functools import partial
 from typing import ClassVar
 
 from partwise.backends.memory import MemoryBackend
-from partwise.backends.oss import Credentials, OSSBackend
+from partwise.backends.oss import Callback, Credentials, OSSBackend, OSSOptions
 from partwise.errors import (
     AccessDenied,
     BackendError,
@@ -28,6 +28,12 @@ class OSSHarness(BackendHarness):
 
     examples = 5
     secrets = ("partwise-test-secret",)
+    own_options: ClassVar = {
+        "data_encryption": OSSOptions(encryption="KMS", data_encryption="SM4"),
+        "traffic_limit": OSSOptions(traffic_limit=838_860_800),
+        "request_payer": OSSOptions(request_payer="requester"),
+        "callback": OSSOptions(callback=Callback(url="http://127.0.0.1:9/", body="key=${object}")),
+    }
     signature_version: ClassVar[str] = "v4"
 
     def __init__(self) -> None:
@@ -77,7 +83,9 @@ class OSSHarness(BackendHarness):
         return key.startswith(("/", "\\"))
 
     def options(self, key: str) -> Mapping[str, object]:
-        return shown_options(self.bucket.describe(key))
+        shown = shown_options(self.bucket.describe(key))
+        words = {"IA": "infrequent-access"}
+        return {name: words.get(value, value) if name == "storage_class" else value for name, value in shown.items()}
 
     def open_with_page_size(self, page_size: int) -> OSSBackend:
         return self.opener(self.server, page_size=page_size)()

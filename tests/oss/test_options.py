@@ -6,11 +6,12 @@ import base64
 import json
 
 import pytest
-from attrs import fields
+from attrs import define, fields
 
 from partwise.backends.oss import Callback, OSSOptions
 from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for, metadata_of
 from partwise.errors import InvalidInput
+from partwise.model import ObjectOptions
 
 CALLBACK = Callback("http://cb.example.com/cb", "bucket=${bucket}&object=${object}")
 
@@ -46,7 +47,62 @@ REQUESTS = {request.name.lower(): request for request in RequestKind if request.
 
 
 def test_the_table_contains_every_option():
-    assert {row[0] for row in TABLE} == {field.name for field in fields(OSSOptions)} == CAPABILITIES.options
+    assert {row[0] for row in TABLE} == {field.name for field in fields(OSSOptions)} - {"if_match"}
+    assert {row[0] for row in TABLE} == CAPABILITIES.options
+
+
+def test_what_acts_late_is_not_sent_at_initiate_only():
+    late = {row[0] for row in TABLE if set(row[3].split()) - {"put", "initiate"}}
+    assert late == CAPABILITIES.late_options
+
+
+@pytest.mark.parametrize(
+    ("word", "native"),
+    [
+        ("standard", "Standard"),
+        ("infrequent-access", "IA"),
+        ("archive", "Archive"),
+        ("deep-archive", "DeepColdArchive"),
+        ("Standard", "Standard"),
+        ("IA", "IA"),
+        ("ColdArchive", "ColdArchive"),
+        ("DeepColdArchive", "DeepColdArchive"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ObjectOptions, OSSOptions])
+def test_a_storage_class_is_a_word_of_all_storages_or_of_oss(kind, word, native):
+    options = kind(storage_class=word)
+    check_options(options)
+    assert headers_for(RequestKind.INITIATE, options) == {"x-oss-storage-class": native}
+
+
+@pytest.mark.parametrize("word", ["STANDARD", "GLACIER", "cold", "", "Infrequent-Access"])
+def test_a_storage_class_that_oss_has_not_is_refused_with_those_that_it_has(word):
+    with pytest.raises(InvalidInput, match="one of standard, infrequent-access, archive, deep-archive, Standard, IA,"):
+        check_options(ObjectOptions(storage_class=word))
+
+
+@pytest.mark.parametrize("acl", ["private", "public-read", "public-read-write", "default"])
+@pytest.mark.parametrize("encryption", ["AES256", "KMS", "SM4"])
+def test_access_rules_and_encryption_are_named_as_in_all_storages(acl, encryption):
+    options = ObjectOptions(acl=acl, encryption=encryption)
+    check_options(options)
+    assert headers_for(RequestKind.COMPLETE, options) == {"x-oss-object-acl": acl}
+    assert headers_for(RequestKind.INITIATE, options) == {"x-oss-server-side-encryption": encryption}
+
+
+@define(frozen=True)
+class OtherOptions(ObjectOptions):
+    """Options of another storage, two of which have the names of options of OSS."""
+
+    callback: str | None = None
+    traffic_limit: str | None = None
+
+
+@pytest.mark.parametrize("option", ["callback", "traffic_limit"])
+def test_an_option_of_another_storage_with_the_name_of_one_of_oss_is_refused(option):
+    with pytest.raises(InvalidInput, match=rf"{option} must be"):
+        check_options(OtherOptions(**{option: "text"}))
 
 
 @pytest.mark.parametrize("request_name", REQUESTS)

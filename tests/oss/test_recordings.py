@@ -121,7 +121,7 @@ def test_a_fresh_upload_of_three_parts(kit, server, connect, body, name):
             "content_disposition": "attachment",
             "content_type": "application/x-test",
         }
-    stored = upload(kit, body, backend_for(connect, recording), ObjectOptions(**options))
+    stored = upload(kit, body, backend_for(connect, recording), OSSOptions(**options))
     assert len(recording["requests"]) == len(server.requests)
     for recorded_request, sent in zip(recording["requests"], server.requests, strict=True):
         same_request(sent, recorded_request)

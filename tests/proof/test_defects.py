@@ -1092,7 +1092,7 @@ def test_d45_a_traffic_limit_is_sent_with_every_part(backend, store):
 
 
 def test_d45_an_unsupported_option_is_refused_before_anything_is_sent(store):
-    backend = MemoryBackend(limits=SMALL, capabilities=evolve(DEFAULT_CAPABILITIES, options=()))
+    backend = MemoryBackend(limits=SMALL, capabilities=evolve(DEFAULT_CAPABILITIES, options=(), late_options=()))
 
     with pytest.raises(UnsupportedOption, match="traffic_limit"):
         simulated(backend, store).upload(

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointError, InvalidInput
-from partwise.model import ObjectOptions, UploadedPart
+from partwise.model import UploadedPart
 from partwise.stores.memory import MemoryCheckpointStore, open_url
 
 MakeCheckpoint = Callable[..., Checkpoint]
@@ -30,18 +30,18 @@ def test_a_snapshot_is_an_independent_copy(checkpoint: MakeCheckpoint, part: Mak
 
 def test_the_store_shares_no_mapping_with_its_callers(checkpoint: MakeCheckpoint) -> None:
     metadata = {"a": "1"}
-    saved = checkpoint(options=ObjectOptions(metadata=metadata))
+    saved = checkpoint(options={"metadata": metadata})
     store = MemoryCheckpointStore()
     store.save(saved)
-    kept = saved.options.metadata
+    kept = saved.options["metadata"]
     for mapping in (metadata, kept):
         mapping["a"] = "changed"  # type: ignore[index]  # frozen by convention only
     first = store.load(saved.name)
     assert first is not None
-    assert first.options.metadata == {"a": "1"}
-    first.options.metadata["a"] = "changed"  # type: ignore[index]  # frozen by convention only
+    assert first.options["metadata"] == {"a": "1"}
+    first.options["metadata"]["a"] = "changed"  # frozen by convention only
     [scanned] = store.scan()
-    assert scanned.options.metadata == {"a": "1"}
+    assert scanned.options["metadata"] == {"a": "1"}
 
 
 @pytest.mark.parametrize("ends", [None, KeyError(), KeyboardInterrupt(), GeneratorExit()], ids=repr)

@@ -15,6 +15,7 @@ from attrs import evolve
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.model import Capabilities, PartLimits
 from partwise.testing import BackendConformance, BackendHarness, shown_options
 
@@ -40,6 +41,12 @@ class MemoryHarness(BackendHarness):
         "elsewhere": "the bucket belongs to this process",
     }
     deviations: ClassVar = {"bodies_are_not_held_in_memory": "the storage is the memory"}
+    own_options: ClassVar = {
+        "traffic_limit": OSSOptions(traffic_limit=838_860_800),
+        "request_payer": OSSOptions(request_payer="requester"),
+        "data_encryption": OSSOptions(encryption="KMS", data_encryption="SM4"),
+        "callback": OSSOptions(callback=Callback(url="http://127.0.0.1:9/", body="key=${object}")),
+    }
     limits: PartLimits | None = PartLimits(min_part_size=5)
     capabilities: Capabilities | None = None
 

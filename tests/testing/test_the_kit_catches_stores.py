@@ -262,10 +262,9 @@ class ForgetsTheToken(Correct):
 
 class DecodesAsLatin1(Correct):
     def save(self, checkpoint: Checkpoint) -> None:
-        metadata = {
-            name: value.encode("ascii", "replace").decode() for name, value in checkpoint.options.metadata.items()
-        }
-        super().save(evolve(checkpoint, options=evolve(checkpoint.options, metadata=metadata)))
+        metadata = checkpoint.options.get("metadata", {})
+        metadata = {name: value.encode("ascii", "replace").decode() for name, value in metadata.items()}
+        super().save(evolve(checkpoint, options={**checkpoint.options, "metadata": metadata}))
 
 
 class KeepsOldParts(Correct):

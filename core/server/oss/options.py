@@ -136,5 +136,6 @@ def object_headers(options: ObjectOptions) -> tuple[tuple[str, str], ...]:
 
 
 def _present(options: ObjectOptions, table: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    values = ((header, getattr(options, name)) for name, header in table)
+    # A backend may describe an object by options of another class.
+    values = ((header, getattr(options, name, None)) for name, header in table)
     return tuple((header, value) for header, value in values if value is not None)

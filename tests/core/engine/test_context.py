@@ -83,7 +83,7 @@ def test_the_checkpoint_of_a_fresh_upload_has_only_what_is_fixed(run, clock, sou
         "/a/file",
         source.fingerprint(),
         10,
-        options=ObjectOptions(content_type="a/b"),
+        options={"content_type": "a/b"},
         created=clock.now(),
     )
 

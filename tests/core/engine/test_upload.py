@@ -392,8 +392,47 @@ def test_another_clients_object_after_a_failed_attempt_is_in_the_way(faulty, bac
     assert backend.read("key") == b"another client's"
 
 
-def test_without_checksums_an_object_in_the_way_is_never_guessed_to_be_ours(faulty, make_backend, source):
+@pytest.mark.parametrize("lost", ["put_object", "head_object"])
+def test_without_checksums_an_object_in_the_way_is_known_to_be_ours_by_its_token(lost, faulty, make_backend, source):
     backend = make_backend(object_checksums=False)
+    plan = [Fault("put_object", FaultKind.AFTER)]
+    plan += [Fault("head_object", FaultKind.BEFORE)] if lost == "head_object" else []
+    options = ObjectOptions(forbid_overwrite=True, metadata={"who": "me"})
+    result = faulty(*plan, backend=backend, multipart_threshold=50).upload(source, "key", options=options)
+
+    assert (result.size, result.verified) == (45, False)
+    assert backend.describe("key").metadata.keys() == {"who", TOKEN_NAME}
+
+
+def test_without_checksums_an_equal_object_of_another_client_is_not_ours(make_backend, uploader, source):
+    backend = make_backend(object_checksums=False)
+
+    class Raced(MemoryBackend):
+        """Loses the request, and another client stores the same bytes meanwhile."""
+
+        def put_object(self, key, body, options):
+            if self.calls["put_object"] == 0:
+                super().put_object(key, body, ObjectOptions(metadata={TOKEN_NAME: "theirs"}))
+                raise ConnectionFailed("the request was lost")
+            return super().put_object(key, body, options)
+
+    raced = Raced("bucket", limits=backend.limits, capabilities=backend.capabilities)
+    with pytest.raises(UploadFailed) as caught:
+        uploader(backend=raced, multipart_threshold=50).upload(source, "key", options=ONCE)
+
+    assert isinstance(caught.value.__cause__, ObjectExists)
+    assert raced.describe("key").metadata == {TOKEN_NAME: "theirs"}
+
+
+def test_an_object_that_may_be_replaced_has_no_token(make_backend, uploader, source):
+    backend = make_backend(object_checksums=False)
+    uploader(backend=backend, multipart_threshold=50).upload(source, "key")
+
+    assert backend.describe("key").metadata == {}
+
+
+def test_without_checksums_and_metadata_an_object_in_the_way_is_never_guessed_to_be_ours(faulty, make_backend, source):
+    backend = make_backend(object_checksums=False, options={"forbid_overwrite"})
     with pytest.raises(UploadFailed) as caught:
         faulty(Fault("put_object", FaultKind.AFTER), backend=backend, multipart_threshold=50).upload(
             source, "key", options=ONCE

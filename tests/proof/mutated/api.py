@@ -85,8 +85,8 @@ MUTATIONS = [
     Mutation(
         "options that act late are a reason to start again",
         MODEL,
-        "        return ObjectOptions(**{name: getattr(self, name) for name in _EARLY_OPTIONS})",
-        "        return self",
+        "        fixed = {name: value for name, value in _set_fields(self).items() if name not in late_options}\n",
+        "        fixed = _set_fields(self)\n",
     ),
     Mutation(
         "a stale file is read again",

@@ -228,9 +228,9 @@ MUTATIONS = [
     ),
     Mutation(
         "empty callback options are ignored",
-        "core/cli/app.py",
-        "for name, value in options.items() if value != {}}",
-        "for name, value in options.items() if value}",
+        "core/cli/object_options.py",
+        "if value is not False and value != {}}",
+        "if value}",
         COMMANDS,
     ),
     Mutation(

@@ -317,8 +317,8 @@ MUTATIONS = [
     Mutation(
         "an upload with other options is resumed",
         "core/_engine/reconcile.py",
-        "    if (difference := _different_options(found.options, facts.wanted.options)) is not None:",
-        "    if (difference := _different_options(facts.wanted.options, facts.wanted.options)) is not None:",
+        "if difference := _different_options(found.options, facts.wanted.options,",
+        "if difference := _different_options(facts.wanted.options, facts.wanted.options,",
     ),
     Mutation(
         "a part of a stream is skipped without comparing it",
