@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
 from attrs import evolve
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
@@ -251,24 +252,49 @@ def test_the_machine_as_a_whole_can_be_declared() -> None:
         Declared().skip_machine_if_declared()
 
 
-class Slow(RuleBasedStateMachine):
-    """Fails in many ways after a slow step, so that shrinking takes long."""
+class Failing(RuleBasedStateMachine):
+    """Fails in a way that takes hypothesis many sequences to shorten."""
 
-    steps = 0
+    sequences: ClassVar[list[int]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sequences.append(1)
+        self.total = 0
 
     @rule(numbers=st.lists(st.integers(0, 2**32), min_size=1))
     def step(self, numbers: list[int]) -> None:
-        time.sleep(0.02)
-        self.steps += 1
-        assert not (self.steps > 3 and sum(numbers) > 100_000), "it fails"
+        self.total += sum(numbers)
+        assert self.total < 100_000, "it fails"
 
 
-def test_shrinking_ends_after_some_seconds_and_reports_a_failing_sequence() -> None:
-    begin = time.monotonic()
-    with pytest.raises(AssertionError, match="it fails"):
-        run_machine(Slow, examples=50, shrink_seconds=0.5)
+@pytest.fixture
+def _no_database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hypothesis does not start with the shortest sequence of an earlier run."""
+    profile = request.config.getoption("--hypothesis-profile") or "quick"
+    settings.register_profile("no database", settings.get_profile(profile), database=None)
+    settings.load_profile("no database")
+    yield
+    settings.load_profile(profile)
 
-    assert time.monotonic() - begin < 30
+
+@pytest.mark.usefixtures("_no_database")
+def test_shrinking_ends_when_its_time_is_over_and_a_failing_sequence_is_reported() -> None:
+    counts = []
+    for seconds in (0.0, 60.0):
+        machine = type("Failing", (Failing,), {"sequences": []})
+        with pytest.raises(AssertionError, match="it fails"):
+            run_machine(machine, examples=50, shrink_seconds=seconds)
+        counts.append(len(machine.sequences))
+
+    assert 3 * counts[0] < counts[1], "most sequences are those that shorten the first one that failed"
+
+
+def test_the_time_for_shrinking_is_that_of_hypothesis_again_afterwards() -> None:
+    before = engine.MAX_SHRINKING_SECONDS
+    run_machine(backend_machine(MemoryHarness), examples=1, steps=1, shrink_seconds=1)
+
+    assert before == engine.MAX_SHRINKING_SECONDS
 
 
 class FixedPartSize(MemoryHarness):

@@ -38,12 +38,13 @@ def run_machine(
 @contextmanager
 def _shrinking_for(seconds: float) -> Iterator[None]:
     """Limit the time that hypothesis shortens a failing sequence; it has no setting for that."""
-    before = getattr(engine, "MAX_SHRINKING_SECONDS", None)
+    limits = vars(engine)
+    before = limits.get("MAX_SHRINKING_SECONDS")
     if before is None:  # a release of hypothesis that keeps its limit elsewhere
         yield
         return
-    engine.MAX_SHRINKING_SECONDS = seconds  # type: ignore[misc]  # a constant of the module
+    limits["MAX_SHRINKING_SECONDS"] = seconds
     try:
         yield
     finally:
-        engine.MAX_SHRINKING_SECONDS = before  # type: ignore[misc]
+        limits["MAX_SHRINKING_SECONDS"] = before
