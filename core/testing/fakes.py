@@ -276,24 +276,27 @@ class LeasedCheckpointStore:
                 del self._holders[name]
 
     def check_claim(self, name: str) -> None:
-        token = self._tokens.get(name)
-        if token is None or self._holders.get(name) is not token:
-            raise ClaimLost(f"the lease on the checkpoint {name} has expired", name=name)
+        self._require_claim(name)
 
     def load(self, name: str) -> Checkpoint | None:
         return self.inner.load(name)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        self.check_claim(checkpoint.name)
+        self._require_claim(checkpoint.name)
         self.inner.save(checkpoint)
 
     def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
-        self.check_claim(name)
+        self._require_claim(name)
         self.inner.append_part(name, upload_id, part)
 
     def delete(self, name: str, upload_id: str | None) -> None:
-        self.check_claim(name)
+        self._require_claim(name)
         self.inner.delete(name, upload_id)
 
     def scan(self) -> Iterable[Checkpoint]:
         return self.inner.scan()
+
+    def _require_claim(self, name: str) -> None:
+        token = self._tokens.get(name)
+        if token is None or self._holders.get(name) is not token:
+            raise ClaimLost(f"the lease on the checkpoint {name} has expired", name=name)
