@@ -127,7 +127,7 @@ def test_the_checksum_is_known_with_the_last_bytes():
     file = BodyFile(body)
     while file.tell() < len(file):
         assert body.checksum is None
-        file.read(9_999)
+        file.read(10_000)
 
     assert (body.checksum, body.open) == (zlib.crc32(DATA), 0)
 
@@ -228,6 +228,15 @@ def test_a_body_of_another_length_is_an_error_before_its_last_bytes_are_returned
     assert (file.error, raised.value.retryable) == (raised.value, True)
 
 
+def test_a_surplus_is_noticed_before_the_last_bytes_are_returned():
+    """A library that knows the length sends these, and the storage has a whole request."""
+    file = BodyFile(RecordedBody(declared=200_000, chunk_size=100_000))
+    assert file.readinto(bytearray(100_000)) == 100_000
+
+    with pytest.raises(IntegrityError, match="more than 200000 bytes"):
+        file.readinto(bytearray(100_000))
+
+
 def test_an_empty_body_that_has_bytes_is_an_error():
     with pytest.raises(IntegrityError, match="more than 0 bytes instead of 0"):
         BodyFile(RecordedBody(declared=0)).read()
@@ -314,6 +323,14 @@ def test_exact_chunks_passes_on_whether_a_reading_is_counted():
     body = RecordedBody()
     assert sum(map(len, exact_chunks(body, "it"))) == sum(map(len, exact_chunks(body, "it", counted=False))) == 300_000
     assert body.readings == [True, False]
+
+
+def test_exact_chunks_yields_no_surplus():
+    yielded = []
+    with pytest.raises(IntegrityError, match="the body of it had more than 299999 bytes instead of 299999"):
+        yielded.extend(map(len, exact_chunks(RecordedBody(declared=299_999), "it")))
+
+    assert yielded == [70_000] * 4
 
 
 # --- HTTP libraries --------------------------------------------------------------------------------------------------

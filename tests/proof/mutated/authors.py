@@ -1,13 +1,84 @@
-"""Mutations of what the authors of backends build on: statuses and pages."""
+"""Mutations of what the authors of backends build on: bodies as files, statuses and pages."""
 
 from __future__ import annotations
 
 from mutated.mutation import Mutation
 
 HTTP_ERRORS, HTTP_ERRORS_TESTS = "core/http_errors.py", ("tests/core/test_http_errors.py",)
+BODIES, FILE_TESTS = "core/bodies.py", ("tests/core/test_body_files.py",)
 PAGING, PAGING_TESTS = "core/paging.py", ("tests/core/test_paging.py",)
 
 MUTATIONS = [
+    Mutation(
+        "a body with more bytes than its length is sent",
+        BODIES,
+        "        if received > expected:\n            break",
+        "        pass",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a body that ends early is a shorter file",
+        BODIES,
+        "    if received != expected:\n",
+        "    if received > expected:\n",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "the last bytes are returned before the body has ended",
+        BODIES,
+        "                if self._position == self._size:\n                    self._finish_reading()",
+        "                pass",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "the error of a body is lost in that of the library",
+        BODIES,
+        "        if error is None:\n            return",
+        "        return",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "the error of a body is kept after rewinding",
+        BODIES,
+        "self._position, self.error = position, None",
+        "self._position = position",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a file reads on after an error of its body",
+        BODIES,
+        "        if self.error is not None:\n            raise self.error\n",
+        "",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a reading that was given up keeps its source open",
+        BODIES,
+        "            self._chunks.close()  # a suspended generator would keep a file open",
+        '            globals().setdefault("_LEAKED", []).append(self._chunks)',
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a digest is counted as sent",
+        BODIES,
+        'exact_chunks(self._body, "the request", counted=self.counted)',
+        'exact_chunks(self._body, "the request")',
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a read waits until the buffer is full",
+        BODIES,
+        "while filled < min(len(target), _GATHERED) and (piece",
+        "while filled < len(target) and (piece",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a read returns a chunk, however small it is",
+        BODIES,
+        "while filled < min(len(target), _GATHERED) and (piece",
+        "while not filled and (piece",
+        FILE_TESTS,
+    ),
     Mutation(
         "501 and 505 are retryable",
         HTTP_ERRORS,
