@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from fastcrc.crc64 import xz as fast_crc64
 
+from partwise.checksums import CRC64_XZ, Checksum
 from partwise.errors import (
     AccessDenied,
     CallbackError,
@@ -74,7 +75,9 @@ def _broken(name: str, how: str, trace: ProcessTrace) -> NoReturn:
     raise AssertionError(f"{name}: {how}\n{trace}")
 
 
-def _crc64(data: bytes) -> int:
+def _checksum(data: bytes, algorithm: Checksum) -> int:
+    if algorithm != CRC64_XZ:
+        return algorithm.compute(data)
     # By definition where that is fast enough, else by the library, which has no part in combining checksums.
     return slow_crc64(data) if len(data) <= _SLOW_CRC64_MAX else fast_crc64(data)
 
@@ -99,8 +102,9 @@ def exact(scenario: Scenario, trace: ProcessTrace) -> None:
         _broken("EXACT", "the run succeeded, and the object is not a version that the source had during it", trace)
     # An object that an earlier run made may be identified by a token instead of its checksum.
     by_token = result.checksum is None and result.parts_sent == 0 and not scenario.capabilities.object_checksums
-    if result.size != len(stored) or (result.checksum != _crc64(stored) and not by_token):
-        _broken("EXACT", f"the result reports {result.size} bytes with CRC-64 {result.checksum}", trace)
+    checksum = _checksum(stored, scenario.capabilities.checksum)
+    if result.size != len(stored) or (result.checksum != checksum and not by_token):
+        _broken("EXACT", f"the result reports {result.size} bytes with the checksum {result.checksum}", trace)
     if scenario.capabilities.object_checksums and not (result.verified or result.warnings):
         _broken("EXACT", "the storage reports object checksums; the result has neither verified nor a warning", trace)
     if result.bytes_sent + result.bytes_resumed != len(stored):
