@@ -164,26 +164,33 @@ class MultipartBackend(Protocol):
     Multipart uploads to one bucket (or directory); a key identifies an object.
 
     Methods are called from several threads concurrently. A backend can be pickled, without its sockets, if parts are
-    sent from other processes; otherwise pickling raises a TypeError.
+    sent from other processes; otherwise pickling raises a TypeError. Sizes are in bytes and times in seconds.
+
+    What a method returns comes from the storage: sizes, ETags and checksums are those that it reports, not those of the
+    arguments. A method makes one attempt. It may make two requests if each can be repeated without harm; a list makes
+    one for each page.
 
     Arguments are valid: keys are non-empty `str`, part numbers are from 1 to `limits.max_parts`, and sizes are within
     `limits`. Besides the errors that it names, each method can raise:
 
     - `UnsupportedOption`: an option is set that is not in `capabilities.options`. Nothing happened. This line raises
       it: ``options.require_supported_by(self.capabilities, self.location)``.
-    - `ConnectionFailed`, `ServerFailed`, `Throttled` and other retryable errors. The operation may have taken effect,
-      unless the method says otherwise.
-    - `AccessDenied`, `BucketNotFound` and other permanent errors: nothing happened, and a retry does not help.
+    - `InvalidInput`: an option has a value that the storage can't have, or that can't be sent. Nothing happened.
     - `InvalidKey`: no object can have this key. Nothing happened.
+    - `ConnectionFailed`, `ServerFailed`, `Throttled` and other retryable errors. The operation may have taken effect,
+      unless the method says otherwise: "effect of failure" is about these.
+    - `AccessDenied`, `BucketNotFound` and other permanent errors: nothing happened, and a retry does not help.
     - `BackendClosed`: the backend was used after `close`.
     """
 
     @property
     def location(self) -> str:
         """
-        The URL of the bucket, without credentials: the same in every run and handle.
+        The URL of the bucket, such as ``scheme://host/bucket``, without credentials.
 
-        It is part of the name of each checkpoint: if it changes, earlier uploads are not resumed.
+        It is the same in every handle, process and run, and different for different buckets. It is part of the name of
+        each checkpoint: if it changes, earlier uploads are not resumed. The command line shows an upload as this URL,
+        up to an ``@`` in it, a slash, and the key.
         """
 
     @property
@@ -192,18 +199,21 @@ class MultipartBackend(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the backend supports. Never changes."""
+        """What the storage can do and the backend supports. Never changes."""
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         """
         Initiate a multipart upload of `key` and return its id.
 
-        An existing object under `key` is not changed. A key can have several pending uploads, each with its own id and
-        parts. All options are fixed here, except for those that take effect later (`acl`, `callback`).
+        The id is new, and valid in other processes, until the upload is completed or aborted, or expires. An existing
+        object under `key` is not changed. A key can have several pending uploads, each with its own id and parts;
+        where `capabilities.one_upload_per_key` is True, all others of the key end.
 
-        Where `capabilities.one_upload_per_key` is True, all other pending uploads of the key end, unless it fails.
+        The storage keeps all options for the object, except those in `capabilities.late_options`. Where its options
+        act when the object is created, check them here; `complete_upload` gets the same ones.
 
-        Effect of failure: an upload may exist whose id is unknown. `list_uploads` finds it.
+        Effect of failure: an upload may exist whose id is unknown. `list_uploads` finds it. Where a key has only one
+        upload, the others of the key may have ended.
 
         Raises:
             ObjectExists: `options.forbid_overwrite` is set, and an object exists. Nothing happened.
@@ -215,27 +225,35 @@ class MultipartBackend(Protocol):
 
         It replaces an earlier part of the same number (unless `capabilities.replaces_parts` is False: then the engine
         sends only the same bytes again). Parts arrive in any order, several concurrently (unless
-        `capabilities.sequential` is True). Don't hold a whole part in memory: send `body.chunks()` one by one. An
-        exception raised by `body` propagates unchanged, and nothing is stored then.
+        `capabilities.sequential` is True). `body.offset` is the place of its first byte in the object, and
+        `body.is_last` whether it is known to be the last part.
 
-        If the storage reports a checksum, the part's `checksum` is the storage's, not the body's: the engine compares
-        them. Otherwise it is None.
+        Don't hold a whole part in memory: send `body.chunks()` one by one. An exception raised by `body` propagates
+        unchanged, and nothing is stored then.
 
-        Effect of failure: the part may be stored; sending it again is harmless.
+        If the storage reports a checksum of the part, it is that of the returned part, by the algorithm
+        `capabilities.checksum`; otherwise None. The engine compares it with that of the body, and sends a part that
+        differs again.
+
+        Effect of failure: the part may be stored, completely; sending it again is harmless.
 
         Raises:
             UploadNotFound: there is no upload of this id.
-            UploadUnusable: the upload exists, but can never be completed, such as one that has other bytes where this part
-                belongs, and can't replace them. The engine aborts it and starts again, once.
-            IntegrityError: the storage received other bytes than were sent.
+            UploadUnusable: the upload exists, but can never be completed, such as one that has other bytes where this
+                part belongs, and can't replace them. The engine aborts it and starts again, once.
+            IntegrityError: the storage received other bytes than were sent, or `body` has fewer or more bytes than
+                its length. Sending the part again may help.
         """
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """
         Return the parts of this upload that the storage has, in ascending order.
 
-        Each part number occurs once. The backend follows pagination; iterating may raise what the call may raise.
-        `complete_upload` accepts these parts like those of `upload_part`. A failure changes nothing.
+        Each part number occurs once, with the size, ETag and checksum of the part that was stored last.
+        `complete_upload` accepts these parts like those of `upload_part`. The backend follows pagination; iterating may
+        raise what the call may raise.
+
+        Effect of failure: none. The engine lists from the start again.
 
         Raises:
             UploadNotFound: there is no upload of this id. For an upload without parts, the list is empty instead.
@@ -251,10 +269,14 @@ class MultipartBackend(Protocol):
         The upload no longer exists afterwards. A part is identified by its number and ETag. If the storage reports no
         checksums of parts, their `checksum` is that computed by the engine.
 
+        `options` are those that `initiate_upload` got, with a guessed content type and the token in the metadata. Those
+        in `capabilities.late_options` are as this run requests them, and act now.
+
         The object appears atomically, and replaces an existing one. Parts that are not in the list are deleted.
         Completing again returns the same object or raises UploadNotFound; it never creates a second object.
 
-        Effect of failure: the object may have been created. The engine finds out by `head_object` and `list_parts`.
+        Effect of failure: the object may have been created, completely. The engine finds out by `head_object` and
+        `list_parts`.
 
         Raises:
             UploadNotFound: there is no upload of this id.
@@ -264,16 +286,20 @@ class MultipartBackend(Protocol):
                 starts again, once.
             ObjectExists: `options.forbid_overwrite` is set, and an object exists. Nothing happened, and the upload is
                 still usable.
+            PreconditionFailed: `options.if_match` is set, and the object has another ETag or does not exist. Nothing
+                happened, and the upload is still usable.
             CallbackError: the object is stored, but the callback failed; `result` describes the object.
         """
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """
-        Delete the upload and its parts.
+        End the upload and delete its parts.
 
-        It is not an error if there is no upload of this id. No object and no other upload is changed, even if the
-        upload was completed before, or another one of the key was initiated since. Where `capabilities.aborts` is
-        False, it does nothing, and the engine does not call it.
+        Its id is unknown from then on. The storage may delete the parts some time later, but a part that arrives late
+        does not bring the upload back. It is not an error if there is no upload of this id. No object and no other
+        upload is changed, even if the upload was completed before, or another one of the key was initiated since.
+
+        Where `capabilities.aborts` is False, it does nothing, and the engine does not call it.
 
         Effect of failure: the upload may be deleted, completely or in part; aborting again is harmless.
         """
@@ -282,8 +308,10 @@ class MultipartBackend(Protocol):
         """
         Return the pending uploads of keys that start with `prefix`.
 
-        Completed and aborted uploads are not pending. They come in any order. The backend follows pagination. A failure
-        changes nothing.
+        Each is returned once, in any order. Completed and aborted uploads are not pending. One that begins or ends
+        meanwhile may be included or not. The backend follows pagination; iterating may raise what the call may raise.
+
+        Effect of failure: none.
 
         Raises:
             UnsupportedOption: `capabilities.lists_uploads` is False.
@@ -293,45 +321,61 @@ class MultipartBackend(Protocol):
         """
         Store `body` as an object in one request, and return it.
 
-        It replaces an existing object. The body may be empty. Don't hold a large body in memory. An exception raised by
-        `body` propagates unchanged, and then nothing is stored.
+        It replaces an existing object, atomically. The body may be empty. Don't hold a large body in memory. An
+        exception raised by `body` propagates unchanged, and then nothing is stored.
 
-        Effect of failure: the object may have been stored completely; storing it again is harmless.
+        The object has all of `options`, the late ones included. If the storage reports no checksums of objects, their
+        metadata has a token where `forbid_overwrite` or `if_match` is set: it tells the engine whether an object whose
+        response was lost is that of this run.
+
+        Effect of failure: the object may have been stored, completely; storing it again is harmless.
 
         Raises:
             ObjectExists: `options.forbid_overwrite` is set, and an object exists. Nothing happened.
-            IntegrityError: the storage received other bytes than were sent.
+            PreconditionFailed: `options.if_match` is set, and the object has another ETag or does not exist. Nothing
+                happened.
+            IntegrityError: the storage received other bytes than were sent, or `body` has fewer or more bytes than
+                its length. Nothing is stored; or it is not retryable, and the message says that the object is stored.
             CallbackError: the object is stored, but the callback failed; `result` describes the object.
         """
 
     def head_object(self, key: str) -> StoredObject | None:
         """
-        Return the object under `key`, or None.
+        Return the object under `key` as the storage has it now, or None if there is none.
 
-        It has `metadata` if the backend stores metadata.
+        It has `metadata` if the backend stores metadata, and `checksum` if `capabilities.object_checksums` is True. No
+        answer comes from a cache: the engine asks after a lost response. None is never a failure in disguise, except
+        that it may stand for a bucket that does not exist, if a response without a body does not name that.
+
+        Effect of failure: none.
         """
 
     def close(self) -> None:
         """
         Close connections.
 
-        Other methods raise BackendClosed afterwards. Closing twice is fine.
+        Other methods raise BackendClosed afterwards, and requests in flight may fail. Closing twice is fine.
         """
 
 
 @runtime_checkable
 class SupportsRequestOptions(Protocol):
-    """Optional, besides `MultipartBackend`: options of requests, not of the object."""
+    """
+    Optional, besides `MultipartBackend`: options of requests, not of the object.
+
+    Without it they reach only the methods that get options, and not those that send parts.
+    """
 
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
         """
-        Return a handle that sends `options.traffic_limit` and `options.request_payer`.
+        Return a handle whose requests carry those of the options that belong to requests.
 
-        Each of its requests of an upload carries them. It shares the connections of this backend. The engine calls this
-        once per upload that has options, and does not close the handle.
+        An example is the limit of each request that OSS offers. Each request of an upload carries them, those that send
+        and list parts included. The handle shares the connections of this backend, and has the same `location`. The
+        engine calls this once per upload that has options, and does not close the handle. Nothing is sent.
 
         Raises:
-            InvalidInput: an option, one of these two or any other, has a value that can't be sent.
+            InvalidInput: an option, of requests or any other, has a value that can't be sent.
         """
 
 
