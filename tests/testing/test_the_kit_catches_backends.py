@@ -76,7 +76,10 @@ class Correct:
     location = "tiny://bucket"
     limits = PartLimits(min_part_size=5, max_part_size=64, max_parts=20)
     capabilities = Capabilities(
-        {"metadata", "content_type", "forbid_overwrite", "if_match"}, part_checksums=True, object_checksums=True
+        {"metadata", "content_type", "forbid_overwrite", "if_match"},
+        part_checksums=True,
+        object_checksums=True,
+        late_options={"forbid_overwrite", "if_match"},
     )
 
     def __init__(self, bucket: Bucket, page_size: int = 1000, failure: type[BackendError] | None = None) -> None:
@@ -286,7 +289,7 @@ class LocationIsNoURL(Correct):
 
 
 class UnknownOption(Correct):
-    capabilities = evolve(Correct.capabilities, options={"colour"})
+    capabilities = evolve(Correct.capabilities, options={"colour"}, late_options=())
 
 
 class SecretInRepr(Correct):
@@ -700,6 +703,23 @@ class OneUploadAKey(Correct):
         return upload_id
 
 
+class LateOptions(Correct):
+    """The content type is fixed at initiate, though it is declared to act late."""
+
+    capabilities = evolve(Correct.capabilities, late_options={"content_type", "forbid_overwrite"})
+
+
+class LateForbidIsIgnored(Correct):
+    """Looks at forbid_overwrite at initiate alone, though it is declared to act late."""
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        begun = self.find(key, upload_id).options
+        late = evolve(options, forbid_overwrite=begun.forbid_overwrite)
+        return super().complete_upload(key, upload_id, parts, late)
+
+
 class KeepsTheFirstObject(Correct):
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
@@ -1021,6 +1041,7 @@ MUTANTS: dict[str, tuple[type[Correct], ...]] = {
     "part_too_small": (AcceptsSmallParts, RefusalEndsTheUpload),
     "limits_are_accepted": (HighestNumberIsTooHigh, LargestPartIsTooLarge),
     "other_options_are_refused": (DropsOptions, DropsOptionsOfOtherStorages),
+    "late_options": (LateOptions, LateForbidIsIgnored),
     "options_are_kept": (PutDropsOptions, MultipartDropsMetadata, RefusesOptionsAtComplete),
     "metadata_is_returned": (HeadHasNoMetadata, MultipartDropsMetadata),
 }

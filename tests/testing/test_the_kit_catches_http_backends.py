@@ -278,7 +278,9 @@ class HTTPBackend:
     """A correct backend of the storage: about as many lines as a real one takes."""
 
     limits = PartLimits(min_part_size=_MIN_PART_SIZE, max_part_size=64 * MIB, max_parts=1000, max_put_size=64 * MIB)
-    capabilities = Capabilities({"metadata", "content_type", "cache_control", "forbid_overwrite"})
+    capabilities = Capabilities(
+        {"metadata", "content_type", "cache_control", "forbid_overwrite"}, late_options={"forbid_overwrite"}
+    )
 
     def __init__(self, endpoint: str, secret: str = SECRET, bucket: str = "bucket", page_size: int = 1000) -> None:
         self.endpoint = endpoint

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from attrs import define
 
-from partwise.errors import InvalidKey, PartwiseError, SourceChanged, UnsupportedOption
+from partwise.errors import InvalidKey, ObjectExists, PartwiseError, SourceChanged, UnsupportedOption
 from partwise.model import MIB, ObjectOptions
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
@@ -301,6 +301,49 @@ def check_options_are_kept(harness: BackendHarness) -> None:
                 if name in kept:
                     wanted = getattr(options, name)
                     assert kept[name] == wanted, f"{name} is stored by {way}: expected {wanted!r}, not {kept[name]!r}"
+
+
+#: Other values than those of `_SAMPLES`.
+_OTHER_SAMPLES: Mapping[str, ObjectOptions] = {
+    "content_type": ObjectOptions(content_type="text/x-other"),
+    "acl": ObjectOptions(acl="public-read"),
+    "metadata": ObjectOptions(metadata={"sample": "other"}),
+    "storage_class": ObjectOptions(storage_class="archive"),
+    "tags": ObjectOptions(tags={"sample": "other"}),
+    "cache_control": ObjectOptions(cache_control="max-age=60"),
+    "content_disposition": ObjectOptions(content_disposition="inline"),
+    "content_encoding": ObjectOptions(content_encoding="identity"),
+    "content_language": ObjectOptions(content_language="de"),
+    "expires": ObjectOptions(expires="Fri, 01 Jan 2038 00:00:00 GMT"),
+}
+
+
+@CHECKS.covers(3, 34, behaviours={*_OTHER_SAMPLES, "forbid_overwrite"})
+def check_late_options(harness: BackendHarness) -> None:
+    """A late option has the value that is passed to complete_upload, as declared."""
+    backend = harness.open_for_test()
+    late = backend.capabilities.late_options
+    names = [name for name in _OTHER_SAMPLES if name in late]
+    if not names and "forbid_overwrite" not in late:
+        raise NotApplicable("no option that is inspected acts late, as declared")
+    data = pseudo_random_bytes(harness.part_size(backend), "late")
+    for name in names:
+        with harness.behaviour(name):
+            upload = harness.begin(backend, f"late-{name}", _SAMPLES[name])
+            upload.complete([upload.send(1, data)], _OTHER_SAMPLES[name])
+            kept = harness.options(upload.key)
+            wanted = getattr(_OTHER_SAMPLES[name], name)
+            duty = f"{name} is in capabilities.late_options: complete_upload decides"
+            assert kept.get(name, wanted) == wanted, f"{duty}; expected {wanted!r}, not {kept[name]!r}"
+    if "forbid_overwrite" in late:
+        with harness.behaviour("forbid_overwrite"):
+            put(harness, backend, "late-forbid", b"was first")
+            upload = harness.begin(backend, "late-forbid")
+            part = upload.send(1, data)
+            duty = "forbid_overwrite is in capabilities.late_options: complete_upload refuses"
+            must_raise(ObjectExists, duty, upload.complete, [part], ObjectOptions(forbid_overwrite=True))
+            assert harness.read(upload.key) == b"was first", f"{duty}: the object is unchanged"
+            upload.must_complete([part], data, "overwriting was refused")
 
 
 _METADATA = {

@@ -358,7 +358,10 @@ def check_forbid_overwrite(harness: BackendHarness) -> None:
     must_raise(ObjectExists, duty, upload.complete, [part], forbid)
     assert harness.read(upload.key) == b"was first", f"{duty}: it is unchanged"
     upload.must_be_the_only_one(f"{duty}: no other upload may be initiated")
-    upload.must_complete([part], data, "overwriting was refused", NO_OPTIONS)
+    if "forbid_overwrite" in backend.capabilities.late_options:
+        upload.must_complete([part], data, "overwriting was refused", NO_OPTIONS)
+    else:
+        upload.must_hold([part], "overwriting was refused, and the upload is unchanged")
 
 
 @CHECKS.covers(16, 36)
