@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from partwise.server import OSSServer, ServerSettings
 from partwise.server.connection import ClientConnection
 from partwise.server.errors import ServiceError
-from partwise.server.oss.xml import parse_part_list
+from partwise.server.xml import parse_part_list
 
 
 class Wire:

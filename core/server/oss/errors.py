@@ -25,7 +25,7 @@ from partwise.errors import (
 )
 from partwise.server.errors import ServiceError
 from partwise.server.messages import ServerResponse
-from partwise.server.oss.xml import Node, document
+from partwise.server.xml import Node, document
 
 
 @define(frozen=True)

@@ -11,7 +11,7 @@ from partwise.server.errors import bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
 from partwise.server.oss.headers import quoted
-from partwise.server.oss.xml import Node, boolean, document, encoding_node, key_encoder, xml_time
+from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, xml_time
 from partwise.server.paging import limit_of, page_of
 
 _XML = (("Content-Type", "application/xml"),)

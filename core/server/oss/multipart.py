@@ -22,7 +22,7 @@ from partwise.server.oss.callbacks import callback_of
 from partwise.server.oss.headers import checksum_headers, quoted
 from partwise.server.oss.objects import check_length, check_overwrite, object_info, stored_response
 from partwise.server.oss.options import encryption_headers, for_backend, options_of, traffic_limit_of
-from partwise.server.oss.xml import Node, boolean, document, encoding_node, key_encoder, parse_part_list, xml_time
+from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, parse_part_list, xml_time
 from partwise.server.paging import limit_of, page_of
 
 _XML = (("Content-Type", "application/xml"),)

@@ -16,7 +16,7 @@ from partwise.server.messages import FileSlice, ServerResponse
 from partwise.server.oss.callbacks import CallbackFailed, CallbackRequest, callback_of
 from partwise.server.oss.headers import checksum_headers, http_date, quoted
 from partwise.server.oss.options import encryption_headers, for_backend, object_headers, options_of
-from partwise.server.oss.xml import document
+from partwise.server.xml import document
 
 _CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 _OVERRIDES = ("Content-Type", "Content-Language", "Expires", "Cache-Control", "Content-Disposition", "Content-Encoding")

@@ -21,7 +21,7 @@ from attrs import define
 
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.messages import RequestTarget, ServerRequest, to_bytes
-from partwise.server.oss.xml import xml_time
+from partwise.server.xml import xml_time
 from partwise.server.settings import AccessKey, ServerSettings
 
 #: The maximum difference between the date of a request and the server's clock, in seconds.

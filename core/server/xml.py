@@ -90,14 +90,34 @@ def parse_part_list(body: bytes) -> list[tuple[int, str]]:
     Raises:
         ServiceError: MalformedXML.
     """
+    return [(_part_number(part["PartNumber"]), part["ETag"].strip().strip('"')) for part in parse_parts(body)]
+
+
+def parse_parts(body: bytes) -> list[Mapping[str, str]]:
+    """
+    Return the parts of a CompleteMultipartUpload document, in document order.
+
+    Each is a mapping from the names of its elements to their texts. It has a PartNumber and an ETag.
+
+    Raises:
+        ServiceError: MalformedXML.
+    """
     reader = _PartsReader()
     try:
         reader.read(body)
     except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError and ValueError: an unknown encoding
         raise ServiceError("MalformedXML") from error
-    if not reader.parts:
+    if not reader.parts or not all(part.keys() >= {"PartNumber", "ETag"} for part in reader.parts):
         raise ServiceError("MalformedXML")
     return reader.parts
+
+
+def _part_number(text: str) -> int:
+    """Return a part number; raise a MalformedXML error if it is none."""
+    number = text.strip()
+    if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS_MAX):
+        raise ServiceError("MalformedXML")
+    return int(number)
 
 
 class _PartsReader:
@@ -108,7 +128,7 @@ class _PartsReader:
     """
 
     def __init__(self) -> None:
-        self.parts: list[tuple[int, str]] = []
+        self.parts: list[Mapping[str, str]] = []
         self._path: list[str] = []
         self._elements = 0
         self._fields: dict[str, str] = {}
@@ -139,20 +159,13 @@ class _PartsReader:
         if self._is_field():
             self._fields[self._path[-1]] += text
             if len(self._fields[self._path[-1]]) > _FIELD_LENGTH_MAX:
-                raise ServiceError("MalformedXML", "A part number or an ETag is too long.")
+                raise ServiceError("MalformedXML", "An element of a part is too long.")
 
     def _end(self, _: object) -> None:
         if self._path[1:] == ["Part"]:
-            self.parts.append(_part(self._fields))
+            self.parts.append(self._fields)
             self._fields = {}
         self._path.pop()
 
     def _is_field(self) -> bool:
         return len(self._path) == 3 and self._path[1] == "Part"
-
-
-def _part(fields: Mapping[str, str]) -> tuple[int, str]:
-    number, etag = fields["PartNumber"].strip(), fields["ETag"].strip()
-    if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS_MAX):
-        raise ServiceError("MalformedXML")
-    return int(number), etag.strip('"')
