@@ -39,9 +39,10 @@ from partwise.server.faults import (
 )
 from partwise.server.messages import ServerResponse
 from partwise.server.oss.server import OSSServer, serve_directory
+from partwise.server.s3.server import S3Server
 from partwise.server.settings import AccessKey, ServerSettings
 
-__all__ = ["OSSServer", "serve_directory", "AccessKey", "ServerSettings", "ReceivedRequest", "ObjectAccess"]
+__all__ = ["OSSServer", "S3Server", "serve_directory", "AccessKey", "ServerSettings", "ReceivedRequest", "ObjectAccess"]
 __all__ += ["ServerFault", "Effect", "Exchange", "ServerResponse", "ServiceError"]
 __all__ += ["CorruptBody", "CutResponse", "Delay", "Fail", "ForgetUpload", "LoseResponse", "NoChecksum"]
 __all__ += ["ReplaceResponse", "ResetInRequest", "SkewClock", "TruncateBody", "WrongChecksum"]

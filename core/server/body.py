@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Self
 
-from partwise.checksums import crc64
+from partwise.checksums import Checksum, RunningChecksum, crc64
 from partwise.model import GIB, KIB, MIB
 from partwise.server.errors import ServiceError
 
@@ -50,6 +50,7 @@ class RequestBody:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._crc64 = 0
         self._ended = False
+        self._tracked: dict[Checksum, RunningChecksum] = {}
         self.verify: Callable[[], None] | None = None
         """Called at the end of the body, before the reader sees the end; raises if the body is not as announced."""
         self.corrupt_at: int | None = None
@@ -91,6 +92,25 @@ class RequestBody:
         """The MD5 of the bytes that the reader got so far."""
         return self._md5.digest()
 
+    def track(self, algorithm: Checksum) -> None:
+        """Compute this checksum, too, of the bytes that the reader gets."""
+        self._tracked.setdefault(algorithm, algorithm.start())
+
+    def tracked(self, algorithm: Checksum) -> int:
+        """Return a checksum that is tracked, of the bytes that the reader got so far."""
+        return self._tracked[algorithm].value
+
+    def decode(self, decoder: Callable[[Iterator[bytes | bytearray]], Iterator[bytes]], length: int) -> None:
+        """
+        Replace the bytes that arrive by what `decoder` makes of them.
+
+        Args:
+            decoder: yields the decoded bytes; may raise `ServiceError`.
+            length: how many bytes that are.
+        """
+        self._incoming = decoder(self._incoming)
+        self._length = length
+
     def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:  # noqa: ARG002  # it is read once
         """Yield the bytes, once; raise ServiceError if they are not as announced."""
         offset = 0
@@ -100,6 +120,8 @@ class RequestBody:
                 chunk[self.corrupt_at - offset] ^= 1
             self._md5.update(chunk)
             self._crc64 = crc64(chunk, self._crc64)
+            for running in self._tracked.values():
+                running.update(chunk)
             offset += len(chunk)
             yield memoryview(chunk)
         self._ended = True

@@ -20,6 +20,7 @@ from attrs import define, field
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.checksums import Checksum
 from partwise.model import MIB, ObjectOptions, StoredObject, UploadedPart
 from partwise.protocols import MultipartBackend
 from partwise.server.access import ObjectAccess, access_to
@@ -48,6 +49,9 @@ class ObjectInfo:
     object_type: str  # ``"Normal"`` or ``"Multipart"``
     modified: float  # when it was stored, in seconds since 1970
     content_md5: str | None = None  # the value of the Content-MD5 header; None for an object that is made of parts
+    headers: tuple[tuple[str, str], ...] = ()  # further headers that HEAD shows
+    checksums: tuple[tuple[str, str], ...] = ()  # headers that HEAD shows if it asks for checksums
+    customer_key: str | None = None  # the MD5 of the customer's key that encrypts it
 
 
 @define(frozen=True)
@@ -56,6 +60,10 @@ class UploadInfo:
 
     options: ObjectOptions = field(factory=ObjectOptions)  # the options that it was initiated with
     sequential: bool = False  # its parts must be uploaded in order
+    headers: tuple[tuple[str, str], ...] = ()  # further headers that HEAD of its object shows
+    checksum: Checksum | None = None  # the algorithm of its parts' checksums, where clients choose one
+    composite: bool = False  # the checksum of its object is that of the checksums of its parts
+    customer_key: str | None = None  # the MD5 of the customer's key that encrypts it
 
 
 class Bucket:
@@ -69,6 +77,8 @@ class Bucket:
         self.objects: Recent[str, ObjectInfo] = Recent(_INFOS_MAX, _INFO_BYTES_MAX)  # by key
         self.uploads: Recent[str, UploadInfo] = Recent(_INFOS_MAX, _INFO_BYTES_MAX)  # the pending ones, by id
         self.part_times: Recent[tuple[str, int], float] = Recent(_PART_TIMES_MAX, _PART_TIMES_MAX)
+        #: The ETag of a part, and the checksum that the server computed of it, by upload id and number.
+        self.part_checksums: Recent[tuple[str, int], tuple[str, int]] = Recent(_PART_TIMES_MAX, _PART_TIMES_MAX)
 
     @property
     def access(self) -> ObjectAccess:

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -35,6 +35,9 @@ class StorageServer:
     dialect: ClassVar[Dialect]
     """The storage protocol, supplied by a subclass."""
 
+    default_settings: ClassVar[Callable[[], ServerSettings]] = ServerSettings
+    """Makes the settings of a server that is given none."""
+
     def __init__(
         self,
         buckets: Mapping[str, MultipartBackend] | None = None,
@@ -49,7 +52,7 @@ class StorageServer:
             raise InvalidInput("buckets and directory exclude each other; both were given")
         if not 0 <= port <= 65_535:
             raise InvalidInput(f"the port must be from 0 to 65535, not {port}")
-        settings = settings or ServerSettings()
+        settings = settings or type(self).default_settings()
         _check_access(settings, host)
         self._own_backends: list[MultipartBackend] = []
         if directory is None and buckets is None:

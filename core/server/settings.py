@@ -85,6 +85,8 @@ class ServerSettings:
             takes precedence.
         checksums: report CRC-64 values at all.
         list_checksums: report them in lists of parts, too, as the service does although it is not documented.
+        require_digests: refuse parts and objects without Content-MD5 or a checksum, as S3 does in a bucket with object
+            lock.
         multipart_etag: changes the ETag of an object that is made of parts, so that no client comes to depend on how
             the ETag is computed; None: the ETag of the backend.
         cnames: host name -> bucket, for requests to a host that stands for a bucket.
@@ -110,6 +112,7 @@ class ServerSettings:
     min_part_size: int = 100 * KIB
     checksums: bool = True
     list_checksums: bool = True
+    require_digests: bool = False
     multipart_etag: Callable[[str], str] | None = None
     cnames: Mapping[str, str] = field(factory=dict)
     hosts: frozenset[str] = field(default=frozenset(), converter=_host_names)

@@ -11,9 +11,10 @@ from partwise.server.exchange import Exchange
 from partwise.server.messages import RequestTarget, ServerRequest, ServerResponse
 from partwise.server.oss import errors, listings, multipart, objects
 from partwise.server.oss.addressing import parse_target
-from partwise.server.oss.headers import CHECKSUM, http_date
+from partwise.server.oss.headers import CHECKSUM
 from partwise.server.oss.routing import OPERATIONS, operation_of
 from partwise.server.oss.signatures import authenticate
+from partwise.server.reading import http_date
 
 #: The function of each operation.
 _HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from email.utils import formatdate
-
 from partwise.server.exchange import Exchange
 
 #: The header with the CRC-64 of a part or an object.
 CHECKSUM = "x-oss-hash-crc64ecma"
-
-
-def quoted(etag: str) -> str:
-    """Return an ETag in quotes, whether or not the backend quotes its ETags."""
-    return '"' + etag.strip('"') + '"'
-
-
-def http_date(seconds: float) -> str:
-    """Return seconds since 1970 in the format of HTTP headers."""
-    return formatdate(seconds, usegmt=True)
 
 
 def checksum_headers(exchange: Exchange, crc64: int | None) -> tuple[tuple[str, str], ...]:

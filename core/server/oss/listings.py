@@ -10,9 +10,9 @@ from partwise.server.buckets import Bucket
 from partwise.server.errors import bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
-from partwise.server.oss.headers import quoted
-from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, xml_time
 from partwise.server.paging import limit_of, page_of
+from partwise.server.reading import quoted
+from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, xml_time
 
 _XML = (("Content-Type", "application/xml"),)
 _OWNER: Node = ("Owner", (("ID", "0"), ("DisplayName", "0")))

@@ -19,11 +19,12 @@ from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
 from partwise.server.oss.callbacks import callback_of
-from partwise.server.oss.headers import checksum_headers, quoted
+from partwise.server.oss.headers import checksum_headers
 from partwise.server.oss.objects import check_length, check_overwrite, object_info, stored_response
 from partwise.server.oss.options import encryption_headers, for_backend, options_of, traffic_limit_of
-from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, parse_part_list, xml_time
 from partwise.server.paging import limit_of, page_of
+from partwise.server.reading import quoted
+from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, parse_part_list, xml_time
 
 _XML = (("Content-Type", "application/xml"),)
 _PART_NUMBERS = range(1, 10_000 + 1)

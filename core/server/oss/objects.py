@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 from partwise.model import ObjectOptions, StoredObject
 from partwise.server.body import BODY_BYTES_MAX
@@ -14,19 +12,18 @@ from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import FileSlice, ServerResponse
 from partwise.server.oss.callbacks import CallbackFailed, CallbackRequest, callback_of
-from partwise.server.oss.headers import checksum_headers, http_date, quoted
+from partwise.server.oss.headers import checksum_headers
 from partwise.server.oss.options import encryption_headers, for_backend, object_headers, options_of
+from partwise.server.reading import CONDITIONS, existing_object, http_date, quoted, requested_range
 from partwise.server.xml import document
 
-_CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 _OVERRIDES = ("Content-Type", "Content-Language", "Expires", "Cache-Control", "Content-Disposition", "Content-Encoding")
 _NOT_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^\s|\s$")
-_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
 def put_object(exchange: Exchange) -> ServerResponse:
     request, body, bucket = exchange.request, exchange.body, exchange.bucket
-    for name in _CONDITIONS:
+    for name in CONDITIONS:
         if request.header(name) is not None:
             raise ServiceError("NotImplemented", status=400, elements={"Header": name})
     callback = callback_of(request)
@@ -43,7 +40,7 @@ def put_object(exchange: Exchange) -> ServerResponse:
 
 
 def get_object(exchange: Exchange) -> ServerResponse:
-    info = _existing_object(exchange)
+    info = existing_object(exchange)
     headers = dict(_object_headers(exchange, info))
     for header in _OVERRIDES:
         name = f"response-{header.lower()}"
@@ -53,7 +50,8 @@ def get_object(exchange: Exchange) -> ServerResponse:
                 raise bad_argument(name, override, "The value is not allowed in a header.")
             headers[header] = override
     size = info.stored.size
-    requested = _requested_range(exchange, size)
+    standard = exchange.request.header("x-oss-range-behavior") == "standard"
+    requested = requested_range(exchange.request, size, standard=standard)
     try:
         file = exchange.bucket.access.open_object(exchange.key)
     except KeyError:
@@ -65,12 +63,12 @@ def get_object(exchange: Exchange) -> ServerResponse:
 
 
 def head_object(exchange: Exchange) -> ServerResponse:
-    info = _existing_object(exchange)
+    info = existing_object(exchange)
     return ServerResponse(200, _object_headers(exchange, info), length=info.stored.size)
 
 
 def get_object_meta(exchange: Exchange) -> ServerResponse:
-    info = _existing_object(exchange)
+    info = existing_object(exchange)
     headers = (("ETag", quoted(info.etag)), ("Last-Modified", http_date(info.modified)))
     checksum = checksum_headers(exchange, info.stored.checksum)
     return ServerResponse(200, (*headers, *checksum), length=info.stored.size)
@@ -84,7 +82,7 @@ def delete_object(exchange: Exchange) -> ServerResponse:
 
 
 def get_object_acl(exchange: Exchange) -> ServerResponse:
-    info = _existing_object(exchange)
+    info = existing_object(exchange)
     body = document(
         "AccessControlPolicy",
         (
@@ -160,34 +158,6 @@ def stored_response(
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _existing_object(exchange: Exchange) -> ObjectInfo:
-    """Return the object, if it meets the conditions of the request."""
-    info = exchange.bucket.object(exchange.key)
-    if info is None:
-        raise ServiceError("NoSuchKey", elements={"Key": exchange.key})
-    match, none_match, modified_since, unmodified_since = map(exchange.request.header, _CONDITIONS)
-    if match is not None and not _lists_etag(match, info.etag):
-        raise ServiceError("PreconditionFailed", elements={"Condition": "If-Match"})
-    if unmodified_since is not None and int(info.modified) > _seconds(unmodified_since):
-        raise ServiceError("PreconditionFailed", elements={"Condition": "If-Unmodified-Since"})
-    unchanged = modified_since is not None and int(info.modified) <= _seconds(modified_since)
-    if (none_match is not None and _lists_etag(none_match, info.etag)) or (none_match is None and unchanged):
-        raise ServiceError("NotModified", headers=(("ETag", quoted(info.etag)),))
-    return info
-
-
-def _lists_etag(condition: str, etag: str) -> bool:
-    return condition.strip() == "*" or etag in (text.strip().strip('"') for text in condition.split(","))
-
-
-def _seconds(date: str) -> float:
-    try:
-        moment = parsedate_to_datetime(date)
-    except ValueError:
-        raise ServiceError("InvalidArgument", f"{date!r} is not a date.") from None
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-
-
 def _object_headers(exchange: Exchange, info: ObjectInfo) -> tuple[tuple[str, str], ...]:
     md5 = () if info.content_md5 is None else (("Content-MD5", info.content_md5),)
     return (
@@ -199,30 +169,3 @@ def _object_headers(exchange: Exchange, info: ObjectInfo) -> tuple[tuple[str, st
         *checksum_headers(exchange, info.stored.checksum),
         *md5,
     )
-
-
-def _requested_range(exchange: Exchange, size: int) -> range | None:
-    """
-    Return the requested range of the object; None for the whole object.
-
-    A range that is not within the object is ignored, unless the request asks for the standard behaviour of HTTP.
-    """
-    header = exchange.request.header("range")
-    if header is None:
-        return None
-    standard = exchange.request.header("x-oss-range-behavior") == "standard"
-    match = _RANGE.fullmatch(header)
-    if match is None or match[0] == "bytes=-":
-        return None
-    first, last = match[1], match[2]
-    if not first:
-        start, stop = max(0, size - int(last)), size
-    else:
-        start, stop = int(first), int(last) + 1 if last else size
-    if standard:
-        stop = min(stop, size)
-    if start < stop <= size:
-        return range(start, stop)
-    if standard:
-        raise ServiceError("InvalidRange", headers=(("Content-Range", f"bytes */{size}"),))
-    return None

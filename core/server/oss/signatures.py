@@ -21,8 +21,8 @@ from attrs import define
 
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.messages import RequestTarget, ServerRequest, to_bytes
-from partwise.server.xml import xml_time
 from partwise.server.settings import AccessKey, ServerSettings
+from partwise.server.xml import xml_time
 
 #: The maximum difference between the date of a request and the server's clock, in seconds.
 SKEW_MAX = 900
