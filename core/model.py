@@ -230,7 +230,7 @@ def _default(attribute: Attribute[Any]) -> object:
 
 
 def _to_plain(value: Any, name: str) -> Any:
-    """Return a value of an option as JSON has it; a nested value without its defaults."""
+    """Return a value as JSON has it; a nested one without its defaults."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if has(type(value)):

@@ -263,7 +263,7 @@ class OSSBackend(Closing):
 
     @property
     def capabilities(self) -> Capabilities:
-        """All of `OSSOptions` but `if_match`; lists and checksums of parts, checksums of objects."""
+        """All of `OSSOptions` but `if_match`, lists of parts, and all checksums."""
         return CAPABILITIES
 
     @property

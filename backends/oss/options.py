@@ -1,10 +1,12 @@
 """
-The options of OSS, and the headers that carry them, by option and kind of request.
+The options of OSS, and the headers that carry them.
 
-The headers are one table. This module does no I/O. An option is honoured or refused. A value that can't be sent
-unchanged is an error before anything is sent; only the words that all storages share are translated. That includes
-metadata values outside ASCII: HTTP has no standard encoding for them, so the caller must encode them, such as by
-percent-encoding, in the form that the reader of the object decodes.
+The headers are one table, by option and kind of request. This module does no I/O.
+
+An option is honoured or refused. A value that can't be sent unchanged is an error before anything is sent; only the
+words that all storages share are translated. That includes metadata values outside ASCII: HTTP has no standard encoding
+for them, so the caller must encode them, such as by percent-encoding, in the form that the reader of the object
+decodes.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ class Callback:
 @define(frozen=True)
 class OSSOptions(ObjectOptions):
     """
-    The properties of an object in OSS: those that all storages share, and four more.
+    The properties of an object in OSS: those of all storages, and four more.
 
     `acl` can also be ``"default"``, the rule of the bucket; `storage_class` can also be a word of OSS, such as
     ``"ColdArchive"``; `encryption` can also be ``"SM4"``.
@@ -110,7 +112,7 @@ class OSSOptions(ObjectOptions):
 
 
 def callback_of(options: ObjectOptions) -> Callback | None:
-    """Return the callback; None if there is none, or the class of the options has none."""
+    """Return the callback; None if there is none, or options of another class."""
     callback = getattr(options, "callback", None)
     return callback if isinstance(callback, Callback) else None
 

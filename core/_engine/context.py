@@ -198,7 +198,11 @@ class UploadContext:
         return self.ledger.checksum(self.checksum)
 
     def new_token(self) -> str | None:
-        """Return a token for a new object; None if the storage shows its checksum, or stores no metadata."""
+        """
+        Return a token for a new object.
+
+        It is None if the storage shows the checksum of an object, or stores no metadata.
+        """
         capabilities = self.backend.capabilities
         if capabilities.object_checksums or "metadata" not in capabilities.options:
             return None
@@ -206,7 +210,7 @@ class UploadContext:
 
     def object_options(self, token: str | None) -> ObjectOptions:
         """
-        Return the options that the backend gets: at initiate, to complete, and to store the object with one request.
+        Return the options of the object, for initiate, complete and put.
 
         They are those that the caller requested, with a guessed content type and the token in the metadata.
         """

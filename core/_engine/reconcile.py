@@ -221,7 +221,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
 
 def _different_options(old: Mapping[str, Any], new: Mapping[str, Any], late: Collection[str]) -> str:
     """
-    Return the names of the options that differ, without their values; "" if none does.
+    Return the names of the options that differ, not their values; "" for none.
 
     What was recorded of an option that acts late does not count: the storage may have fixed it in an earlier version.
     """

@@ -1,5 +1,5 @@
 """
-The flags for the properties of an object, and the options that a backend gets from them.
+The flags for the properties of an object, and the options made of them.
 
 The flags for options that all storages share are declared here; those for options of one storage by its package, as
 plain data. Any option that has no flag is set by its name.
@@ -107,7 +107,7 @@ SETTINGS: Mapping[str, str] = {name: flag for vendor in _VENDORS for name, flag 
 
 @define(frozen=True)
 class RequestedOptions:
-    """The options that a command line requests, before it is known which ones the backend has."""
+    """The options that a command line requests, for a backend that is not open yet."""
 
     values: Mapping[str, Any] = field(factory=dict)  # from flags, by the name of the option
     assignments: Mapping[str, str] = field(factory=dict)  # from --set, by the name of the option

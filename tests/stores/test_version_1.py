@@ -14,6 +14,7 @@ from attrs import evolve
 
 from partwise import BytesSource, Checkpoint, ObjectOptions, StreamSource, TransferConfig, UploadedPart, Uploader
 from partwise.backends.memory import MemoryBackend
+from partwise.bodies import bytes_body
 from partwise.errors import CheckpointDamaged
 from partwise.model import PartLimits
 from partwise.stores.file import FileCheckpointStore
@@ -71,7 +72,8 @@ def backend_with(checkpoint: Checkpoint) -> MemoryBackend:
     backend = MemoryBackend(f"v1-{checkpoint.key}", limits=limits)
     assert backend.initiate_upload(checkpoint.key, OPTIONS) == checkpoint.upload_id
     for part in checkpoint.parts:
-        body = source("bytes").body((part.part_number - 1) * 1000, part.size)
+        offset = (part.part_number - 1) * 1000
+        body = bytes_body(DATA[offset : offset + part.size], offset=offset)
         assert backend.upload_part(checkpoint.key, checkpoint.upload_id, part.part_number, body) == part
     return backend
 

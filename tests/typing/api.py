@@ -192,6 +192,15 @@ options = OSSOptions(
     forbid_overwrite=True,
     callback=Callback(url="https://example.com/stored", body="object=${object}", variables={"x:job": "7"}),
 )
+neutral: ObjectOptions = options
+assert_type(options.callback, Callback | None)
+assert_type(partwise.Callback("u", "b"), Callback)
+ObjectOptions(acl="private", storage_class="infrequent-access", if_match="ETAG").fixed_data({"acl"})
+OSSOptions(if_match=5)  # type: ignore[arg-type]
+ObjectOptions(callback=None)  # type: ignore[call-arg]
+Capabilities(options={"acl"}, late_options={"acl"}, option_type=OSSOptions)
+Capabilities(option_type=Callback)  # type: ignore[arg-type]
+partwise.BackendError("x", host_id="h")  # type: ignore[call-arg]
 ObjectOptions(metadata=["made-by"])  # type: ignore[arg-type]
 ObjectOptions(colour="red")  # type: ignore[call-arg]
 
@@ -330,6 +339,7 @@ refused: list[type[partwise.BackendError]] = [
     partwise.UploadNotFound,
     partwise.PartRejected,
     partwise.ObjectExists,
+    partwise.PreconditionFailed,
     partwise.BackendClosed,
 ]
 remembered: list[type[partwise.CheckpointError]] = [

@@ -366,7 +366,7 @@ def check_forbid_overwrite(harness: BackendHarness) -> None:
 
 @CHECKS.covers(16, 36)
 def check_if_match(harness: BackendHarness) -> None:
-    """With if_match only the object that has the ETag is replaced, else nothing changes."""
+    """With if_match only the object of that ETag is replaced; else nothing changes."""
     backend = harness.open_for_test()
     skip_unless_supports(backend, "if_match")
     first = ObjectOptions(if_match=put(harness, backend, "matched", b"first").etag)
