@@ -73,6 +73,7 @@ class FaultKind(Enum):
     WRONG_CHECKSUM = "returns a wrong checksum"
     SHORT_LIST = "omits every other part"
     FORGOTTEN_UPLOAD = "finds that the storage has dropped the upload"
+    UNUSABLE = "finds that the upload can never be completed, and so does every later call for it"
 
     UNREACHABLE = "can't be reached for a moment, before it has any effect"
     CLAIM_LOST = "finds the claim lost, and so does every later write"
@@ -104,6 +105,7 @@ _APPLICABLE = {
     FaultKind.WRONG_CHECKSUM: _WITH_BODY | {"complete_upload", "head_object"},
     FaultKind.SHORT_LIST: frozenset({"list_parts"}),
     FaultKind.FORGOTTEN_UPLOAD: frozenset({"upload_part", "list_parts", "complete_upload"}),
+    FaultKind.UNUSABLE: frozenset({"upload_part", "complete_upload"}),
     FaultKind.UNREACHABLE: frozenset(STORE_OPERATIONS),
     FaultKind.CLAIM_LOST: _WRITES | {"check_claim"},
     FaultKind.LOST_WRITE: _WRITES,

@@ -28,6 +28,7 @@ from partwise.errors import (
     SourceChanged,
     SourceUnreadable,
     Throttled,
+    UploadUnusable,
 )
 from partwise.model import ObjectOptions, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import (
@@ -86,6 +87,7 @@ class FaultyBackend(BackendWrapper):
         super().__init__(backend)
         self.plan = plan
         self._forget = forget or backend.abort_upload
+        self._unusable: set[str] = set()
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
         with self.plan.call("initiate_upload", key) as faults:
@@ -94,6 +96,7 @@ class FaultyBackend(BackendWrapper):
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         with self.plan.call("upload_part", key, upload_id=upload_id, part_number=part_number) as faults:
             self._forget_upload(faults, key, upload_id)
+            self._refuse_unusable(faults, upload_id)
             faulty = _InjectedBody(body, self.plan, faults)
             part = self._injected(faults, lambda: self.inner.upload_part(key, upload_id, part_number, faulty))
             return _with_wrong_checksum(faults, part)
@@ -109,6 +112,7 @@ class FaultyBackend(BackendWrapper):
     ) -> StoredObject:
         with self.plan.call("complete_upload", key, upload_id=upload_id) as faults:
             self._forget_upload(faults, key, upload_id)
+            self._refuse_unusable(faults, upload_id)
             stored = self._injected(faults, lambda: self.inner.complete_upload(key, upload_id, parts, options))
             return _with_wrong_checksum(faults, stored)
 
@@ -134,14 +138,19 @@ class FaultyBackend(BackendWrapper):
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
         """Return a wrapped handle with the same plan; this one if not supported."""
         if isinstance(self.inner, SupportsRequestOptions):
-            return FaultyBackend(self.inner.with_request_options(options), self.plan, forget=self._forget)
+            return self._wrapping(self.inner.with_request_options(options))
         return self
 
     def with_source_file(self, path: str) -> MultipartBackend:
         """Return a wrapped handle with the same plan; this one if not supported."""
         if isinstance(self.inner, SupportsSourceFile):
-            return FaultyBackend(self.inner.with_source_file(path), self.plan, forget=self._forget)
+            return self._wrapping(self.inner.with_source_file(path))
         return self
+
+    def _wrapping(self, backend: MultipartBackend) -> FaultyBackend:
+        wrapper = FaultyBackend(backend, self.plan, forget=self._forget)
+        wrapper._unusable = self._unusable  # of the same class
+        return wrapper
 
     def _injected(self, faults: Sequence[Fault], action: Callable[[], _Result]) -> _Result:
         for fault in faults:
@@ -160,6 +169,12 @@ class FaultyBackend(BackendWrapper):
     def _forget_upload(self, faults: Sequence[Fault], key: str, upload_id: str) -> None:
         if _of_kind(faults, FaultKind.FORGOTTEN_UPLOAD):
             self._forget(key, upload_id)
+
+    def _refuse_unusable(self, faults: Sequence[Fault], upload_id: str) -> None:
+        if _of_kind(faults, FaultKind.UNUSABLE):
+            self._unusable.add(upload_id)
+        if upload_id in self._unusable:
+            raise UploadUnusable(f"the upload {upload_id} can never be completed", code=INJECTED)
 
 
 class _InjectedBody(BodyWrapper):

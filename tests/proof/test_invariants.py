@@ -16,6 +16,7 @@ from partwise import (
     CheckpointBusy,
     CheckpointUnwritable,
     ClaimLost,
+    ObjectOptions,
     SourceChanged,
     Throttled,
     UploadCancelled,
@@ -110,6 +111,15 @@ def completed_with(parts):
 def other_bytes_in_a_part(scenario, trace):
     held = scenario.history.uploads[call(trace, "complete_upload").upload_id].parts
     held[1] = evolve(held[1], data=b"x" * PART)
+
+
+def requested(**options):
+    """It was asked for other options than those that it gave the object."""
+
+    def falsify(scenario, trace):
+        trace.script = evolve(trace.script, options=ObjectOptions(**options))
+
+    return falsify
 
 
 def source_changed_before_complete(scenario, trace):
@@ -262,6 +272,8 @@ FALSIFIED = [
     ("EXACT", "the result reports", result(size=lambda size: size + 1)),
     ("EXACT", "the result reports", result(checksum=lambda crc64: crc64 ^ 1)),
     ("EXACT", "has neither verified nor a warning", result(verified=lambda verified: False)),
+    ("EXACT", "the object has acl None, not 'private'", requested(acl="private")),
+    ("EXACT", "the object has metadata {}, not {'a': 'b'}", requested(metadata={"a": "b"})),
     ("EXACT", "do not add up", result(bytes_resumed=lambda count: count + 1)),
     ("EXACT", "and reports", result(bytes_sent=lambda count: count + 1, bytes_resumed=lambda count: count - 1)),
     ("NO-MIX", "parts of more than one version", other_bytes_in_a_part),

@@ -35,6 +35,7 @@ from partwise.errors import (
     SourceUnreadable,
     Throttled,
     UploadNotFound,
+    UploadUnusable,
 )
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import (
@@ -153,6 +154,7 @@ APPLICABLE = {
     FaultKind.WRONG_CHECKSUM: ["upload_part", "put_object", "complete_upload", "head_object"],
     FaultKind.SHORT_LIST: ["list_parts"],
     FaultKind.FORGOTTEN_UPLOAD: ["upload_part", "list_parts", "complete_upload"],
+    FaultKind.UNUSABLE: ["upload_part", "complete_upload"],
     FaultKind.UNREACHABLE: ON_STORES,
     FaultKind.CLAIM_LOST: ["save", "append_part", "delete", "check_claim"],
     FaultKind.LOST_WRITE: ["save", "append_part", "delete"],
@@ -471,6 +473,17 @@ def test_a_forgotten_upload_is_gone_from_the_storage(operation: str) -> None:
     with scene.plan, pytest.raises(UploadNotFound):
         scene.do(operation)
     assert scene.backend.uploads == {}
+
+
+def test_an_unusable_upload_takes_neither_parts_nor_a_completion_any_more() -> None:
+    scene = Scene(fault("upload_part", FaultKind.UNUSABLE))
+    other = scene.backend.initiate_upload("key", ObjectOptions())
+    with scene.plan:
+        for operation in ("upload_part", "upload_part", "complete_upload"):
+            with pytest.raises(UploadUnusable):
+                scene.do(operation)
+    assert scene.upload_id in scene.backend.uploads
+    assert scene.faulty.upload_part("key", other, 1, StrictBody(DATA)).size == len(DATA)
 
 
 def test_what_drops_a_forgotten_upload_can_be_given() -> None:

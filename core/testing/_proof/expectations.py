@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from partwise.checkpoint import Checkpoint
-from partwise.errors import CallbackError, UploadNotFound
+from partwise.errors import CallbackError, UploadNotFound, UploadUnusable
 from partwise.testing._proof.events import BackendCall, Event, ProcessTrace
 from partwise.testing._proof.recording import checkpoint_ids
 from partwise.testing._proof.scenario import Scenario
@@ -26,9 +26,9 @@ _TRANSIENT = frozenset({FaultKind.BEFORE, FaultKind.AFTER, FaultKind.HALFWAY, Fa
 _SURVIVABLE: Mapping[str, frozenset[FaultKind]] = MappingProxyType(
     {
         "initiate_upload": _LATE | _TRANSIENT,
-        "upload_part": _LATE | _TRANSIENT | {FaultKind.WRONG_CHECKSUM, FaultKind.FORGOTTEN_UPLOAD},
+        "upload_part": _LATE | _TRANSIENT | {FaultKind.WRONG_CHECKSUM, FaultKind.FORGOTTEN_UPLOAD, FaultKind.UNUSABLE},
         "list_parts": _LATE | _TRANSIENT | {FaultKind.SHORT_LIST, FaultKind.FORGOTTEN_UPLOAD},
-        "complete_upload": _LATE | _TRANSIENT | {FaultKind.FORGOTTEN_UPLOAD},
+        "complete_upload": _LATE | _TRANSIENT | {FaultKind.FORGOTTEN_UPLOAD, FaultKind.UNUSABLE},
         "head_object": _LATE | _TRANSIENT,
         "put_object": _LATE | _TRANSIENT | {FaultKind.WRONG_CHECKSUM},
         "abort_upload": _LATE | _TRANSIENT | {FaultKind.PERMANENT},
@@ -113,7 +113,8 @@ def must_resume(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint)
         and scenario.keeps_checkpoint(script)
         and checkpoint.options == script.options.fixed_data(scenario.capabilities.late_options)
     )
-    lost = injected(trace, None, FaultKind.FORGOTTEN_UPLOAD) or had_event(trace, Event.EXPIRY)
+    lost = injected(trace, None, FaultKind.FORGOTTEN_UPLOAD, FaultKind.UNUSABLE) or had_event(trace, Event.EXPIRY)
+    lost = lost or _parts_damaged_for_good(scenario, trace)
     changed = len(trace.versions) > 1 or injected(trace, None, FaultKind.CHANGED)
     if (
         not usable
@@ -199,12 +200,17 @@ def _met_only_transient_failures(scenario: Scenario, trace: ProcessTrace) -> boo
         return False
     # One restart is allowed; a source that can't be read again can't have it.
     expiries = sum(scheduled.event is Event.EXPIRY for scheduled in trace.occurred)
-    losses = len(injected(trace, None, FaultKind.FORGOTTEN_UPLOAD)) + expiries
-    noticed = any(isinstance(call.error, UploadNotFound) for call in trace.backend_calls)
-    if not scenario.capabilities.replaces_parts:  # what arrived otherwise than it was sent can't be replaced
-        damaged = len(injected(trace, ("upload_part",), FaultKind.WRONG_CHECKSUM))
-        losses, noticed = losses + damaged, noticed or bool(damaged)
+    losses = len(injected(trace, None, FaultKind.FORGOTTEN_UPLOAD, FaultKind.UNUSABLE)) + expiries
+    noticed = any(isinstance(call.error, UploadNotFound | UploadUnusable) for call in trace.backend_calls)
+    damaged = _parts_damaged_for_good(scenario, trace)
+    losses, noticed = losses + len(damaged), noticed or bool(damaged)
     return losses <= 1 and (scenario.source.reopens or not noticed)
+
+
+def _parts_damaged_for_good(scenario: Scenario, trace: ProcessTrace) -> list[Fault]:
+    """Return the faults by which parts arrived otherwise than they were sent, and can't be replaced."""
+    damaged = injected(trace, ("upload_part",), FaultKind.WRONG_CHECKSUM)
+    return [] if scenario.capabilities.replaces_parts else damaged
 
 
 def _is_harmless(scenario: Scenario, event: Event) -> bool:

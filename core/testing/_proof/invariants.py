@@ -13,9 +13,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import NoReturn
 
-from fastcrc.crc64 import xz as fast_crc64
-
-from partwise.checksums import CRC64_XZ, Checksum
+from partwise._engine.reconcile import TOKEN_NAME
 from partwise.errors import (
     AccessDenied,
     CallbackError,
@@ -44,13 +42,13 @@ from partwise.testing._proof.expectations import (
 from partwise.testing._proof.recording import checkpoint_ids
 from partwise.testing._proof.scenario import Scenario
 from partwise.testing.faults import FaultKind
-from partwise.testing.oracles import slow_crc64
+from partwise.testing.oracles import slow_checksum
 
 #: Events that end a process at once, in the middle of any call.
 INTERRUPTIONS = (Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT)
 
 #: Up to this many bytes the checksum is computed bit by bit.
-_SLOW_CRC64_MAX = 4096
+_SLOW_CHECKSUM_MAX = 4096
 
 
 def check(scenario: Scenario, trace: ProcessTrace, *, except_for: Collection[str] = ()) -> None:
@@ -75,11 +73,10 @@ def _broken(name: str, how: str, trace: ProcessTrace) -> NoReturn:
     raise AssertionError(f"{name}: {how}\n{trace}")
 
 
-def _checksum(data: bytes, algorithm: Checksum) -> int:
-    if algorithm != CRC64_XZ:
-        return algorithm.compute(data)
+def _checksum(scenario: Scenario, data: bytes) -> int:
     # By definition where that is fast enough, else by the library, which has no part in combining checksums.
-    return slow_crc64(data) if len(data) <= _SLOW_CRC64_MAX else fast_crc64(data)
+    algorithm = scenario.capabilities.checksum
+    return slow_checksum(algorithm, data) if len(data) <= _SLOW_CHECKSUM_MAX else algorithm.compute(data)
 
 
 def _current_versions(scenario: Scenario, trace: ProcessTrace) -> set[bytes]:
@@ -91,7 +88,7 @@ def _current_versions(scenario: Scenario, trace: ProcessTrace) -> set[bytes]:
 
 
 def exact(scenario: Scenario, trace: ProcessTrace) -> None:
-    """After a success the object is one version that the source had during the run."""
+    """After a success the object is one version that the source had, as requested."""
     stored, result = trace.after.stored, trace.result
     known = {*(version.data for version in scenario.source.versions), *scenario.history.foreign}
     if stored is not None and stored not in known:
@@ -102,25 +99,39 @@ def exact(scenario: Scenario, trace: ProcessTrace) -> None:
         _broken("EXACT", "the run succeeded, and the object is not a version that the source had during it", trace)
     # An object that an earlier run made may be identified by a token instead of its checksum.
     by_token = result.checksum is None and result.parts_sent == 0 and not scenario.capabilities.object_checksums
-    checksum = _checksum(stored, scenario.capabilities.checksum)
-    if result.size != len(stored) or (result.checksum != checksum and not by_token):
+    if result.size != len(stored) or (result.checksum != _checksum(scenario, stored) and not by_token):
         _broken("EXACT", f"the result reports {result.size} bytes with the checksum {result.checksum}", trace)
     if scenario.capabilities.object_checksums and not (result.verified or result.warnings):
         _broken("EXACT", "the storage reports object checksums; the result has neither verified nor a warning", trace)
     if result.bytes_sent + result.bytes_resumed != len(stored):
         _broken("EXACT", f"{result.bytes_sent} bytes sent and {result.bytes_resumed} resumed do not add up", trace)
+    _check_options(scenario, trace)
     sent = _object_bytes_sent(scenario, trace)
     if sent is not None and result.bytes_sent != sent:
         _broken("EXACT", f"it sent {sent} bytes of the object, and reports {result.bytes_sent}", trace)
 
 
+def _check_options(scenario: Scenario, trace: ProcessTrace) -> None:
+    """Check the options of an object that this process made, as far as the harness shows them."""
+    if not any(call.operation in _STORING for call in effects_of(scenario, trace)):
+        return  # an earlier process made it, and had its own options
+    requested, shown = trace.script.options, dict(scenario.backend.options(scenario.key))
+    if isinstance(metadata := shown.get("metadata"), Mapping):
+        shown["metadata"] = {name: value for name, value in metadata.items() if name != TOKEN_NAME}
+    for name in ("acl", "metadata"):
+        if name in shown and shown[name] != getattr(requested, name):
+            _broken("EXACT", f"the object has {name} {shown[name]!r}, not {getattr(requested, name)!r}", trace)
+
+
+_STORING = frozenset({"complete_upload", "put_object"})
+
+
 def _object_bytes_sent(scenario: Scenario, trace: ProcessTrace) -> int | None:
     """Return how many bytes of the object this process sent; None if unknown."""
-    storing = {"complete_upload", "put_object"}
-    stored_by = [call for call in effects_of(scenario, trace) if call.operation in storing]
+    stored_by = [call for call in effects_of(scenario, trace) if call.operation in _STORING]
     if not stored_by:
         # Its upload is lost and an object of the same bytes was there; or an earlier process stored the object.
-        return None if any(call.operation in storing for call in trace.backend_calls) else 0
+        return None if any(call.operation in _STORING for call in trace.backend_calls) else 0
     last = stored_by[-1]
     if last.upload_id is None:
         return len(trace.after.stored or b"")

@@ -17,7 +17,7 @@ import logging
 import signal
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from types import FrameType
@@ -52,7 +52,7 @@ from partwise.testing._proof.events import (
 from partwise.testing._proof.recording import CountingSource, History, RecordingBackend, RecordingStore
 from partwise.testing._proof.simulation import SimulatedClock, Simulation
 from partwise.testing._proof.sources import ScenarioSource
-from partwise.testing.conformance_backend import BackendHarness
+from partwise.testing.conformance_backend import BackendHarness, shown_options
 from partwise.testing.conformance_store import StoreHarness
 from partwise.testing.fakes import StrictBody
 from partwise.testing.faults import FaultPlan, SimulatedCrash
@@ -120,6 +120,9 @@ class MemoryHarness(InMemoryHarness):
 
     def read(self, key: str) -> bytes | None:
         return self._storage.read(key) if key in self._storage.keys() else None  # noqa: SIM118  # not a mapping
+
+    def options(self, key: str) -> Mapping[str, object]:
+        return shown_options(self._storage.describe(key))
 
     def drop_upload(self, key: str, upload_id: str) -> bool:
         self._storage.drop_upload(key, upload_id)
