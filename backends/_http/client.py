@@ -126,7 +126,14 @@ class HTTPClient:
         return request_head(method, self._target_prefix + target, self._fixed_headers, headers, length)
 
     def start(
-        self, method: str, head: bytes, chunks: Iterable[bytes | memoryview] = (), owner: object = None, size: int = 0
+        self,
+        method: str,
+        head: bytes,
+        chunks: Iterable[bytes | memoryview] = (),
+        owner: object = None,
+        size: int = 0,
+        *,
+        response_seconds: float | None = None,
     ) -> Callable[[], Response]:
         """
         Send a request, and return a function that waits for its response.
@@ -140,6 +147,8 @@ class HTTPClient:
                 an incomplete request.
             owner: identifies the request for `cut`, and exists until the response was read; None: it can't be cut.
             size: the length of the body in bytes, to measure the connection; 0: it is not measured.
+            response_seconds: how long the whole response may take, as long as the server sends something within each
+                read timeout; None: four read timeouts.
 
         Raises:
             ConnectionFailed: from either step: there is no complete response; the message says how far the exchange
@@ -170,7 +179,9 @@ class HTTPClient:
             # A suspended generator would keep its file open for as long as a traceback refers to this frame.
             if isinstance(chunks, GeneratorType):
                 chunks.close()
-        return partial(self._finish, connection, method, send_error, cutter, size)
+        return partial(
+            self._finish, connection, method, send_error, cutter, size=size, response_seconds=response_seconds
+        )
 
     def cut(self, owner: object, reason: str) -> None:
         """
@@ -193,10 +204,17 @@ class HTTPClient:
         return send_error
 
     def _finish(
-        self, connection: Connection, method: str, send_error: OSError | None, cutter: Cutter, size: int
+        self,
+        connection: Connection,
+        method: str,
+        send_error: OSError | None,
+        cutter: Cutter,
+        *,
+        size: int,
+        response_seconds: float | None,
     ) -> Response:
         try:
-            response, reusable = self._receive(connection, method, send_error)
+            response, reusable = self._receive(connection, method, send_error, response_seconds)
         except BaseException as error:
             self._discard(connection, error, cutter)
             raise
@@ -214,8 +232,11 @@ class HTTPClient:
         self._rates.append(rate)
         return len(self._rates) == _RATES and rate < sorted(self._rates)[_RATES // 2] / 2
 
-    def _receive(self, connection: Connection, method: str, send_error: OSError | None) -> tuple[Response, bool]:
-        deadline = time.monotonic() + self._response_timeout
+    def _receive(
+        self, connection: Connection, method: str, send_error: OSError | None, response_seconds: float | None
+    ) -> tuple[Response, bool]:
+        timeout = max(self._response_timeout, response_seconds or 0.0)
+        deadline = time.monotonic() + timeout
         try:
             # Also after a send error: a server that rejects a request may respond before it has read the whole body,
             # and close the connection. The response then says why.
@@ -228,7 +249,8 @@ class HTTPClient:
                 raise ConnectionFailed(
                     f"the connection to {self._url} broke while the request was sent: {self._describe(send_error)}"
                 ) from send_error
-            raise self._response_lost(error, late=time.monotonic() > deadline, permanent=permanent) from error
+            late = timeout if time.monotonic() > deadline else None
+            raise self._response_lost(error, late=late, permanent=permanent) from error
         if send_error is not None and response.status < 300:
             raise ConnectionFailed(
                 f"{self._url} responded {response.status} to a request that it did not receive completely: "
@@ -238,12 +260,12 @@ class HTTPClient:
         must_close = send_error is not None or response.status >= 500 or response.status in _CLOSING_STATUSES
         return response, reusable and not must_close
 
-    def _response_lost(self, error: Exception, *, late: bool, permanent: bool) -> ConnectionFailed:
+    def _response_lost(self, error: Exception, *, late: float | None, permanent: bool) -> ConnectionFailed:
         maybe = "the request may have taken effect"
         if isinstance(error, TIMEOUT_ERRORS):
             what, seconds = "respond", self._endpoint.read_timeout
-            if late:
-                what, seconds = "finish its response", self._response_timeout
+            if late is not None:
+                what, seconds = "finish its response", late
             return ConnectionFailed(f"{self._url} did not {what} within {seconds:g} seconds; {maybe}")
         if not isinstance(error, NotHTTP):
             return ConnectionFailed(f"the response of {self._url} was lost: {error}; {maybe}", retryable=not permanent)

@@ -14,7 +14,7 @@ from attrs import define
 
 from partwise._validation import brief, check_string
 from partwise.backends._http.addresses import is_ip
-from partwise.backends.oss.signing import Query, encoded_key, encoded_query
+from partwise.backends._http.signatures import Query, encoded_key, encoded_query
 from partwise.errors import InvalidInput, InvalidKey
 
 ADDRESSING_STYLES = ("virtual", "path", "cname")

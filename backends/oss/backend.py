@@ -23,15 +23,24 @@ from partwise._validation import brief, check_callable, check_path
 from partwise.backends._argument_checks import check_call, check_part, check_put
 from partwise.backends._http.addresses import is_loopback
 from partwise.backends._http.client import HTTPClient
+from partwise.backends._http.clock import ServerClock
 from partwise.backends._http.connections import Endpoint
+from partwise.backends._http.credentials import CredentialsCache
 from partwise.backends._http.headers import check_header_value
 from partwise.backends._http.http1 import Response
 from partwise.backends._http.proxies import Proxy, environment_proxy
+from partwise.backends._http.signed_client import SignedRequest, SigningContext
 from partwise.backends._http.tls_pump import tls_context
+from partwise.backends._http.xml import (
+    CompleteDocument,
+    parse_completed,
+    parse_etag,
+    parse_initiated,
+    parse_uploads,
+)
 from partwise.backends.oss.addressing import check_key, resolve
-from partwise.backends.oss.client import OSSClient, OSSRequest, SigningContext
-from partwise.backends.oss.clock import ServerClock
-from partwise.backends.oss.credentials import CredentialsCache, as_provider
+from partwise.backends.oss.client import OSSClient
+from partwise.backends.oss.credentials import as_provider
 from partwise.backends.oss.errors import callback_error_for
 from partwise.backends.oss.options import (
     CAPABILITIES,
@@ -40,18 +49,10 @@ from partwise.backends.oss.options import (
     callback_of,
     check_options,
     headers_for,
-    metadata_of,
     part_options,
 )
-from partwise.backends.oss.responses import checksum_of, etag_of, ids_of, parse_body, size_of, verified_checksum
-from partwise.backends.oss.xml import (
-    CompleteDocument,
-    parse_completed,
-    parse_etag,
-    parse_initiated,
-    parse_parts,
-    parse_uploads,
-)
+from partwise.backends.oss.responses import READER, checksum_of, verified_checksum
+from partwise.backends.oss.xml import parse_parts
 from partwise.bodies import exact_chunks
 from partwise.content_types import guess_content_type
 from partwise.errors import BackendClosed, BackendError, InvalidInput, PartRejected, UploadNotFound
@@ -347,8 +348,8 @@ class OSSBackend(Closing):
         headers = self._option_headers(RequestKind.INITIATE, key, options)
         operation = f"initiating an upload of {self._describe(key)}"
         query = (("uploads", None), ("encoding-type", "url"))
-        response = self._send(OSSRequest(operation, "POST", key, query, headers))
-        return parse_body(response, parse_initiated, operation)
+        response = self._send(SignedRequest(operation, "POST", key, query, headers))
+        return READER.parse(response, parse_initiated, operation)
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
         """
@@ -377,7 +378,7 @@ class OSSBackend(Closing):
         def part() -> UploadedPart:
             response = wait()
             checksum = verified_checksum(response, body, operation)
-            return UploadedPart(part_number, size, etag_of(response, operation), checksum)
+            return UploadedPart(part_number, size, READER.etag(response, operation), checksum)
 
         return part
 
@@ -394,7 +395,7 @@ class OSSBackend(Closing):
             query = [("uploadId", upload_id), ("max-parts", str(self._page_size)), ("encoding-type", "url")]
             if marker:
                 query.append(("part-number-marker", str(marker)))
-            request = OSSRequest(operation, "GET", key, query, self._other_headers, length=None)
+            request = SignedRequest(operation, "GET", key, query, self._other_headers, length=None)
             return self._fetch_page(request, parse_parts)
 
         return list_pages(fetch, 0, operation, LIMITS.max_parts, page_size=self._page_size)
@@ -412,23 +413,23 @@ class OSSBackend(Closing):
         headers = {**option_headers, "Content-Type": "application/xml", "Content-MD5": document.md5}
         operation = f"completing upload {upload_id} of {self._describe(key)}"
         query = (("uploadId", upload_id), ("encoding-type", "url"))
-        request = OSSRequest(operation, "POST", key, query, headers, document, document.length)
+        request = SignedRequest(operation, "POST", key, query, headers, document, document.length)
         response, context = self._client.send(request, expected=(200, 203))
         etag = parse_etag(response.headers.get("etag", ""))
         if etag is None:
             # With a callback, the body is the response of the application server, without an ETag.
             has_callback = callback_of(options) is not None
-            from_body = None if has_callback else parse_body(response, parse_completed, operation)
-            etag = "" if has_callback else from_body or etag_of(response, operation)
+            from_body = None if has_callback else READER.parse(response, parse_completed, operation)
+            etag = "" if has_callback else from_body or READER.etag(response, operation)
         size = sum(part.size for part in parts)
-        stored = StoredObject(key, size, etag, checksum_of(response, operation), **ids_of(response))
+        stored = StoredObject(key, size, etag, checksum_of(response, operation), **READER.ids(response))
         return self._with_callback_result(response, context, stored, options, operation)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Abort an upload and delete its parts; see `MultipartBackend.abort_upload`."""
         self._check_usable(key, upload_id=upload_id)
         operation = f"aborting upload {upload_id} of {self._describe(key)}"
-        request = OSSRequest(operation, "DELETE", key, (("uploadId", upload_id),), self._other_headers)
+        request = SignedRequest(operation, "DELETE", key, (("uploadId", upload_id),), self._other_headers)
         try:
             self._client.send(request, expected=(200, 204))
         except UploadNotFound:
@@ -446,7 +447,7 @@ class OSSBackend(Closing):
             for name, value in (("prefix", prefix), ("key-marker", marker[0]), ("upload-id-marker", marker[1])):
                 if value:
                     query.append((name, value))
-            request = OSSRequest(operation, "GET", None, query, self._other_headers, length=None)
+            request = SignedRequest(operation, "GET", None, query, self._other_headers, length=None)
             return self._fetch_page(request, parse_uploads)
 
         hint = "List them by a prefix of their keys"
@@ -470,10 +471,10 @@ class OSSBackend(Closing):
         check_put(key, size, LIMITS)
         operation = f"storing {self._describe(key)}"
         chunks = exact_chunks(body, self._describe(key))
-        request = OSSRequest(operation, "PUT", key, (), headers, chunks, size)
+        request = SignedRequest(operation, "PUT", key, (), headers, chunks, size)
         response, context = self._client.send(request, expected=(200, 203))
         checksum = verified_checksum(response, body, operation, retryable=not options.forbid_overwrite)
-        stored = StoredObject(key, size, etag_of(response, operation), checksum, **ids_of(response))
+        stored = StoredObject(key, size, READER.etag(response, operation), checksum, **READER.ids(response))
         return self._with_callback_result(response, context, stored, options, operation)
 
     def head_object(self, key: str) -> StoredObject | None:
@@ -481,7 +482,7 @@ class OSSBackend(Closing):
         self._check_usable(key)
         operation = f"looking up {self._describe(key)}"
         try:
-            response = self._send(OSSRequest(operation, "HEAD", key, (), self._other_headers, length=None))
+            response = self._send(SignedRequest(operation, "HEAD", key, (), self._other_headers, length=None))
         except BackendError as error:
             # Without a code, the object is what is most likely missing.
             if error.status == 404 and error.code in (None, "NoSuchKey"):
@@ -489,11 +490,11 @@ class OSSBackend(Closing):
             raise
         return StoredObject(
             key,
-            size_of(response, operation),
-            etag_of(response, operation),
+            READER.size(response, operation),
+            READER.etag(response, operation),
             checksum_of(response, operation),
-            metadata=metadata_of(response.headers),
-            **ids_of(response),
+            metadata=READER.metadata(response),
+            **READER.ids(response),
         )
 
     # --- steps that operations share ---------------------------------------------------------------------------------
@@ -519,14 +520,14 @@ class OSSBackend(Closing):
             headers.setdefault("Content-Type", guess_content_type(key) or "application/octet-stream")
         return headers
 
-    def _send(self, request: OSSRequest) -> Response:
+    def _send(self, request: SignedRequest) -> Response:
         return self._client.send(request)[0]
 
     def _fetch_page(
-        self, request: OSSRequest, parse: Callable[[bytes], ResultPage[Entry, Marker]]
+        self, request: SignedRequest, parse: Callable[[bytes], ResultPage[Entry, Marker]]
     ) -> ResultPage[Entry, Marker]:
         self._check_open()
-        return parse_body(self._send(request), parse, request.operation)
+        return READER.parse(self._send(request), parse, request.operation)
 
     def _with_callback_result(
         self, response: Response, context: SigningContext, stored: StoredObject, options: ObjectOptions, operation: str

@@ -8,16 +8,15 @@ reported, with secrets masked.
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from attrs import define, field
-
+from partwise.backends._http.error_documents import ErrorDetails, failure_message, is_redirect
+from partwise.backends._http.error_documents import parse_error as parse_error_document
 from partwise.backends._http.http1 import Response
-from partwise.backends._http.redaction import redact
-from partwise.backends.oss.xml import BadDocument, parse_error_document
+from partwise.backends._http.xml import BadDocument
+from partwise.backends.oss.responses import READER
 from partwise.errors import (
     AccessDenied,
     BackendError,
@@ -93,77 +92,15 @@ _V1_REFUSED = "0002-00000080"
 #: The `ec` of a request that was signed for another region.
 _WRONG_REGION = "0002-00000226"
 
-#: Elements of an error document that have a field of their own in `ErrorDetails`.
-_FIELDS = frozenset({"Code", "Message", "RequestId", "HostId", "EC"})
 
-#: Elements that repeat the request as a list of byte values, which can't be searched for secrets.
-_BYTE_LISTS = frozenset({"StringToSignBytes", "CanonicalRequestBytes"})
-
-#: How many bytes of a response without an error document are searched for an error code.
-_SEARCHED_BYTES = 4096
-_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
-
-#: How many characters are kept of a code or an id, and of a message.
-_WORD_MAX = 100
-_TEXT_MAX = 4000
-
-#: How many further elements of an error document are kept; OSS sends ten at most.
-_DETAILS_MAX = 50
-
-
-@define(frozen=True)
-class ErrorDetails:
-    """What a failed response says."""
-
-    code: str | None  # the error code of OSS; None if the response is not from OSS
-    message: str  # its message, or the first characters of a response without an error document
-    request_id: str | None = None
-    host_id: str | None = None  # the host that responded
-    ec: str | None = None  # the finer error code
-    details: dict[str, str] = field(factory=dict)  # the other elements of the error document, by name
-    location: str | None = None  # the target of a redirect
-
-    @property
-    def is_wrong_region(self) -> bool:
-        """Whether the request was signed for another region than that of the bucket."""
-        return self.ec == _WRONG_REGION or "signing region" in self.message.lower()
+def is_wrong_region(details: ErrorDetails) -> bool:
+    """Return whether the request was signed for a region that is not the bucket's."""
+    return details.ec == _WRONG_REGION or "signing region" in details.message.lower()
 
 
 def parse_error(response: Response, secrets: Iterable[str] = ()) -> ErrorDetails:
     """Return what a failed response says, with all of `secrets` masked."""
-    hidden = tuple(secrets)
-
-    def text(value: str, size_max: int = _TEXT_MAX) -> str:
-        return redact(value, hidden)[:size_max]
-
-    def word(*values: str | None) -> str | None:
-        return text(_printable(next(filter(None, values), "")), _WORD_MAX) or None
-
-    request_id, ec = response.headers.get("x-oss-request-id"), response.headers.get("x-oss-ec")
-    location = word(response.headers.get("location"))
-    try:
-        document = parse_error_document(_error_document(response))
-    except BadDocument:
-        # From a gateway, or truncated, in which case it may still contain the code.
-        start = response.body[:_SEARCHED_BYTES]
-        code = _CODE.search(start)
-        return ErrorDetails(
-            word(code[1].decode()) if code else None,
-            text(_printable(start.decode("utf-8", "replace")), 200).strip(),
-            word(request_id),
-            ec=word(ec),
-            location=location,
-        )
-    others = [(name, value) for name, value in document.items() if name not in _FIELDS and name not in _BYTE_LISTS]
-    return ErrorDetails(
-        word(document.get("Code")),
-        text(document.get("Message", "")),
-        word(document.get("RequestId"), request_id),
-        word(document.get("HostId")),
-        word(document.get("EC"), ec),
-        {text(name, _WORD_MAX): text(value) for name, value in others[:_DETAILS_MAX]},
-        location,
-    )
+    return parse_error_document(response, secrets, prefix=READER.prefix, document=_error_document)
 
 
 def error_for(response: Response, operation: str, details: ErrorDetails) -> BackendError:
@@ -252,15 +189,6 @@ def _error_document(response: Response) -> bytes:
 
 
 def _message(response: Response, operation: str, details: ErrorDetails) -> str:
-    status = f"HTTP {response.status}"
-    if details.request_id is not None:
-        status += f", request {details.request_id}"
-    if _is_redirect(response):
-        target = details.details.get("Endpoint") or details.location or "no target given"
-        return f"{operation}: redirected ({target:.200}), and a signed request is not sent to another host ({status})"
-    text = ": ".join(filter(None, (details.code, details.message))) or "no error message"
-    if not text.endswith((".", "!", "?")):
-        text += "."
     if response.status == 203:
         consequence = _CONSEQUENCES["CallbackFailed"]
     elif details.ec == _V1_REFUSED:
@@ -269,20 +197,12 @@ def _message(response: Response, operation: str, details: ErrorDetails) -> str:
         consequence = f"the endpoint of the bucket is {details.details['Endpoint']:.200}"
     else:
         consequence = _CONSEQUENCES.get(details.code or "", "")
-    return f"{operation}: {text} ({status}){consequence and '; '}{consequence}"
+    return failure_message(response, operation, details, consequence)
 
 
 def _hint(response: Response, details: ErrorDetails) -> str:
-    if _is_redirect(response) or "Endpoint" in details.details:
+    if is_redirect(response) or "Endpoint" in details.details:
         return "Pass the bucket's own {endpoint}"
     if details.ec == _V1_REFUSED:
         return "Pass {signature_version=v4}"
     return _HINTS.get(details.code or "", "")
-
-
-def _is_redirect(response: Response) -> bool:
-    return 300 <= response.status < 400
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text).strip()

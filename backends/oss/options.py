@@ -172,13 +172,6 @@ def part_options(options: ObjectOptions) -> OSSOptions:
     return OSSOptions(**{name: getattr(options, name) for name in carried & options.explicitly_set()})
 
 
-def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata in the headers of a response."""
-    return {
-        name.removeprefix(METADATA_PREFIX): value for name, value in headers.items() if name.startswith(METADATA_PREFIX)
-    }
-
-
 # --- plain values ----------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from attrs import define
 
-from partwise.backends.oss.credentials import Credentials
+from partwise.backends._http.credentials import Credentials
 from partwise.errors import InvalidInput
 
 DEFAULT_PATH = "~/.ossutilconfig"

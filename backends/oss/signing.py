@@ -12,21 +12,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import time as _time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache, partial
-from typing import TypeAlias
-from urllib.parse import quote
 
 from attrs import define
 
-from partwise.backends.oss.credentials import Credentials
-
-Query: TypeAlias = Sequence[tuple[str, str | None]]
+from partwise.backends._http.credentials import Credentials
+from partwise.backends._http.signatures import (
+    UNSIGNED_PAYLOAD,
+    PreparedSignature,
+    Query,
+    basic_time,
+    encoded_key,
+    encoded_query,
+    keyed_hmac,
+)
 
 ALGORITHM_V4 = "OSS4-HMAC-SHA256"
-UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
 _SCOPE_END = "aliyun_v4_request"
 
@@ -56,56 +59,6 @@ class Signable:
     def with_headers(self, added: Mapping[str, str]) -> Signable:
         """Return the same request with more headers."""
         return Signable(self.method, self.bucket, self.key, self.query, {**self.headers, **added})
-
-
-@define(frozen=True)
-class PreparedSignature:
-    """Everything for a signature but the signature itself."""
-
-    headers: dict[str, str]  # the headers to add to the request, except Authorization
-    authorization: str  # the Authorization header up to the signature, which is its end
-    text: str
-    sign: Callable[[str], str]  # returns the signature of a text
-
-    def signed(self) -> dict[str, str]:
-        """Return the headers to add to the request, Authorization included."""
-        return {**self.headers, "Authorization": self.authorization + self.sign(self.text)}
-
-
-# --- encoding --------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1024)
-def encoded_key(key: str) -> str:
-    """Return a key as in a path: percent-encoded UTF-8, with unencoded slashes."""
-    return quote(key, safe="/")
-
-
-def encoded_query(query: Query) -> str:
-    """
-    Return a query as V4 signs it and as it is sent.
-
-    It is percent-encoded and sorted, without "=" where there is no value.
-    """
-    return _joined(tuple(query))
-
-
-# Each query is encoded twice in a row: to be signed, and to be sent.
-@lru_cache(maxsize=64)
-def _joined(query: tuple[tuple[str, str | None], ...]) -> str:
-    pairs = sorted([(_encoded(name), _encoded(value or "")) for name, value in query])
-    return "&".join([f"{name}={value}" if value else name for name, value in pairs])
-
-
-def _encoded(text: str) -> str:
-    # A shortcut for nearly all values: names, numbers, ids.
-    return text if text.isalnum() and text.isascii() else quote(text, safe="")
-
-
-@lru_cache(maxsize=8)
-def basic_time(seconds: int) -> str:
-    """Return a time in the format of V4: ``20250309T080706Z``."""
-    return _time.strftime("%Y%m%dT%H%M%SZ", _time.gmtime(seconds))
 
 
 @lru_cache(maxsize=8)
@@ -176,7 +129,9 @@ def prepare_v4(
     # The field is omitted if it would be empty.
     named = f"AdditionalHeaders={';'.join(additional)}," if additional else ""
     scope = scope_v4(time, region, product)
-    empty = _keyed_hmac_v4(credentials.access_key_secret, basic_time(int(time))[:8], region, product)
+    empty = keyed_hmac(
+        f"aliyun_v4{credentials.access_key_secret}", basic_time(int(time))[:8], region, product, _SCOPE_END
+    )
 
     def sign(canonical_request: str) -> str:
         signature = empty.copy()
@@ -196,21 +151,6 @@ def _additional_names(headers: Mapping[str, str], additional_headers: Iterable[s
     if not requested:
         return []
     return sorted(name for name in requested & {name.lower() for name in headers} if not _always_signed(name))
-
-
-# A derived key is valid for a day, and deriving it takes several times as long as a signature. Few keys are in use at a
-# time: more than one for programs that write to several regions, and at midnight.
-@lru_cache(maxsize=32)
-def _keyed_hmac_v4(secret: str, day: str, region: str, product: str) -> hmac.HMAC:
-    """
-    Return the HMAC of an empty text, to be copied.
-
-    Initialising it with the key takes as long as signing.
-    """
-    key = f"aliyun_v4{secret}".encode()
-    for link in (day, region, product, _SCOPE_END):
-        key = hmac.digest(key, link.encode(), "sha256")
-    return hmac.new(key, digestmod="sha256")
 
 
 # --- V1 --------------------------------------------------------------------------------------------------------------

@@ -1001,7 +1001,7 @@ def test_a_captured_request_is_refused_by_another_host(oss_server, body):
     ) as backend:
         heads = []
         start = backend._client._http.start
-        backend._client._http.start = lambda method, head, *rest: heads.append(head) or start(method, head, *rest)
+        backend._client._http.start = lambda method, head, *a, **k: heads.append(head) or start(method, head, *a, **k)
         upload_id = backend.initiate_upload("key", PLAIN)
         backend.upload_part("key", upload_id, 1, body(b"x"))
     host = oss_server.endpoint.removeprefix("http://")

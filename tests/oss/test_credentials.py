@@ -13,16 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partwise.backends.oss.credentials import (
+from partwise.backends._http.credentials import (
     CallableCredentials,
-    ClientCredentials,
     Credentials,
     CredentialsCache,
     CredentialsProvider,
-    EnvironmentCredentials,
     StaticCredentials,
-    as_provider,
 )
+from partwise.backends.oss.credentials import ClientCredentials, EnvironmentCredentials, as_provider
 from partwise.errors import CredentialsExpired, InvalidInput
 
 NOW = 1_000_000.0

@@ -8,8 +8,10 @@ import json
 import pytest
 from attrs import define, fields
 
+from partwise.backends._http.http1 import Response
 from partwise.backends.oss import Callback, OSSOptions
-from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for, metadata_of
+from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for
+from partwise.backends.oss.responses import READER
 from partwise.errors import InvalidInput
 from partwise.model import ObjectOptions
 
@@ -354,4 +356,8 @@ def test_values_that_are_not_text_are_refused(options):
 
 
 def test_metadata_is_taken_from_the_headers_of_a_response():
-    assert metadata_of({"etag": "x", "x-oss-meta-author": "me", "x-oss-meta-": ""}) == {"author": "me", "": ""}
+    response = Response(200, {"etag": "x", "x-oss-meta-author": "me", "x-oss-meta-": ""}, b"")
+    assert READER.metadata(response) == {
+        "author": "me",
+        "": "",
+    }

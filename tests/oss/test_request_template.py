@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from partwise.backends._http.http1 import request_head
+from partwise.backends._http.request_template import PartRequestTemplate
 from partwise.backends.oss.credentials import Credentials
-from partwise.backends.oss.request_template import PartRequestTemplate
 from partwise.backends.oss.signing import Signable, encoded_key, encoded_query, prepare_v1, prepare_v4
 
 NOW = 1_700_000_000.0

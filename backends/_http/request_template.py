@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import count
 
-from partwise.backends.oss.signing import PreparedSignature, Query
+from partwise.backends._http.signatures import PreparedSignature, Query
 
 
 class PartRequestTemplate:

@@ -1,10 +1,10 @@
-"""The local clock, corrected by what OSS reports."""
+"""The local clock, corrected by what the service reports."""
 
 from __future__ import annotations
 
 import pytest
 
-from partwise.backends.oss.clock import ServerClock
+from partwise.backends._http.clock import ServerClock
 
 
 class LocalClock:
