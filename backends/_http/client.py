@@ -97,8 +97,9 @@ class HTTPClient:
         self._skip_liveness_check = True
         # Last in, first out, so that surplus connections become idle. The append and the pop of a list are atomic.
         self._idle: list[tuple[Connection, float]] = []
-        # What can cut a request, by the id of its owner. A cutter lives as long as its request.
-        self._cutters: weakref.WeakValueDictionary[int, Cutter] = weakref.WeakValueDictionary()
+        # What can cut a request, by the id of its owner. A cutter lives as long as its request, and is removed when that
+        # ends; one that is abandoned leaves a dead reference. A `WeakValueDictionary` costs 2 us more for each request.
+        self._cutters: dict[int, weakref.ref[Cutter]] = {}
         self._rates: deque[float] = deque(maxlen=_RATES)  # of the last long requests
         self._dialer = Dialer()
         self._pid = os.getpid()
@@ -155,9 +156,9 @@ class HTTPClient:
                 got.
             BackendClosed: the client is closed.
         """
-        cutter = Cutter()
-        if owner is not None:
-            self._cutters[id(owner)] = cutter
+        cutter = Cutter(None if owner is None else id(owner))
+        if cutter.owner is not None:
+            self._cutters[cutter.owner] = weakref.ref(cutter)
         connection = self._acquire(cutter, repeatable=method != "POST")
         acquired = time.monotonic()
         connection.started = acquired
@@ -190,7 +191,8 @@ class HTTPClient:
         It fails with ConnectionFailed, which names the reason; a request that has its response already
         succeeds. Thread-safe.
         """
-        cutter = self._cutters.get(id(owner))
+        reference = self._cutters.get(id(owner))
+        cutter = None if reference is None else reference()
         if cutter is not None:
             cutter.cut(reason)
 
@@ -218,7 +220,7 @@ class HTTPClient:
         except BaseException as error:
             self._discard(connection, error, cutter)
             raise
-        if cutter.detach() and reusable and not (size >= _LARGE_BODY and self._is_slow(connection, size)):
+        if self._end(cutter) and reusable and not (size >= _LARGE_BODY and self._is_slow(connection, size)):
             self._release(connection)
         else:
             connection.close()
@@ -285,6 +287,7 @@ class HTTPClient:
 
     def _acquire(self, cutter: Cutter, *, repeatable: bool) -> Connection:
         if self._closed:
+            self._end(cutter)
             raise BackendClosed(f"the backend for {self._url} is closed", hint="Open a new one")
         if self._pid != os.getpid():
             # After a fork, the parent keeps using these connections. Close them before recording the new pid, so that
@@ -306,10 +309,16 @@ class HTTPClient:
     def _connect(self, cutter: Cutter) -> Connection:
         try:
             return open_connection(self._endpoint, self._dialer, cutter)
-        except ConnectionFailed as error:
-            if cutter.detach():
+        except BaseException as error:
+            if self._end(cutter) or not isinstance(error, ConnectionFailed):
                 raise
             raise ConnectionFailed(f"the connection to {self._url} was cut: {cutter.reason}") from error
+
+    def _end(self, cutter: Cutter) -> bool:
+        """Note that a request can't be cut any more; return whether it was not."""
+        if cutter.owner is not None:
+            self._cutters.pop(cutter.owner, None)
+        return cutter.detach()
 
     def _release(self, connection: Connection) -> None:
         if len(self._idle) >= self._max_connections:
@@ -326,7 +335,7 @@ class HTTPClient:
         Raises:
             ConnectionFailed: the request was cut, which explains the failure.
         """
-        intact = cutter.detach()
+        intact = self._end(cutter)
         connection.close()
         if isinstance(error, ConnectionFailed):
             if not intact:

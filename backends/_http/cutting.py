@@ -18,11 +18,16 @@ class Cutter:
     The thread of the request attaches the socket that it uses, and detaches it before the socket can be used by another
     request or its file descriptor by another file. A cut is final: a socket that is attached later is shut down, too.
 
+    Args:
+        owner: identifies the request; None: it can't be cut.
+
     Attributes:
+        owner: as given.
         reason: why the request was cut, for messages; None if it was not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: int | None = None) -> None:
+        self.owner = owner
         self.reason: str | None = None
         self._lock = threading.Lock()
         self._sock: socket.socket | TLSSocket | None = None

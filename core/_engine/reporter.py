@@ -53,8 +53,10 @@ class ProgressReporter:
         if self._callback is None:
             return
         now = self._clock.monotonic()
-        self._status.announce(now)
-        waiting = None if completed else self._status.waiting(now)
+        waiting = None
+        if self._status.failing_since is not None:
+            self._status.announce(now)
+            waiting = None if completed else self._status.waiting(now)
         total, done = ledger.plan.size, ledger.bytes_done
         if not completed:
             sent = done + transfer.in_flight_bytes()

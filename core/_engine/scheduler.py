@@ -184,7 +184,7 @@ class PartScheduler:
             if self._retries and self._retries[0].due <= now:
                 retry = heapq.heappop(self._retries)
                 self._submit(retry.part_number, retry.attempts)
-            elif not self._exhausted and self._accepts_new_part():
+            elif not self._exhausted and (not self._retries or self._accepts_new_part()):
                 part = next(parts, None)
                 if part is None:
                     self._exhausted = True
@@ -225,10 +225,6 @@ class PartScheduler:
     def _start(self, job: PartJob, attempts: _Attempts, in_flight: dict[int, _Attempts]) -> None:
         in_flight[job.part_number] = attempts  # before it is submitted: an interrupt must not lose a running worker
         attempts.jobs.append(job)
-        if self._can_cut is None:
-            self._can_cut = self._workers.can_cut(job)
-            intervals = (self._tick_interval, self._concurrency.interval, _SPEED_INTERVAL if self._can_cut else None)
-            self._shortest_interval = min((one for one in intervals if one is not None), default=None)
         try:
             self._workers.submit(job)
         except Exception as error:
@@ -236,6 +232,10 @@ class PartScheduler:
                 raise
             del in_flight[job.part_number]
             raise BackendError(f"the executor rejected part {job.part_number}, which was not sent: {error}") from error
+        if self._can_cut is None:
+            self._can_cut = self._workers.can_cut(job)  # once there is a thread
+            intervals = (self._tick_interval, self._concurrency.interval, _SPEED_INTERVAL if self._can_cut else None)
+            self._shortest_interval = min((one for one in intervals if one is not None), default=None)
         self._status.set_in_flight(len(self._in_flight) + len(self._copies))
 
     def _is_tail(self) -> bool:

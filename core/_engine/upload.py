@@ -463,10 +463,7 @@ class UploadRun:
     def _missing_parts(self) -> Iterator[tuple[int, SourceBody]]:
         context = self._context
         for number in context.ledger.missing():
-            yield number, context.retry(partial(self._body_of_part, number), moves=False)
-
-    def _body_of_part(self, number: int) -> SourceBody:
-        return self._context.source.body(*self._context.ledger.plan.bounds(number))
+            yield number, context.read_source(*context.ledger.plan.bounds(number))
 
     def _job(self, number: int, source_body: SourceBody, second: bool) -> PartJob:
         """Return an attempt at a part, or at its second copy."""
@@ -483,7 +480,7 @@ class UploadRun:
         return PartJob(context.backend, context.key, context.upload_id, number, body, second)
 
     def _read_again(self, number: int) -> SourceBody:
-        return call_plugin(self._body_of_part, number)
+        return call_plugin(self._context.source.body, *self._context.ledger.plan.bounds(number))
 
     def _on_part_uploaded(self, part: UploadedPart) -> None:
         context = self._context

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from partwise._engine import scheduler
 from partwise._engine.low_speed import CUTS_MAX, LowSpeed
-from partwise.model import KIB, MIB
+from partwise.backends.memory import MemoryBackend
+from partwise.config import TransferConfig
+from partwise.errors import ConnectionFailed
+from partwise.model import KIB, MIB, PartLimits
+from partwise.testing.fakes import pseudo_random_bytes
+from partwise.uploader import Uploader
 
 #: Bytes that count as sent at a time.
 PIECE = 64 * KIB
@@ -220,3 +228,42 @@ def test_after_a_gap_between_samples_everything_counts_as_new():
     line.now += 100
 
     assert line.run(8).cuts == []
+
+
+# --- in an upload ----------------------------------------------------------------------------------------------------
+
+
+def test_a_part_that_is_much_slower_than_the_others_is_cut_and_sent_again(monkeypatch):
+    """By own threads, which are started with the first part."""
+    monkeypatch.setattr(scheduler, "_SPEED_INTERVAL", 0.01)
+    monkeypatch.setattr(LowSpeed, "sample", lambda self, now, parts: [one[0] for one in parts if one[0] == 2])
+    data = pseudo_random_bytes(40)
+    with HangingBackend(2) as backend:
+        result = Uploader(backend, store=None, config=TransferConfig(part_size=10, multipart_threshold=0)).upload(
+            data, "key"
+        )
+
+        assert backend.cuts == ["it was much slower than others"]
+        assert (backend.read("key"), result.retries) == (data, 1)
+
+
+class HangingBackend(MemoryBackend):
+    """A bucket in which the first attempt at one part hangs until it is cut."""
+
+    def __init__(self, number):
+        super().__init__(limits=PartLimits())
+        self.number = number
+        self.cuts = []
+        self._cut = threading.Event()
+
+    def upload_part(self, key, upload_id, part_number, body):
+        if part_number == self.number and not self._cut.is_set():
+            for _ in body.chunks():
+                break
+            assert self._cut.wait(30), "it is never cut"
+            raise ConnectionFailed("cut")
+        return super().upload_part(key, upload_id, part_number, body)
+
+    def cut_part(self, body, reason):
+        self.cuts.append(reason)
+        self._cut.set()

@@ -1583,8 +1583,8 @@ MUTATIONS = [
     Mutation(
         "a defect of the source ends an upload whose part is late",
         UPLOAD,
-        "        return call_plugin(self._body_of_part, number)",
-        "        return self._body_of_part(number)",
+        "        return call_plugin(self._context.source.body, *self._context.ledger.plan.bounds(number))",
+        "        return self._context.source.body(*self._context.ledger.plan.bounds(number))",
         SECOND_COPIES_TESTS,
     ),
     Mutation(

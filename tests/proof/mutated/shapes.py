@@ -216,6 +216,15 @@ MUTATIONS = [
         "    return list(pending)",
         LISTING_TESTS,
     ),
+    # --- slow connections ---
+    Mutation(
+        "whether a slow part can be cut is asked before there is a thread",
+        "core/_engine/scheduler.py",
+        "        try:\n            self._workers.submit(job)\n",
+        "        if self._can_cut is None:\n            self._can_cut = self._workers.can_cut(job)\n"
+        "        try:\n            self._workers.submit(job)\n",
+        ("tests/core/engine/test_low_speed.py",),
+    ),
     # --- the bucket in memory ---
     Mutation(
         "a sequential bucket in memory takes any part",
