@@ -1,17 +1,26 @@
 """
 Test whether a checkpoint store keeps the contract of `CheckpointStore`.
 
-Write a harness of about ten lines and a test class of two:
+Write a harness of about ten lines and a test class of two. The hooks of the harness are optional; a run says which of
+them are not given, and what is not checked without them:
 
     class MineHarness(StoreHarness):
+        claim_outlives_its_process = 2.0  # a lease; leave it out for a lock of the system or of a database session
+        secrets = ("the password",)
+
         def __init__(self):
-            self.path = tempfile.mkdtemp()
+            self.url = new_database("the password")
 
         def open(self):
-            return MyStore(self.path)
+            return MyStore(self.url, lease=2.0)
 
         def elsewhere(self):
-            return functools.partial(MyStore, self.path)
+            return functools.partial(MyStore, self.url, lease=2.0)
+
+        def lose_claim(self, store, name):
+            store.stop_renewing(name)
+            time.sleep(2.0)
+            return True
 
     class TestMyStore(CheckpointStoreConformance):
         harness = MineHarness
@@ -24,7 +33,8 @@ The behaviours, by number:
     7 unusual names    8 two handles    9 reopening    10 atomic writes    11 damage    12 other versions
     13 deleting during a scan    14 unwritable    15 concurrency    16 claims    17 no shared state
     18 no secret    19 close, repr    20 any sequence of calls: `store_machine`, and `agreement_machine` to compare
-    several stores
+    several stores    21 fencing by the upload id    22 a lost claim    23 the cost of an append    24 long values
+    25 records that expire
 """
 
 from __future__ import annotations
@@ -32,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from partwise.testing.conformance import store_failures, store_records
+from partwise.testing.conformance import store_claims, store_failures, store_records
 from partwise.testing.conformance.store_harness import StoreHarness
 from partwise.testing.conformance.suite import Suite, record_missing_hooks
 
@@ -41,10 +51,10 @@ __all__ = ["STORE_CHECKS", "CheckpointStoreConformance", "StoreHarness"]
 #: Every check of a checkpoint store.
 STORE_CHECKS: Suite[StoreHarness] = Suite(
     store_records.CHECKS,
+    store_claims.CHECKS,
     store_failures.CHECKS,
     left_out={
         12: "Checkpoint.from_data refuses other versions",
-        18: "a checkpoint has no field for a secret, and a store gets nothing else",
         20: "it is a state machine, which needs hypothesis, and has a separate test",
     },
 )

@@ -18,8 +18,17 @@ from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import CheckpointStoreConformance, StoreHarness, agreement_machine, run_machine
 
 
+NO_SECRETS = {
+    "secrets": "it is opened without a password",
+    "advance": "nothing in it depends on the time",
+}
+
+
 class MemoryHarness(StoreHarness):
     durable = False
+    hooks_left_out = NO_SECRETS | dict.fromkeys(
+        ("elsewhere", "read_record", "open_unwritable"), "it is in the memory of one process"
+    )
     examples = 15
 
     def __init__(self) -> None:
@@ -31,6 +40,8 @@ class MemoryHarness(StoreHarness):
 
 class PlaceHarness(StoreHarness):
     """A harness with a private directory."""
+
+    hooks_left_out = NO_SECRETS
 
     def __init__(self) -> None:
         self.temporary = tempfile.TemporaryDirectory()
@@ -63,6 +74,7 @@ class DirectoryHarness(PlaceHarness):
 
 class DefaultDirectoryHarness(PlaceHarness):
     examples = 5  # the code is the same as for any directory
+    hooks_left_out = NO_SECRETS | dict.fromkeys(("read_record", "open_unwritable"), "see DirectoryHarness")
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,6 +112,7 @@ class BesideSourceHarness(ExplicitFileHarness):
 
 class SQLiteHarness(PlaceHarness):
     examples = 15
+    hooks_left_out = NO_SECRETS | {"read_record": "damaged rows and files are tested in test_sqlite"}
 
     def open(self) -> SQLiteCheckpointStore:
         return SQLiteCheckpointStore(self.root / "uploads.db")

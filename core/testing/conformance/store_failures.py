@@ -1,26 +1,20 @@
-"""Claims, concurrent writers, crashes and damage (10, 11, 15, 16)."""
+"""Concurrent writers, crashes and damage (10, 11, 15)."""
 
 from __future__ import annotations
 
-import pickle
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 from attrs import evolve
 
 from partwise.checkpoint import Checkpoint
-from partwise.errors import CheckpointBusy, CheckpointDamaged
+from partwise.errors import CheckpointDamaged
 from partwise.protocols import CheckpointStore
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
     append,
     delete,
-    enter_claim,
     must_load,
     sample,
     sample_part,
@@ -34,103 +28,6 @@ from partwise.testing.durability.crash_points import crashes_at
 from partwise.testing.oracles import in_order
 
 CHECKS: Suite[StoreHarness] = Suite()
-
-
-# --- claims ----------------------------------------------------------------------------------------------------------
-
-
-class _Interrupted(Exception):
-    """Raised while a claim is held."""
-
-
-@CHECKS.covers(16)
-def check_claim_is_exclusive(harness: StoreHarness) -> None:
-    """A held claim is refused to any handle or thread until it is released."""
-    one, other = harness.open_for_test(), harness.open_for_test()
-    name = sample().name
-    with one.claim(name), ThreadPoolExecutor(max_workers=1) as pool:
-        must_raise(CheckpointBusy, "this handle holds the claim", enter_claim, one, name)
-        must_raise(CheckpointBusy, "another handle holds the claim", enter_claim, other, name)
-        must_raise(CheckpointBusy, "another thread holds the claim", pool.submit(enter_claim, other, name).result)
-        if not harness.holds_one:
-            enter_claim(other, sample(2).name)
-
-    def interrupted() -> None:
-        with one.claim(name):
-            raise _Interrupted
-
-    must_raise(_Interrupted, "an error raised while a claim is held propagates", interrupted)
-    not_entered = one.claim(name)
-    must_return("a claim is released on an error", enter_claim, other, name)
-    with other.claim(name):
-        must_raise(CheckpointBusy, "the claim is acquired on entering the context", not_entered.__enter__)
-    must_return("a claim is released on leaving the context", enter_claim, one, name)
-
-
-@CHECKS.covers(16)
-def check_claim_race(harness: StoreHarness) -> None:
-    """Of many threads that claim at the same time, at most one holds the claim."""
-    name = sample().name
-    stores = [harness.open_for_test() for _ in range(4)]
-    start = threading.Barrier(len(stores))
-    holders: list[int] = []
-    most: list[int] = []
-
-    def claim_repeatedly(store: CheckpointStore) -> None:
-        start.wait()
-        for _ in range(25):
-            try:
-                with store.claim(name):
-                    holders.append(1)
-                    time.sleep(0.001)  # lets the other threads try
-                    most.append(len(holders))
-                    holders.pop()
-            except CheckpointBusy:
-                pass
-
-    with ThreadPoolExecutor(max_workers=len(stores)) as pool:
-        list(pool.map(claim_repeatedly, stores))
-    assert most, "one of the threads acquires the claim"
-    assert max(most) == 1, "at most one thread holds the claim"
-
-
-@CHECKS.covers(16)
-def check_claim_ends_with_its_process(harness: StoreHarness) -> None:
-    """A claim of another process is respected, and ends when that is killed."""
-    opener = harness.elsewhere()
-    if opener is None:
-        raise NotApplicable("another process can't open the store: see StoreHarness.elsewhere")
-    store = harness.open_for_test()
-    name = sample().name
-    with _claimed_elsewhere(opener, name):
-        must_raise(CheckpointBusy, "another process holds the claim", enter_claim, store, name)
-    must_return("the claim of a killed process is released", enter_claim, store, name)
-
-
-_CLAIM = """
-import pickle, sys
-opener, name = pickle.loads(bytes.fromhex(sys.argv[1]))
-with opener().claim(name):
-    print("claimed", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def _claimed_elsewhere(opener: Callable[[], CheckpointStore], name: str) -> Iterator[None]:
-    """Hold the claim in another process, which is killed at the end of the block."""
-    process = subprocess.Popen(  # noqa: S603  # fixed code in this interpreter
-        [sys.executable, "-c", _CLAIM, pickle.dumps((opener, name)).hex()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with process:
-        try:
-            assert process.stdout is not None, "stdout is a pipe"
-            assert process.stdout.readline().strip() == b"claimed", "another process can claim a checkpoint"
-            yield
-        finally:
-            process.kill()
 
 
 # --- concurrency -----------------------------------------------------------------------------------------------------
@@ -303,6 +200,24 @@ def check_saving_after_damage(harness: StoreHarness) -> None:
     must_load(store, sample(1, 1, 2, 3, 4), "save replaces a damaged checkpoint")
 
 
+@CHECKS.covers(4, 11)
+def check_deleting_damage(harness: StoreHarness) -> None:
+    """A damaged checkpoint is deleted by the upload id of its error, which may be None."""
+    checkpoint = sample(1, 1, 2, 3)
+    record = _record_of(harness, checkpoint)
+    for position in (len(record) // 3, len(record) - len(record) // 8):
+        edited = bytearray(record)
+        edited[position] ^= 1
+        save(harness.open_for_test(), checkpoint)
+        harness.write_record(checkpoint.name, bytes(edited))
+        try:
+            harness.open_for_test().load(checkpoint.name)  # without a claim, so it is not set aside
+        except CheckpointDamaged as error:
+            store = harness.open_for_test()
+            must_return("a damaged record is deleted", delete, store, checkpoint.name, error.upload_id)
+            assert store.load(checkpoint.name) is None, "a damaged checkpoint that was deleted is not loaded"
+
+
 @CHECKS.covers(11)
 def check_damage_is_not_scanned(harness: StoreHarness) -> None:
     """A scan omits a damaged record and yields all others."""
@@ -322,7 +237,7 @@ def _record_of(harness: StoreHarness, checkpoint: Checkpoint) -> bytes:
     append(store, checkpoint.name, *checkpoint.parts)
     record = harness.read_record(checkpoint.name)
     if record is None:
-        raise NotApplicable("the harness does not implement StoreHarness.read_record")
+        raise harness.without("read_record")
     return record
 
 

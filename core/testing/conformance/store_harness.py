@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from attrs import evolve
 
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import UploadedPart
-from partwise.protocols import CheckpointStore
+from partwise.protocols import CheckpointStore, SupportsClaimCheck
 from partwise.testing.conformance.suite import Harness, NotApplicable, must_return
 from partwise.testing.oracles import in_order
 
@@ -19,7 +20,28 @@ class StoreHarness(Harness[CheckpointStore]):
     Describes a store to the suite.
 
     Implement `open`; override the rest if the defaults do not apply.
+
+    The hooks are optional, and each lets the suite check what it can't check otherwise. A run lists those that are
+    missing. If one can't be offered for this store, name it in `hooks_left_out` with the reason.
+
+    - `elsewhere`: claims of another process are respected, and end with it.
+    - `read_record`, with `write_record`: a damaged record is noticed.
+    - `open_unwritable`: a store that can't be written to raises the right errors.
+    - `secrets`: no password is in a repr or an error.
+    - `advance`: records do not expire.
+    - `lose_claim`: a run that has lost its claim changes nothing. Needed if the store implements `check_claim`.
     """
+
+    hooks: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "elsewhere": "whether claims of another process are respected, kept while it lives, and end with it",
+            "read_record": "whether damaged and torn records are noticed, and can be replaced and deleted",
+            "open_unwritable": "which errors a store raises that can't be written to",
+            "secrets": "whether a password is shown in a repr or an error",
+            "advance": "whether records expire",
+            "lose_claim": "whether a run that has lost its claim can still change the checkpoint of another run",
+        }
+    )
 
     holds_one: ClassVar[bool] = False
     """Whether the store holds a single checkpoint; that of another upload is a `CheckpointMismatch` then."""
@@ -29,6 +51,40 @@ class StoreHarness(Harness[CheckpointStore]):
 
     tears: ClassVar[bool] = False
     """Whether the store appends to its records, so that a crash can tear the last entry; that is not damage then."""
+
+    claim_outlives_its_process: ClassVar[float] = 0.0
+    """
+    Seconds for which a claim may remain when its process was killed: the length of a lease. 0: it ends at once, as a
+    lock of the operating system or of a database session does. The checks wait this long, so let the harness open the
+    store with a short lease.
+    """
+
+    secrets: ClassVar[Sequence[str]] = ()
+    """The passwords that the handles are opened with, which must never be shown."""
+
+    def missing_hooks(self) -> dict[str, str]:
+        """Return the hooks that are neither given nor left out, and apply to the store."""
+        missing = super().missing_hooks()
+        if "lose_claim" in missing and not isinstance(self.open_for_test(), SupportsClaimCheck):
+            del missing["lose_claim"]
+        return missing
+
+    def advance(self, seconds: float) -> bool:  # noqa: ARG002  # for overrides
+        """
+        Let so much time pass for the stored records; return False if that can't be simulated.
+
+        By a clock that the store is opened with, or by changing the times that the server keeps.
+        """
+        return False
+
+    def lose_claim(self, store: CheckpointStore, name: str) -> bool:  # noqa: ARG002  # for overrides
+        """
+        Let `store` lose the claim on `name` that it holds; return False if that is impossible.
+
+        As a network partition does, or a host that is suspended: another handle can claim the name then, and `store`
+        is not told. Break the connection that holds the lock, or let the lease expire without renewal.
+        """
+        return False
 
     def elsewhere(self) -> Callable[[], CheckpointStore] | None:
         """Return a picklable function that opens the store in another process, or None."""
@@ -54,7 +110,7 @@ class StoreHarness(Harness[CheckpointStore]):
 
 
 def sample(
-    number: int = 1, *parts: int, upload_id: str = "upload", options: Mapping[str, Any] | None = None
+    number: int = 1, *parts: int, upload_id: str | None = "upload", options: Mapping[str, Any] | None = None
 ) -> Checkpoint:
     """Return the checkpoint of upload no. `number`, with these parts."""
     return Checkpoint(

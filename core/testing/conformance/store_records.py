@@ -1,14 +1,25 @@
-"""One record, many records, several handles (1 to 9, 13, 14, 17, 19)."""
+"""One record, many records, several handles (1 to 9, 13, 14, 17 to 19, 23 to 25)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from attrs import evolve
 
 from partwise.checkpoint import Checkpoint, Fingerprint
-from partwise.errors import CheckpointError, CheckpointMismatch, CheckpointUnwritable, StoreClosed
+from partwise.errors import (
+    CheckpointBusy,
+    CheckpointError,
+    CheckpointMismatch,
+    CheckpointUnwritable,
+    ClaimLost,
+    StoreClosed,
+)
+from partwise.model import UploadedPart
 from partwise.protocols import CheckpointStore
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
@@ -133,6 +144,103 @@ def check_nothing_is_shared(harness: StoreHarness) -> None:
     for scanned in store.scan():
         change(scanned)
     must_load(store, expected, "changing a scanned checkpoint does not change the stored one")
+
+
+_LONG = 1024
+
+
+@CHECKS.covers(24)
+def check_long_values(harness: StoreHarness) -> None:
+    """No text is cut: upload ids and keys have up to 1,024 characters, ETags hundreds."""
+    store = harness.open_for_test()
+    ids = tuple(f"{number}{'u' * (_LONG - 2)}{number}" for number in range(9))
+    checkpoint = evolve(
+        sample(1, 1, upload_id=ids[0], options={"metadata": {"m" * 100: "v" * 2048}}),
+        location="memory://" + "b" * 255,
+        key="k" * (_LONG - 1) + "1",
+        source="/" + "s" * 4095,
+        token="t" * 64,
+        abandoned=ids[1:],
+    )
+    part = UploadedPart(2, 10, f'"{"e" * 509}2"', 2**64 - 1)
+    save(store, evolve(checkpoint, parts=(*checkpoint.parts, evolve(part, part_number=3))))
+    append(store, checkpoint.name, part, upload_id=ids[0])
+    expected = with_parts(checkpoint, *checkpoint.parts, evolve(part, part_number=3), part)
+    must_load(store, expected, "long texts are loaded as they were saved and appended")
+    assert [in_order(found) for found in store.scan()] == [in_order(expected)], "long texts are scanned as saved"
+
+
+@CHECKS.covers(25)
+def check_records_do_not_expire(harness: StoreHarness) -> None:
+    """A checkpoint is kept until it is deleted, however long that takes."""
+    store = harness.open_for_test()
+    checkpoint = sample(1, 1)
+    save(store, checkpoint)
+    append(store, checkpoint.name, sample_part(2))
+    if not harness.advance(_TEN_YEARS):
+        raise harness.without("advance")
+    must_load(harness.open_for_test(), sample(1, 1, 2), "a checkpoint does not expire")
+    assert [found.name for found in store.scan()] == [checkpoint.name], "a checkpoint does not expire"
+
+
+_TEN_YEARS = 10 * 365 * 86_400.0
+
+
+# --- the cost of an append -------------------------------------------------------------------------------------------
+
+#: Numbers of parts of two checkpoints, to which parts are appended.
+_FEW, _MANY = 10, 4000
+
+#: Rewriting a record takes at least this many bytes for each part that it has, and about a microsecond.
+_BYTES_A_PART = 16
+
+_TIMED, _TRACED = 20, 5
+
+
+@CHECKS.covers(23)
+def check_append_cost(harness: StoreHarness) -> None:
+    """An append does not read or write the other parts: there may be thousands."""
+    store = harness.open_for_test()
+    for _ in range(3):  # on a busy machine one measurement may be wrong
+        few, many = (_cost_of_append(store, parts) for parts in (_FEW, _MANY))
+        grown = many[1] - few[1]
+        if many[0] <= 3 * few[0] + 0.001 and grown <= _BYTES_A_PART * _MANY:
+            return
+    raise AssertionError(
+        f"an append costs the same for any number of parts: with {_FEW} parts it took {1000 * few[0]:.2f} ms, with"
+        f" {_MANY} parts {1000 * many[0]:.2f} ms and {grown} bytes of memory more"
+    )
+
+
+def _cost_of_append(store: CheckpointStore, parts: int) -> tuple[float, int]:
+    """Return the seconds of the quickest append, and the bytes of memory that an append takes at most."""
+    checkpoint = sample(1, *range(1, parts + 1))
+    numbers = iter(range(parts + 1, parts + _TIMED + _TRACED + 2))
+    with store.claim(checkpoint.name):
+        store.save(checkpoint)
+        store.append_part(checkpoint.name, "upload", sample_part(next(numbers)))  # may read the record
+        seconds = min(_seconds_of_append(store, checkpoint.name, next(numbers)) for _ in range(_TIMED))
+        return seconds, min(_memory_of_append(store, checkpoint.name, next(numbers)) for _ in range(_TRACED))
+
+
+def _seconds_of_append(store: CheckpointStore, name: str, number: int) -> float:
+    part, started = sample_part(number), time.perf_counter()
+    store.append_part(name, "upload", part)
+    return time.perf_counter() - started
+
+
+def _memory_of_append(store: CheckpointStore, name: str, number: int) -> int:
+    part, tracing = sample_part(number), tracemalloc.is_tracing()
+    if not tracing:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        store.append_part(name, "upload", part)
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        if not tracing:
+            tracemalloc.stop()
 
 
 # --- many records ----------------------------------------------------------------------------------------------------
@@ -268,7 +376,7 @@ def check_unwritable_place(harness: StoreHarness) -> None:
     """A store that can't be written to raises CheckpointUnwritable with a cause."""
     store = harness.open_unwritable()
     if store is None:
-        raise NotApplicable("the harness does not implement StoreHarness.open_unwritable")
+        raise harness.without("open_unwritable")
     try:
         duty = "the store can't be written to"
         errors = [
@@ -300,3 +408,41 @@ def check_close_and_repr(harness: StoreHarness) -> None:
     }
     for operation, call in calls.items():
         must_raise(StoreClosed, f"{operation} after close", call)
+
+
+#: A URL with a password, as a database is named.
+_PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
+
+@CHECKS.covers(18)
+def check_secrets_stay_secret(harness: StoreHarness) -> None:
+    """No password is in a repr or an error."""
+    store = harness.open_for_test()
+    texts = [repr(store), *_texts_of_errors(harness, store)]
+    close(store)
+    texts.append(repr(store))
+    for text in texts:
+        assert not _PASSWORD_IN_URL.search(text), f"no password is shown: {_PASSWORD_IN_URL.sub('://...@', text)}"
+    if not harness.secrets:
+        raise harness.without("secrets")
+    for number, secret in enumerate(harness.secrets, start=1):
+        assert not any(secret in text for text in texts), f"the secret no. {number} of the harness is not shown"
+
+
+def _texts_of_errors(harness: StoreHarness, store: CheckpointStore) -> Iterator[str]:
+    name, other = sample().name, harness.open_for_test()
+    save(store, sample(upload_id="another"))
+    with store.claim(name):
+        errors: list[BaseException | None] = [must_raise(CheckpointBusy, "it is claimed", enter_claim, other, name)]
+        errors += [must_raise(ClaimLost, "of another upload", store.append_part, name, "upload", sample_part(1))]
+        store.delete(name, "another")
+        errors += [must_raise(CheckpointError, "there is none", store.append_part, name, "upload", sample_part(1))]
+    unwritable = harness.open_unwritable()
+    if unwritable is not None:
+        yield repr(unwritable)
+        errors += [must_raise(CheckpointUnwritable, "it can't be written to", enter_claim, unwritable, name)]
+        close(unwritable)
+    for error in errors:
+        while error is not None:
+            yield f"{error} {error!r}"
+            error = error.__cause__ or error.__context__  # noqa: PLW2901  # a traceback shows them, too
