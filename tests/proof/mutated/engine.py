@@ -393,8 +393,8 @@ MUTATIONS = [
     Mutation(
         "more parts are pipelined than the depth",
         PIPELINING,
-        "(_PIPELINE_DEPTH if supports_pipelining(self.jobs[0].backend) else 0)",
-        "100",
+        "(len(pending) <= _PIPELINE_DEPTH and supports_pipelining(jobs[0].backend))",
+        "len(pending) <= 100",
         PIPELINED_PARTS_TESTS,
     ),
     # --- second copies of late parts ---------------------------------------------------------------------------------

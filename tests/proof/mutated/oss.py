@@ -82,9 +82,16 @@ MUTATIONS = [
         CONNECTIONS_TESTS,
     ),
     Mutation(
+        "a request that has ended can still be cut",
+        "backends/_http/client.py",
+        "            self._cutters.pop(cutter.owner, None)\n",
+        "            pass\n",
+        CONNECTIONS_TESTS,
+    ),
+    Mutation(
         "a connection that was cut is used for the next request",
         "backends/_http/client.py",
-        "if cutter.detach() and reusable and not",
+        "if self._end(cutter) and reusable and not",
         "if reusable and not",
         CONNECTIONS_TESTS,
     ),

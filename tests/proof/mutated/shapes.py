@@ -148,15 +148,15 @@ MUTATIONS = [
     Mutation(
         "a conflict with an own earlier request starts again",
         ENGINE_COMPLETE,
-        " | UploadUnusable))",
-        "))",
+        "_MEETS_OBJECT = (ObjectExists, PreconditionFailed, UploadUnusable)",
+        "_MEETS_OBJECT = (ObjectExists, PreconditionFailed)",
         SHAPES_TESTS,
     ),
     # --- one upload per key, no aborts ---
     Mutation(
         "uploads that the storage has ended are aborted later",
         ENGINE_UPLOAD,
-        "            if capabilities.one_upload_per_key:\n                intent",
+        "            if context.backend.capabilities.one_upload_per_key:\n                intent",
         "            if False:\n                intent",
         SHAPES_TESTS,
     ),
