@@ -168,11 +168,10 @@ def _types_of_fields(kind: type[ObjectOptions]) -> dict[str, Any]:
 def _parse(name: str, text: str, hint: Any) -> Any:
     """Parse the value of an option with this type hint."""
     import re
-    from typing import get_args
 
     from partwise.errors import InvalidInput
 
-    kinds = {one for one in get_args(hint) or (hint,) if one is not type(None)}
+    kinds = _kinds_of(hint)
     if kinds == {bool}:
         if text.lower() not in ("true", "false"):
             raise InvalidInput(f"{name} must be true or false, not {text!r:.60}")
@@ -181,6 +180,16 @@ def _parse(name: str, text: str, hint: Any) -> Any:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):
             raise InvalidInput(f"{name} must be an integer, not {text!r:.60}")
         return int(text)
-    if all(one is str or isinstance(one, str) for one in kinds):  # text, or one of the words of a Literal
+    if kinds == {str}:
         return text
     raise InvalidInput(f"--set can't give {name}: its value is not a text, an integer, or true or false")
+
+
+def _kinds_of(hint: Any) -> set[Any]:
+    """Return the types in a type hint, without None; that of its values for a Literal."""
+    from types import UnionType
+    from typing import Literal, Union, get_args, get_origin
+
+    if get_origin(hint) in (Union, UnionType):
+        return {kind for one in get_args(hint) if one is not type(None) for kind in _kinds_of(one)}
+    return set(map(type, get_args(hint))) if get_origin(hint) is Literal else {hint}

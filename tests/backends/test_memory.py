@@ -19,6 +19,7 @@ from partwise.errors import (
     InvalidInput,
     InvalidKey,
     PartRejected,
+    PreconditionFailed,
     UnsupportedOption,
     UploadNotFound,
     UploadUnusable,
@@ -456,6 +457,57 @@ def test_late_options_are_taken_from_complete_and_the_others_from_initiate(body)
     backend.complete_upload("key", upload_id, [part], ObjectOptions(content_type="other", acl="public-read"))
 
     assert backend.describe("key") == ObjectOptions(content_type="text/plain", acl="public-read")
+
+
+def test_which_options_are_late_is_what_the_capabilities_say(body):
+    options = {"acl", "content_type", "metadata"}
+    for late in (set(), {"metadata"}, options):
+        backend = MemoryBackend(limits=ANY_SIZE, capabilities=Capabilities(options, late_options=late))
+        initiated = ObjectOptions(acl="private", content_type="a/b", metadata={"a": "b"})
+        upload_id = backend.initiate_upload("key", initiated)
+        part = backend.upload_part("key", upload_id, 1, body(b"x"))
+        completed = ObjectOptions(acl="public-read", content_type="c/d")
+        backend.complete_upload("key", upload_id, [part], completed)
+
+        stored = backend.describe("key")
+        assert {name for name in options if getattr(stored, name) == getattr(completed, name)} == late
+        assert {name for name in options if getattr(stored, name) == getattr(initiated, name)} == options - late
+
+
+def test_a_late_option_of_one_storage_is_kept_if_initiate_got_none_of_its_class(body):
+    backend = MemoryBackend(limits=ANY_SIZE)
+    upload_id = backend.initiate_upload("key", ObjectOptions(content_type="a/b"))
+    part = backend.upload_part("key", upload_id, 1, body(b"x"))
+    backend.complete_upload("key", upload_id, [part], OSSOptions(request_payer="requester"))
+
+    assert backend.describe("key") == OSSOptions(content_type="a/b", request_payer="requester")
+
+
+def test_if_match_replaces_only_the_object_that_it_names(body):
+    backend = MemoryBackend(limits=ANY_SIZE)
+    etag = backend.put_object("key", body(b"first"), NO_OPTIONS).etag
+    upload_id, parts = start_upload(backend, body, b"one")
+    for options in (ObjectOptions(if_match="OTHER"), ObjectOptions(if_match=etag.lower())):
+        for refused in (
+            lambda options=options: backend.put_object("key", body(b"x"), options),
+            lambda options=options: backend.initiate_upload("key", options),
+            lambda options=options: backend.complete_upload("key", upload_id, parts, options),
+        ):
+            with pytest.raises(PreconditionFailed, match=f"has no object 'key' with the ETag .*: it has {etag}"):
+                refused()
+    assert (backend.read("key"), list(backend.uploads)) == (b"first", [upload_id])
+
+    stored = backend.complete_upload("key", upload_id, parts, ObjectOptions(if_match=etag))
+    backend.put_object("key", body(b"third"), ObjectOptions(if_match=stored.etag))
+    assert backend.read("key") == b"third"
+
+
+def test_if_match_makes_no_object_where_there_is_none(body):
+    backend = MemoryBackend(limits=ANY_SIZE)
+    with pytest.raises(PreconditionFailed, match="has no object 'key' with the ETag E: there is none"):
+        backend.put_object("key", body(b"x"), ObjectOptions(if_match="E"))
+
+    assert backend.keys() == []
 
 
 def test_every_option_of_requests_and_objects_is_accepted_by_default(body):

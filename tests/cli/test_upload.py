@@ -8,12 +8,14 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from attrs import define, evolve
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.checksums import crc64
 from partwise.cli.object_options import RequestedOptions
 from partwise.cli.targets import BackendSpec, StoreSpec
@@ -144,6 +146,91 @@ def test_the_flags_become_options(partwise: Run, small: Path, url: str, bucket: 
         content_disposition="inline",
         content_encoding="zstd",
     )
+
+
+def test_flags_of_one_storage_and_of_all_become_options_of_its_class(
+    partwise: Run, small: Path, opened: dict[str, Any]
+) -> None:
+    opened["backend"] = backend = Spy("spy", callback=lambda stored: b"heard")
+    ended = partwise(
+        *("upload", "small.bin", "spy:k", "--acl", "private", "--storage-class", "archive"),
+        *("--encryption", "KMS", "--data-encryption", "SM4", "--kms-key-id", "key"),
+        *("--traffic-limit", "819200", "--request-payer", "requester"),
+        *("--callback-url", "http://127.0.0.1/", "--callback-host", "h", "--callback-body", "b"),
+        *("--callback-body-type", "application/json", "--callback-var", "x:a=b", "--callback-var", "x:c=d=e"),
+    )
+    assert ended.code == 0
+    assert backend.describe("k") == OSSOptions(
+        content_type="application/octet-stream",
+        acl="private",
+        storage_class="archive",
+        encryption="KMS",
+        data_encryption="SM4",
+        kms_key_id="key",
+        traffic_limit=819_200,
+        request_payer="requester",
+        callback=Callback("http://127.0.0.1/", "b", "h", "application/json", {"x:a": "b", "x:c": "d=e"}),
+    )
+
+
+def test_any_option_can_be_set_by_its_name(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    line = ("--set", "content_language=en", "--set", "expires=a=b", "--set", "traffic_limit=819200", "--set")
+    assert partwise("upload", "small.bin", "spy:k", *line, "forbid_overwrite=True").code == 0
+    assert opened["backend"].describe("k") == OSSOptions(
+        content_type="application/octet-stream",
+        content_language="en",
+        expires="a=b",
+        traffic_limit=819_200,
+        forbid_overwrite=True,
+    )
+
+
+@define(frozen=True)
+class OwnOptions(ObjectOptions):
+    """Options of a plug-in: their types are what --set goes by."""
+
+    mode: Literal["governance", "compliance"] = "governance"
+    days: int = 1
+    legal_hold: bool | None = None
+    rules: tuple[str, ...] = ()
+
+
+def test_the_options_of_a_plug_in_can_be_set_by_name(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    names = {"mode", "days", "legal_hold", "rules"}
+    opened["backend"] = Spy("spy", capabilities=Capabilities(names - {"rules"}, option_type=OwnOptions))
+    line = ("upload", "small.bin", "spy:k", "--set", "mode=compliance", "--set", "days=-7", "--set", "legal_hold=false")
+    assert partwise(*line).code == 0
+    assert opened["backend"].describe("k") == OwnOptions(mode="compliance", days=-7, legal_hold=False)
+
+    ended = partwise(*line, "--set", "rules=a", "--traffic-limit", "819200")
+    assert (ended.code, "memory://spy does not support rules, traffic_limit. Nothing was sent" in ended.err) == (
+        2,
+        True,
+    )
+
+
+def test_if_match_replaces_only_the_object_that_it_names(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    first = partwise("upload", "small.bin", "spy:k", "--json").last["etag"]
+    assert partwise("upload", "small.bin", "spy:k", "--if-match", first).code == 0
+    ended = partwise("upload", "small.bin", "spy:k", "--if-match", "OTHER", "--json")
+    assert (ended.code, ended.last["error"]["cause"]["type"]) == (1, "PreconditionFailed")
+
+
+def test_a_dry_run_refuses_the_same_options(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
+    ended = partwise("upload", "small.bin", "spy:k", "--dry-run", "--set", "colour=red")
+    assert (ended.code, "memory://spy does not support colour" in ended.err) == (2, True)
+
+
+def test_another_access_rule_on_a_storage_that_fixes_it_starts_again(
+    partwise: Run, small: Path, opened: dict[str, Any]
+) -> None:
+    opened["backend"] = backend = Failing(ServerFailed("down"))
+    backend._capabilities = evolve(backend.capabilities, late_options=())
+    partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--acl", "public-read")
+    backend.error = None
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--acl", "private")
+    assert "warning: k: started again: other options were requested (acl)" in ended.err
+    assert backend.describe("k").acl == "private"
 
 
 def test_an_existing_object_can_be_protected(partwise: Run, small: Path, url: str, bucket: Path) -> None:

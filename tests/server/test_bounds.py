@@ -20,9 +20,9 @@ from partwise.server.buckets import GivenBuckets, ObjectInfo
 from partwise.server.connection import ClientConnection
 from partwise.server.errors import ServiceError
 from partwise.server.oss.dialect import OSSDialect
-from partwise.server.xml import parse_part_list
 from partwise.server.recent import Recent
 from partwise.server.service import Service
+from partwise.server.xml import parse_part_list
 
 # --- memory ----------------------------------------------------------------------------------------------------------
 
