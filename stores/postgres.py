@@ -193,7 +193,8 @@ class PostgresCheckpointStore(Closing):
             ClaimLost: it is not.
             CheckpointError: the server can't be asked. Retryable if that may pass by.
         """
-        claim = self._claims.get(self._key_of(name))
+        key = self._key_of(name)
+        claim = self._claims.get(key)
         if claim is None:
             raise ClaimLost(
                 f"this store does not hold the claim of the checkpoint {name}", name=name, where=self._where
