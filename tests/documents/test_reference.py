@@ -45,7 +45,8 @@ def referenced() -> set[str]:
 def homes(name: str, value: object) -> set[str]:
     """The names under which something may be documented: that of its own module, and those it is imported by."""
     module = str(getattr(value, "__module__", ""))
-    return {f"{module}.{name}", f"{module.rpartition('.')[0]}.{name}", f"partwise.{name}", f"partwise.testing.{name}"}
+    packages = (module, module.rpartition(".")[0], "partwise", "partwise.testing", "partwise.backends.oss")
+    return {f"{package}.{name}" for package in packages}
 
 
 @pytest.mark.parametrize(("name", "value"), [*FACE.items(), *SHIPPED.items(), *PROGRESS.items()])
