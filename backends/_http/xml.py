@@ -1,8 +1,9 @@
 """
 The XML documents of S3 and of services like it, with limits.
 
-The part list is written, the others are parsed. Elements are found by their local name, since some services declare a namespace in some documents only. A document type
-declaration is refused: no document of a service has one, and all entity attacks need it.
+The part list is written, the others are parsed. Elements are found by their local name, since some services declare a
+namespace in some documents only. A document type declaration is refused: no document of a service has one, and all
+entity attacks need it.
 """
 
 from __future__ import annotations

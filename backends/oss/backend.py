@@ -28,6 +28,7 @@ from partwise.backends._http.connections import Endpoint
 from partwise.backends._http.credentials import CredentialsCache
 from partwise.backends._http.headers import check_header_value
 from partwise.backends._http.http1 import Response
+from partwise.backends._http.option_headers import RequestKind
 from partwise.backends._http.proxies import Proxy, environment_proxy
 from partwise.backends._http.signed_client import SignedRequest, SigningContext
 from partwise.backends._http.tls_pump import tls_context
@@ -42,15 +43,7 @@ from partwise.backends.oss.addressing import check_key, resolve
 from partwise.backends.oss.client import OSSClient
 from partwise.backends.oss.credentials import as_provider
 from partwise.backends.oss.errors import callback_error_for
-from partwise.backends.oss.options import (
-    CAPABILITIES,
-    OSSOptions,
-    RequestKind,
-    callback_of,
-    check_options,
-    headers_for,
-    part_options,
-)
+from partwise.backends.oss.options import CAPABILITIES, OPTION_TABLE, OSSOptions, callback_of
 from partwise.backends.oss.responses import READER, checksum_of, verified_checksum
 from partwise.backends.oss.xml import parse_parts
 from partwise.bodies import exact_chunks
@@ -239,7 +232,7 @@ class OSSBackend(Closing):
         self._client = OSSClient(
             self._address, http, CredentialsCache(provider, server_clock), server_clock, v4=signature_version == "v4"
         )
-        self._request_options = _NO_OPTIONS
+        self._request_options: ObjectOptions = _NO_OPTIONS
         self._other_headers: dict[str, str] = {}
         self._owns_client = True
         self._closed = False
@@ -323,15 +316,15 @@ class OSSBackend(Closing):
             InvalidInput: an option has a value that can't be sent.
         """
         self._check_open()
-        check_options(options)
+        OPTION_TABLE.check(options)
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
         bound._owns_client = False
-        request_options = part_options(options)
+        request_options = OPTION_TABLE.of_parts(options)
         if request_options != self._request_options:
             bound._request_options = request_options
-            bound._other_headers = headers_for(RequestKind.OTHER, request_options)
-            bound._client = self._client.with_part_headers(headers_for(RequestKind.PART, request_options))
+            bound._other_headers = OPTION_TABLE.headers(RequestKind.OTHER, request_options)
+            bound._client = self._client.with_part_headers(OPTION_TABLE.headers(RequestKind.PART, request_options))
         return bound
 
     # --- multipart uploads -------------------------------------------------------------------------------------------
@@ -514,8 +507,8 @@ class OSSBackend(Closing):
     def _option_headers(self, kind: RequestKind, key: str, options: ObjectOptions) -> dict[str, str]:
         self._check_usable(key, options=options)
         options.require_supported_by(CAPABILITIES, self.location)
-        check_options(options)
-        headers = headers_for(kind, self._request_options) | headers_for(kind, options)
+        OPTION_TABLE.check(options)
+        headers = OPTION_TABLE.headers(kind, self._request_options) | OPTION_TABLE.headers(kind, options)
         if kind is not RequestKind.COMPLETE:
             headers.setdefault("Content-Type", guess_content_type(key) or "application/octet-stream")
         return headers

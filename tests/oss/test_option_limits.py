@@ -8,8 +8,9 @@ import json
 import pytest
 
 from partwise.backends._http.headers import check_header_value
+from partwise.backends._http.option_headers import RequestKind
 from partwise.backends.oss import Callback, OSSOptions
-from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for
+from partwise.backends.oss.options import CAPABILITIES, OPTION_TABLE
 from partwise.errors import InvalidInput
 
 
@@ -40,33 +41,33 @@ def test_a_header_value_must_be_text(value):
     ids=str,
 )
 def test_every_documented_value_is_accepted(options):
-    check_options(OSSOptions(**options))
+    OPTION_TABLE.check(OSSOptions(**options))
 
 
 @pytest.mark.parametrize("options", [{"storage_class": "ia"}, {"acl": "Private"}, {"encryption": "aes256"}], ids=str)
 def test_values_are_case_sensitive(options):
     with pytest.raises(InvalidInput, match="must be one of"):
-        check_options(OSSOptions(**options))
+        OPTION_TABLE.check(OSSOptions(**options))
 
 
 @pytest.mark.parametrize(
     "url", ["http://a/", "HTTPS://a/", "a.example.com/cb", "127.0.0.1:8080", ";".join(["http://a/"] * 5)]
 )
 def test_up_to_five_http_urls_are_accepted(url):
-    check_options(OSSOptions(callback=Callback(url, "b")))
+    OPTION_TABLE.check(OSSOptions(callback=Callback(url, "b")))
 
 
 @pytest.mark.parametrize("url", ["ftp://a/", "file:///a", "http://", "http://a/;ftp://a/"])
 def test_only_http_and_https_callback_urls_are_accepted(url):
     with pytest.raises(InvalidInput, match="http or https URLs"):
-        check_options(OSSOptions(callback=Callback(url, "b")))
+        OPTION_TABLE.check(OSSOptions(callback=Callback(url, "b")))
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
 def test_a_callback_body_is_a_form_or_json(kind):
     options = OSSOptions(callback=Callback("http://a/", "b", body_type=kind))
-    check_options(options)
-    headers = headers_for(RequestKind.PUT, options)
+    OPTION_TABLE.check(options)
+    headers = OPTION_TABLE.headers(RequestKind.PUT, options)
     assert decoded(headers["x-oss-callback"])["callbackBodyType"] == kind
 
 
@@ -74,17 +75,17 @@ def test_the_callback_header_is_limited_to_5_kib():
     """3,840 bytes of JSON are 5,120 bytes in base64."""
     free = 3840 - len('{"callbackUrl":"http://a/","callbackBody":""}')
     options = OSSOptions(callback=Callback("http://a/", "b" * free))
-    check_options(options)
-    headers = headers_for(RequestKind.PUT, options)
+    OPTION_TABLE.check(options)
+    headers = OPTION_TABLE.headers(RequestKind.PUT, options)
     assert len(headers["x-oss-callback"]) == 5120
 
     with pytest.raises(InvalidInput, match="the header for callback would have 5124 bytes; the maximum is 5120"):
-        check_options(OSSOptions(callback=Callback("http://a/", "b" * (free + 1))))
+        OPTION_TABLE.check(OSSOptions(callback=Callback("http://a/", "b" * (free + 1))))
 
 
 def test_the_header_of_the_variables_has_its_own_limit():
     free = 3840 - len('{"x:a":""}')
-    check_options(OSSOptions(callback=Callback("http://a/", "b", variables={"x:a": "b" * free})))
+    OPTION_TABLE.check(OSSOptions(callback=Callback("http://a/", "b", variables={"x:a": "b" * free})))
 
     with pytest.raises(InvalidInput, match="the header for callback-var would have 5124 bytes"):
-        check_options(OSSOptions(callback=Callback("http://a/", "b", variables={"x:a": "b" * (free + 1)})))
+        OPTION_TABLE.check(OSSOptions(callback=Callback("http://a/", "b", variables={"x:a": "b" * (free + 1)})))

@@ -9,8 +9,9 @@ import pytest
 from attrs import define, fields
 
 from partwise.backends._http.http1 import Response
+from partwise.backends._http.option_headers import RequestKind
 from partwise.backends.oss import Callback, OSSOptions
-from partwise.backends.oss.options import CAPABILITIES, RequestKind, check_options, headers_for
+from partwise.backends.oss.options import CAPABILITIES, OPTION_TABLE
 from partwise.backends.oss.responses import READER
 from partwise.errors import InvalidInput
 from partwise.model import ObjectOptions
@@ -43,7 +44,7 @@ TABLE = [
     ),
     ("forbid_overwrite", True, {"x-oss-forbid-overwrite": "true"}, "put initiate complete"),
     ("traffic_limit", 819200, {"x-oss-traffic-limit": "819200"}, "put part"),
-    ("request_payer", "requester", {"x-oss-request-payer": "requester"}, "put initiate part complete other"),
+    ("request_payer", "requester", {"x-oss-request-payer": "requester"}, "put initiate part complete read other"),
 ]
 REQUESTS = {request.name.lower(): request for request in RequestKind if request.name}
 
@@ -74,23 +75,23 @@ def test_what_acts_late_is_not_sent_at_initiate_only():
 @pytest.mark.parametrize("kind", [ObjectOptions, OSSOptions])
 def test_a_storage_class_is_a_word_of_all_storages_or_of_oss(kind, word, native):
     options = kind(storage_class=word)
-    check_options(options)
-    assert headers_for(RequestKind.INITIATE, options) == {"x-oss-storage-class": native}
+    OPTION_TABLE.check(options)
+    assert OPTION_TABLE.headers(RequestKind.INITIATE, options) == {"x-oss-storage-class": native}
 
 
 @pytest.mark.parametrize("word", ["STANDARD", "GLACIER", "cold", "", "Infrequent-Access"])
 def test_a_storage_class_that_oss_has_not_is_refused_with_those_that_it_has(word):
     with pytest.raises(InvalidInput, match="one of standard, infrequent-access, archive, deep-archive, Standard, IA,"):
-        check_options(ObjectOptions(storage_class=word))
+        OPTION_TABLE.check(ObjectOptions(storage_class=word))
 
 
 @pytest.mark.parametrize("acl", ["private", "public-read", "public-read-write", "default"])
 @pytest.mark.parametrize("encryption", ["AES256", "KMS", "SM4"])
 def test_access_rules_and_encryption_are_named_as_in_all_storages(acl, encryption):
     options = ObjectOptions(acl=acl, encryption=encryption)
-    check_options(options)
-    assert headers_for(RequestKind.COMPLETE, options) == {"x-oss-object-acl": acl}
-    assert headers_for(RequestKind.INITIATE, options) == {"x-oss-server-side-encryption": encryption}
+    OPTION_TABLE.check(options)
+    assert OPTION_TABLE.headers(RequestKind.COMPLETE, options) == {"x-oss-object-acl": acl}
+    assert OPTION_TABLE.headers(RequestKind.INITIATE, options) == {"x-oss-server-side-encryption": encryption}
 
 
 @define(frozen=True)
@@ -104,7 +105,7 @@ class OtherOptions(ObjectOptions):
 @pytest.mark.parametrize("option", ["callback", "traffic_limit"])
 def test_an_option_of_another_storage_with_the_name_of_one_of_oss_is_refused(option):
     with pytest.raises(InvalidInput, match=rf"{option} must be"):
-        check_options(OtherOptions(**{option: "text"}))
+        OPTION_TABLE.check(OtherOptions(**{option: "text"}))
 
 
 @pytest.mark.parametrize("request_name", REQUESTS)
@@ -112,18 +113,18 @@ def test_an_option_of_another_storage_with_the_name_of_one_of_oss_is_refused(opt
 def test_an_option_is_sent_with_its_requests_only(option, value, headers, on, request_name):
     options = OSSOptions(**{option: value})
     expected = headers if request_name in on.split() else {}
-    assert expected == headers_for(REQUESTS[request_name], options)
+    assert expected == OPTION_TABLE.headers(REQUESTS[request_name], options)
 
 
 def test_without_options_there_are_no_headers():
-    assert all(headers_for(request, OSSOptions()) == {} for request in RequestKind)
+    assert all(OPTION_TABLE.headers(request, OSSOptions()) == {} for request in RequestKind)
 
 
 def test_all_options_together():
     options = OSSOptions(**{row[0]: row[1] for row in TABLE})
-    check_options(options)
+    OPTION_TABLE.check(options)
     expected = {name: value for row in TABLE if "put" in row[3] for name, value in row[2].items()}
-    assert expected == headers_for(RequestKind.PUT, options)
+    assert expected == OPTION_TABLE.headers(RequestKind.PUT, options)
 
 
 # --- invalid values --------------------------------------------------------------------------------------------------
@@ -137,40 +138,40 @@ TEXTS = [row[0] for row in TABLE if isinstance(row[1], str) and row[0] not in ("
 )
 def test_a_value_that_would_inject_or_change_a_header_is_refused(option, value):
     with pytest.raises(InvalidInput):
-        check_options(OSSOptions(**{option: value}))
+        OPTION_TABLE.check(OSSOptions(**{option: value}))
 
 
 @pytest.mark.parametrize("value", ["a\r\nb", "ü", " a", "a ", "\x7f"])
 def test_a_metadata_value_that_would_not_be_returned_unchanged_is_refused(value):
     with pytest.raises(InvalidInput):
-        check_options(OSSOptions(metadata={"name": value}))
+        OPTION_TABLE.check(OSSOptions(metadata={"name": value}))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a_b", "a.b", "ü", "a:b", "a\r\n"])
 def test_a_metadata_name_consists_of_letters_digits_and_hyphens(name):
     with pytest.raises(InvalidInput):
-        check_options(OSSOptions(metadata={name: "x"}))
+        OPTION_TABLE.check(OSSOptions(metadata={name: "x"}))
 
 
 def test_metadata_names_that_differ_only_in_case_are_refused():
     with pytest.raises(InvalidInput, match="case-insensitive"):
-        check_options(OSSOptions(metadata={"A": "1", "a": "2"}))
+        OPTION_TABLE.check(OSSOptions(metadata={"A": "1", "a": "2"}))
 
 
 @pytest.mark.parametrize(("size", "fits"), [(8192 - 1, True), (8192, False)])
 def test_metadata_is_limited_to_8_kib(size, fits):
     options = OSSOptions(metadata={"n": "x" * size})
     if fits:
-        check_options(options)
+        OPTION_TABLE.check(options)
         return
     with pytest.raises(InvalidInput, match="the maximum is 8192"):
-        check_options(options)
+        OPTION_TABLE.check(options)
 
 
 def test_a_metadata_value_may_be_empty():
     options = OSSOptions(metadata={"a": ""})
-    check_options(options)
-    assert headers_for(RequestKind.PUT, options) == {"x-oss-meta-a": ""}
+    OPTION_TABLE.check(options)
+    assert OPTION_TABLE.headers(RequestKind.PUT, options) == {"x-oss-meta-a": ""}
 
 
 @pytest.mark.parametrize(
@@ -179,22 +180,22 @@ def test_a_metadata_value_may_be_empty():
 )
 def test_tags_are_limited_in_number_and_length(tags):
     with pytest.raises(InvalidInput):
-        check_options(OSSOptions(tags=tags))
+        OPTION_TABLE.check(OSSOptions(tags=tags))
 
 
 def test_tags_at_their_limits_are_accepted():
-    check_options(OSSOptions(tags={f"{n:0128}": "x" * 256 for n in range(10)}))
+    OPTION_TABLE.check(OSSOptions(tags={f"{n:0128}": "x" * 256 for n in range(10)}))
 
 
 @pytest.mark.parametrize("limit", [819_199, 838_860_801, 0, -1])
 def test_a_traffic_limit_out_of_range_is_refused(limit):
     with pytest.raises(InvalidInput, match="819200 to 838860800"):
-        check_options(OSSOptions(traffic_limit=limit))
+        OPTION_TABLE.check(OSSOptions(traffic_limit=limit))
 
 
 @pytest.mark.parametrize("limit", [819_200, 838_860_800])
 def test_a_traffic_limit_at_its_limits_is_accepted(limit):
-    check_options(OSSOptions(traffic_limit=limit))
+    OPTION_TABLE.check(OSSOptions(traffic_limit=limit))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_a_traffic_limit_at_its_limits_is_accepted(limit):
 )
 def test_unknown_or_contradictory_values_are_refused(options):
     with pytest.raises(InvalidInput):
-        check_options(OSSOptions(**options))
+        OPTION_TABLE.check(OSSOptions(**options))
 
 
 # --- callbacks -------------------------------------------------------------------------------------------------------
@@ -230,8 +231,8 @@ def test_a_callback_with_everything():
         sni=False,
     )
     options = OSSOptions(callback=callback)
-    check_options(options)
-    headers = headers_for(RequestKind.COMPLETE, options)
+    OPTION_TABLE.check(options)
+    headers = OPTION_TABLE.headers(RequestKind.COMPLETE, options)
     assert decoded(headers["x-oss-callback"]) == {
         "callbackUrl": "http://a/;https://b/",
         "callbackHost": "a.example.com",
@@ -259,7 +260,7 @@ def test_a_callback_with_everything():
 )
 def test_a_callback_that_oss_would_reject_is_refused(callback):
     with pytest.raises(InvalidInput):
-        check_options(OSSOptions(callback=callback))
+        OPTION_TABLE.check(OSSOptions(callback=callback))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_a_callback_that_oss_would_reject_is_refused(callback):
 )
 def test_an_invalid_callback_url_is_refused(url):
     with pytest.raises(InvalidInput, match="a callback has 1 to 5 http or https URLs"):
-        check_options(OSSOptions(callback=Callback(url, "b")))
+        OPTION_TABLE.check(OSSOptions(callback=Callback(url, "b")))
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ def test_an_invalid_callback_url_is_refused(url):
     ],
 )
 def test_a_valid_callback_url_is_accepted(url):
-    check_options(OSSOptions(callback=Callback(url, "b")))
+    OPTION_TABLE.check(OSSOptions(callback=Callback(url, "b")))
 
 
 @pytest.mark.parametrize(
@@ -332,15 +333,15 @@ def test_a_valid_callback_url_is_accepted(url):
 )
 def test_the_other_fields_of_a_callback_are_checked_too(more):
     with pytest.raises(InvalidInput):
-        check_options(OSSOptions(callback=Callback(**{"url": "http://a/", "body": "b", **more})))
+        OPTION_TABLE.check(OSSOptions(callback=Callback(**{"url": "http://a/", "body": "b", **more})))
 
 
 def test_a_callback_header_is_limited_to_5_kib():
     """3,840 bytes of JSON are 5 KiB in base64."""
     frame = len('{"callbackUrl":"http://a/","callbackBody":""}')
-    check_options(OSSOptions(callback=Callback("http://a/", "b" * (3840 - frame))))
+    OPTION_TABLE.check(OSSOptions(callback=Callback("http://a/", "b" * (3840 - frame))))
     with pytest.raises(InvalidInput, match="the maximum is 5120"):
-        check_options(OSSOptions(callback=Callback("http://a/", "b" * (3841 - frame))))
+        OPTION_TABLE.check(OSSOptions(callback=Callback("http://a/", "b" * (3841 - frame))))
 
 
 @pytest.mark.parametrize(
@@ -349,7 +350,7 @@ def test_a_callback_header_is_limited_to_5_kib():
 )
 def test_values_that_are_not_text_are_refused(options):
     with pytest.raises(InvalidInput):
-        check_options(OSSOptions(**options))
+        OPTION_TABLE.check(OSSOptions(**options))
 
 
 # --- metadata of responses -------------------------------------------------------------------------------------------

@@ -740,15 +740,15 @@ MUTATIONS = [
     Mutation(
         "an option of a handle takes precedence over that of a call",
         "backends/oss/backend.py",
-        "headers_for(kind, self._request_options) | headers_for(kind, options)",
-        "headers_for(kind, options) | headers_for(kind, self._request_options)",
+        "OPTION_TABLE.headers(kind, self._request_options) | OPTION_TABLE.headers(kind, options)",
+        "OPTION_TABLE.headers(kind, options) | OPTION_TABLE.headers(kind, self._request_options)",
         ("tests/oss/test_backend.py",),
     ),
     Mutation(
         "a handle with request options has all options",
-        OPTIONS,
-        "for rule in _RULES if rule.requests & RequestKind.PART}",
-        "for rule in _RULES}",
+        "backends/_http/option_headers.py",
+        "for rule in self.rules if rule.requests & RequestKind.PART}",
+        "for rule in self.rules}",
         ("tests/oss/test_backend.py",),
     ),
     Mutation(
