@@ -1,0 +1,380 @@
+"""Signatures, framing, objects, lists and addresses of the S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pytest
+from attrs import evolve
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from partwise.backends.memory import MemoryBackend
+from partwise.checksums import CRC32, CRC64_NVME
+from partwise.server import AccessKey, Fail, S3Server, ServerFault, ServerSettings
+from partwise.server.s3.server import default_settings
+
+# --- signatures ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(key=st.text(min_size=1, max_size=40), value=st.text("abc =&+%/é", max_size=20), signed_body=st.booleans())
+def test_a_request_with_any_key_that_botocore_signs_is_accepted(client, key, value, signed_body):
+    if not key.isprintable() or key in (".", "..") or "/./" in f"/{key}/" or "/../" in f"/{key}/":
+        return  # urllib and http.client normalise some of these before they are sent
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return
+    reply = client("PUT", key, {"x-id": value}, b"data", {"x-amz-meta-a": "  b   c "}, signed_body=signed_body)
+
+    assert reply.status == 200, reply.body
+    assert client("GET", key).body == b"data"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"secret": "wrong"}, 403, "SignatureDoesNotMatch"),
+        ({"region": "eu-west-1"}, 400, "AuthorizationHeaderMalformed"),
+        ({"token": "token"}, 400, "InvalidToken"),
+    ],
+)
+def test_a_wrong_signature_is_refused(client: Any, change: dict[str, str], status: int, code: str) -> None:
+    reply = evolve(client, **change)("GET", "key")
+
+    assert (reply.status, reply.code) == (status, code)
+
+
+def test_an_unknown_key_and_no_signature_are_refused(server: S3Server, client: Any) -> None:
+    request = client.signed("GET", "key", {}, b"", {}, signed_body=False)
+    text = request.headers["Authorization"]
+    request.headers.replace_header("Authorization", text.replace(server.access_key_id, "AKIDOTHER"))
+    unknown = client.send(request, b"")
+    del request.headers["Authorization"]
+
+    assert (unknown.status, unknown.code) == (403, "InvalidAccessKeyId")
+    assert client.send(request, b"").code == "AccessDenied"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AWS4-HMAC-SHA1 Credential=a/b/c/s3/aws4_request,SignedHeaders=host,Signature=x",
+        "AWS4-HMAC-SHA256 Credential=a,SignedHeaders=host,Signature=x",
+        "AWS4-HMAC-SHA256 Credential=a/b/c/s3/aws4_request,Signature=x",
+        "AWS4-HMAC-SHA256 Unknown=1",
+        "Basic abc",
+        "AWS4-HMAC-SHA256",
+    ],
+)
+def test_a_malformed_authorization_is_refused(client: Any, text: str) -> None:
+    request = client.signed("GET", "key", {}, b"", {}, signed_body=False)
+    request.headers.replace_header("Authorization", text)
+
+    assert client.send(request, b"").status == 400
+
+
+def test_a_header_that_is_not_signed_is_refused(client: Any) -> None:
+    request = client.signed("PUT", "key", {}, b"x", {}, signed_body=False)
+    request.headers["x-amz-acl"] = "public-read"
+    reply = client.send(request, b"x")
+
+    assert (reply.code, reply.text("HeadersNotSigned")) == ("AccessDenied", "x-amz-acl")
+
+
+def test_a_clock_that_is_off_is_refused(server: S3Server, client: Any) -> None:
+    server.settings = evolve(server.settings, clock_offset=1000)
+
+    assert client("GET", "key").code == "RequestTimeTooSkewed"
+    server.settings = evolve(server.settings, clock_offset=800)
+    assert client("GET", "key").code == "NoSuchKey"
+
+
+def test_temporary_keys_need_their_token_until_they_expire(client_of: Any) -> None:
+    key = AccessKey("ASIATEMPORARY", "secret", "token", expiration=time.time() + 3600)
+    with S3Server(settings=evolve(default_settings(), access_keys=[key])) as server:
+        client = client_of(server, token="token")
+        assert client("PUT", "key", body=b"x").status == 200
+        assert evolve(client, token=None)("GET", "key").code == "InvalidToken"
+        assert evolve(client, token="other")("GET", "key").code == "InvalidToken"
+        server.settings = evolve(server.settings, access_keys=[evolve(key, expiration=time.time() - 1)])
+        assert client("GET", "key").code == "ExpiredToken"
+
+
+def presigned(server: S3Server, expires: int = 100, key: str = "key") -> AWSRequest:
+    request = AWSRequest(method="GET", url=f"{server.endpoint}/examplebucket/{key}", headers={})
+    credentials = Credentials(server.access_key_id, server.access_key_secret)
+    S3SigV4QueryAuth(credentials, "s3", server.region, expires=expires).add_auth(request)
+    return request
+
+
+def test_a_presigned_url_is_valid_until_it_expires(server: S3Server, client: Any) -> None:
+    client("PUT", "key", body=b"data")
+    request = presigned(server)
+    assert client.send(request, b"").body == b"data"
+    server.settings = evolve(server.settings, clock_offset=200)
+    assert client.send(request, b"").code == "AccessDenied"
+    server.settings = evolve(server.settings, clock_offset=0)
+    request.url = request.url.replace("/key", "/other")
+    assert client.send(request, b"").code == "SignatureDoesNotMatch"
+    assert client.send(presigned(server, expires=700_000), b"").code == "AuthorizationQueryParametersError"
+
+
+def test_a_signed_body_must_have_its_digest(client: Any) -> None:
+    request = client.signed("PUT", "key", {}, b"right", {}, signed_body=True)
+
+    assert client.send(request, b"wrong").code == "XAmzContentSHA256Mismatch"
+    assert client("HEAD", "key").status == 404
+
+
+# --- bodies in chunks ------------------------------------------------------------------------------------------------
+
+
+def chunked(pieces: list[bytes], trailer: bytes = b"") -> bytes:
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return framed + b"0\r\n" + trailer + b"\r\n"
+
+
+def unsigned_trailer(client: Any, body: bytes, length: int, trailer: str = "x-amz-checksum-crc32"):
+    headers = {
+        "X-Amz-Content-SHA256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        "x-amz-decoded-content-length": str(length),
+        "x-amz-trailer": trailer,
+        "content-encoding": "aws-chunked,gzip",
+    }
+    return client("PUT", "key", body=body, headers=headers)
+
+
+def test_a_body_in_chunks_is_verified_by_its_trailer(client: Any) -> None:
+    checksum = CRC32.to_base64(CRC32.compute(b"hello world")).encode()
+    body = chunked([b"hello ", b"world"], b"x-amz-checksum-crc32:" + checksum + b"\r\n")
+
+    assert unsigned_trailer(client, body, 11).status == 200
+    got = client("GET", "key")
+    assert (got.body, got.headers["Content-Encoding"]) == (b"hello world", "gzip")
+    wrong = chunked([b"hello ", b"WORLD"], b"x-amz-checksum-crc32:" + checksum + b"\r\n")
+    assert unsigned_trailer(client, wrong, 11).code == "BadDigest"
+    assert unsigned_trailer(client, chunked([b"hello world"]), 11).status == 400, "the trailer is missing"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"5\r\nhel",
+        b"x\r\nhello\r\n0\r\n\r\n",
+        b"5\r\nhelloXX0\r\n\r\n",
+        b"ffffffff\r\n",
+        b"5\r\nhello\r\n",
+        b"z" * 9000,
+    ],
+    ids=range(7),
+)
+def test_a_malformed_body_in_chunks_is_refused(client: Any, body: bytes) -> None:
+    assert unsigned_trailer(client, body, 5).status == 400
+    assert client("HEAD", "key").status == 404
+
+
+def signed_chunks(client: Any, pieces: list[bytes], *, forge: bool = False) -> int:
+    """Send chunks that are signed one by one, by a signer of this test."""
+    server = client.server
+    length = sum(map(len, pieces))
+    headers = {
+        "X-Amz-Content-SHA256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+        "x-amz-decoded-content-length": str(length),
+    }
+    request = client.signed("PUT", "key", {}, b"", headers, signed_body=False)
+    date = request.headers["X-Amz-Date"]
+    scope = f"{date[:8]}/{server.region}/s3/aws4_request"
+    key = f"AWS4{server.access_key_secret}".encode()
+    for step in scope.split("/"):
+        key = hmac.digest(key, step.encode(), "sha256")
+    signature = request.headers["Authorization"].rpartition("Signature=")[2]
+    empty, body = hashlib.sha256(b"").hexdigest(), b""
+    for piece in [*pieces, b""]:
+        digest = hashlib.sha256(piece).hexdigest()
+        text = f"AWS4-HMAC-SHA256-PAYLOAD\n{date}\n{scope}\n{signature}\n{empty}\n{digest}"
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        sent = piece[::-1] if forge else piece
+        body += b"%x;chunk-signature=%b\r\n%b\r\n" % (len(piece), signature.encode(), sent)
+    return client.send(request, body).status
+
+
+def test_chunks_with_signatures_are_verified_one_by_one(client: Any) -> None:
+    assert signed_chunks(client, [b"a" * 9000, b"bc"]) == 200
+    assert client("GET", "key").body == b"a" * 9000 + b"bc"
+    assert signed_chunks(client, [b"abc"], forge=True) == 403
+
+
+# --- objects ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_object_keeps_what_it_was_stored_with(client: Any) -> None:
+    headers = {
+        "Content-Type": "text/plain",
+        "Cache-Control": "no-cache",
+        "Content-Disposition": "attachment",
+        "Content-Language": "en",
+        "Expires": "Thu, 01 Jan 2032 00:00:00 GMT",
+        "x-amz-meta-name": "a value",
+        "x-amz-storage-class": "STANDARD_IA",
+        "x-amz-tagging": "a=1&b=%20",
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": "key-id",
+        "x-amz-website-redirect-location": "/other",
+        "x-amz-object-lock-mode": "GOVERNANCE",
+        "x-amz-object-lock-retain-until-date": "2032-01-01T00:00:00Z",
+    }
+    assert client("PUT", "key", body=b"data", headers=headers).status == 200
+    shown = client("HEAD", "key").headers
+
+    for name in headers.keys() - {"x-amz-tagging"}:
+        assert shown[name] == headers[name], name
+    assert shown["x-amz-tagging-count"] == "2"
+    assert client("GET", "key", {"tagging": ""}).texts("TagSet/Tag/Value") == ["1", " "]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-amz-storage-class": "IA"},
+        {"x-amz-acl": "default"},
+        {"x-amz-server-side-encryption": "SM4"},
+        {"x-amz-server-side-encryption-aws-kms-key-id": "key"},
+        {"x-amz-object-lock-mode": "GOVERNANCE"},
+        {"x-amz-object-lock-legal-hold": "yes"},
+        {"x-amz-tagging": "&".join(f"t{n}=v" for n in range(11))},
+        {"x-amz-meta-long": "x" * 3000},
+        {"x-amz-server-side-encryption-customer-algorithm": "AES256"},
+        {"x-amz-request-payer": "me"},
+        {"x-amz-checksum-crc32": "not base64"},
+        {"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-crc32c": "AAAAAA=="},
+        {"content-md5": "not the MD5 of it"},
+    ],
+    ids=repr,
+)
+def test_a_header_with_a_wrong_value_is_refused(client: Any, headers: dict[str, str]) -> None:
+    assert client("PUT", "key", body=b"data", headers=headers).status == 400
+    assert client("HEAD", "key").status == 404
+
+
+def test_another_owner_of_the_bucket_is_refused(client: Any) -> None:
+    assert client("PUT", "key", body=b"x", headers={"x-amz-expected-bucket-owner": "000000000000"}).status == 403
+    assert client("PUT", "key", body=b"x", headers={"x-amz-expected-bucket-owner": "123456789012"}).status == 200
+
+
+def test_ranges_and_conditions_of_a_reading(client: Any) -> None:
+    etag = client("PUT", "key", body=b"0123456789").headers["ETag"]
+
+    assert client("GET", "key", headers={"Range": "bytes=2-4"}).body == b"234"
+    assert client("GET", "key", headers={"Range": "bytes=-3"}).body == b"789"
+    assert client("GET", "key", headers={"Range": "bytes=20-"}).status == 416
+    assert client("GET", "key", headers={"If-None-Match": etag}).status == 304
+    assert client("GET", "key", headers={"If-Match": '"other"'}).status == 412
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("page", [1, 2, 1000])
+def test_objects_are_listed_page_by_page(client: Any, version: str, page: int) -> None:
+    keys = ["a", "b c", "d/1", "d/2", "e+&"]
+    for key in keys:
+        client("PUT", key, body=b"x")
+    found: list[str] = []
+    query = {"encoding-type": "url", "max-keys": str(page)} | ({"list-type": "2"} if version == "2" else {})
+    while True:
+        reply = client("GET", "", query)
+        found += reply.texts("Contents/Key")
+        if reply.text("IsTruncated") == "false":
+            break
+        if version == "2":
+            query["continuation-token"] = reply.text("NextContinuationToken") or ""
+        else:
+            query["marker"] = unquote(found[-1])
+
+    assert found == [quote(key, safe="") for key in keys]
+
+
+def test_common_prefixes_are_listed(client: Any) -> None:
+    for key in ("a", "d/1", "d/2"):
+        client("PUT", key, body=b"x")
+    reply = client("GET", "", {"list-type": "2", "delimiter": "/"})
+
+    assert (reply.texts("Contents/Key"), reply.texts("CommonPrefixes/Prefix")) == (["a"], ["d/"])
+
+
+def test_objects_are_deleted_one_by_one_and_together(client: Any) -> None:
+    for key in ("a", "b", "c"):
+        client("PUT", key, body=b"x")
+    assert client("DELETE", "a").status == client("DELETE", "a").status == 204
+    body = b"<Delete><Object><Key>b</Key></Object><Object><Key>c</Key></Object></Delete>"
+    assert client("POST", "", {"delete": ""}, body).texts("Deleted/Key") == ["b", "c"]
+    assert client("GET", "", {"list-type": "2"}).text("KeyCount") == "0"
+    for wrong in (b"", b"<Delete/>", b"<!DOCTYPE a [<!ENTITY b 'c'>]><Delete><Key>&b;</Key></Delete>", b"<"):
+        assert client("POST", "", {"delete": ""}, wrong).code == "MalformedXML"
+
+
+# --- buckets and addresses -------------------------------------------------------------------------------------------
+
+
+def test_buckets_can_be_created_and_found(client: Any) -> None:
+    other = evolve(client, bucket="other.bucket")
+
+    assert other("HEAD").status == 404
+    assert evolve(client, bucket="other-bucket")("PUT").status == 200
+    assert evolve(client, bucket="other-bucket")("PUT").code == "BucketAlreadyOwnedByYou"
+    assert evolve(client, bucket="other-bucket")("GET", "", {"location": ""}).status == 200
+    assert evolve(client, bucket="other-bucket")("GET", "", {"versioning": ""}).status == 200
+    assert evolve(client, bucket="")("GET").texts("Buckets/Bucket/Name") == ["examplebucket", "other-bucket"]
+
+
+@pytest.mark.parametrize("host", ["examplebucket.localhost", "examplebucket.s3.localhost", "my.dots.s3.localhost"])
+def test_the_bucket_may_be_in_the_host_name(client_of: Any, host: str) -> None:
+    bucket = host.removesuffix(".s3.localhost").removesuffix(".localhost")
+    given = ServerSettings(region="us-east-1", hosts=["s3.localhost"], path_style_hosts=["my.dots.s3.localhost"][:0])
+    backend = MemoryBackend()
+    with S3Server({bucket: backend}, settings=evolve(given, cnames={host: bucket})) as server:
+        client = client_of(server, bucket="")
+        request = client.signed("PUT", "", {}, b"x", {"Host": host}, signed_body=False)
+        del request.headers["Authorization"]
+        request.url = f"{server.endpoint}/a%20key"
+        auth = S3SigV4Auth(Credentials(server.access_key_id, server.access_key_secret), "s3", server.region)
+        auth.payload = lambda request: "UNSIGNED-PAYLOAD"
+        auth.add_auth(request)
+        reply = client.send(request, b"x")
+
+        assert (reply.status, backend.read("a key")) == (200, b"x"), reply.body
+
+
+@pytest.mark.parametrize("query", [{"policy": ""}, {"versionId": "1"}, {"torrent": ""}, {"acl": ""}])
+def test_what_the_server_does_not_have_is_refused_and_stores_nothing(client: Any, query: dict[str, str]) -> None:
+    assert client("PUT", "key", query, b"x").status == 501
+    assert client("HEAD", "key").status == 404
+    copy = client("PUT", "key", body=b"", headers={"x-amz-copy-source": "/examplebucket/other"})
+    assert copy.status == 501
+
+
+def test_a_key_that_is_too_long_is_refused(client: Any) -> None:
+    assert client("PUT", "k" * 1023, body=b"x").status == 200
+    assert client("PUT", "k" * 1025, body=b"x").code == "KeyTooLongError"
+
+
+def test_a_refused_head_has_no_body(server: S3Server, client: Any) -> None:
+    server.plan(ServerFault("HeadObject", Fail("SlowDown", retry_after=3)))
+    reply = client("HEAD", "key")
+
+    assert (reply.status, reply.headers["Retry-After"], reply.body) == (503, "3", b"")
+
+
+def test_the_default_checksum_of_an_object_is_that_of_s3(client: Any) -> None:
+    client("PUT", "key", body=b"data")
+    shown = client("HEAD", "key", headers={"x-amz-checksum-mode": "enabled"}).headers
+
+    assert shown["x-amz-checksum-crc64nvme"] == CRC64_NVME.to_base64(CRC64_NVME.compute(b"data"))
