@@ -752,12 +752,81 @@ class SendsShortBodies(HTTPBackend):
         yield from body.chunks()
 
 
-class CountsTwice(HTTPBackend):
-    def digest(self, body: Body) -> str:
-        digest = hashlib.md5()
-        for chunk in body.chunks():
-            digest.update(chunk)
-        return digest.hexdigest()
+def read_as_if_sent(body: Body) -> None:
+    for _ in body.chunks():
+        pass
+
+
+class CountsPartsTwice(HTTPBackend):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        read_as_if_sent(body)
+        return super().upload_part(key, upload_id, part_number, body)
+
+
+class CountsObjectsTwice(HTTPBackend):
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        read_as_if_sent(body)
+        return super().put_object(key, body, options)
+
+
+class WholeObjectInMemory(HTTPBackend):
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        data = b"".join(bytes(chunk) for chunk in body.chunks(counted=False))
+        stored = super().put_object(key, body, options)
+        return evolve(stored, size=len(data))
+
+
+class WholePartInMemory(HTTPBackend):
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        data = b"".join(bytes(chunk) for chunk in body.chunks(counted=False))
+        part = super().upload_part(key, upload_id, part_number, body)
+        return evolve(part, size=len(data))
+
+
+class SendsNoDigest(HTTPBackend):
+    """Nothing notices a flipped bit: the storage reports no checksum, either."""
+
+    def send_head(
+        self, connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str]
+    ) -> None:
+        super().send_head(connection, method, target, {n: v for n, v in headers.items() if n != "X-Digest"})
+
+
+class DigestOfPartsOnly(SendsNoDigest):
+    def send_head(
+        self, connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str]
+    ) -> None:
+        own = HTTPBackend if "part=" in target else SendsNoDigest
+        own.send_head(self, connection, method, target, headers)
+
+
+class DamageEndsTheUpload(HTTPBackend):
+    def error(self, response: Response, code: str | None, what: str) -> BackendError:
+        error = super().error(response, code, what)
+        error.retryable = error.retryable and code != "BadDigest"
+        return error
+
+
+class ErrorInABodyIsPermanent(HTTPBackend):
+    def check_document(self, response: Response, what: str) -> None:
+        if (code := response.document.get("code")) is not None:
+            raise BackendError(f"{what} failed", code=code)
+
+
+class KeepsPartsInTheProcess(HTTPBackend):
+    """Only the process that began an upload sends its parts."""
+
+    begun: ClassVar[set[str]] = set()
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        upload_id = super().initiate_upload(key, options)
+        self.begun.add(upload_id)
+        return upload_id
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        if upload_id not in self.begun:
+            raise UploadNotFound("this process has not begun it")
+        return super().upload_part(key, upload_id, part_number, body)
 
 
 class SharedBuffer(HTTPBackend):
@@ -908,7 +977,15 @@ CAUGHT: dict[type[HTTPBackend], Catch] = {
 #: More mistakes, which only the checks of transfers show.
 MORE: dict[type[HTTPBackend], str] = {
     SharedPiece: "bodies_sent_at_the_same_time",
-    CountsTwice: "bodies_are_counted_once",
+    CountsPartsTwice: "bodies_are_counted_once",
+    CountsObjectsTwice: "bodies_are_counted_once",
+    WholePartInMemory: "bodies_are_not_held_in_memory",
+    WholeObjectInMemory: "bodies_are_not_held_in_memory",
+    SendsNoDigest: "damaged_bodies",
+    DigestOfPartsOnly: "damaged_bodies",
+    DamageEndsTheUpload: "damaged_bodies",
+    ErrorInABodyIsPermanent: "errors_in_the_body_of_a_response",
+    KeepsPartsInTheProcess: "another_process",
 }
 
 

@@ -7,6 +7,11 @@ from mutated.mutation import Mutation
 FAULTS = "core/testing/faults.py"
 FAULTS_TESTS = ("tests/testing/test_faults.py",)
 FAULTY = "core/testing/faulty.py"
+CONFORMANCE = "core/testing/conformance/"
+TRANSFERS = f"{CONFORMANCE}backend_transfers.py"
+OVER_HTTP = ("tests/testing/test_the_kit_catches_http_backends.py",)
+BACKENDS = ("tests/testing/test_the_kit_catches_backends.py",)
+TOOLS = ("tests/testing/test_conformance_tools.py",)
 
 MUTATIONS = [
     Mutation(
@@ -112,5 +117,104 @@ MUTATIONS = [
         "mtime_ns=(fingerprint.mtime_ns or 0) + 1",
         "mtime_ns=fingerprint.mtime_ns and fingerprint.mtime_ns + 1",
         FAULTS_TESTS,
+    ),
+    Mutation(
+        "a backend may hold a whole body in memory",
+        TRANSFERS,
+        "assert body.held < size // 2",
+        "assert body.held < size * 4",
+        OVER_HTTP,
+    ),
+    Mutation("a backend may retry a request", TRANSFERS, "assert made <= 1", "assert made <= 9", OVER_HTTP),
+    Mutation(
+        "bytes may count as progress twice",
+        TRANSFERS,
+        "        backend.upload_part(upload.key, upload.upload_id, 1, body)\n        assert body.bytes_read == len(data)",
+        "        backend.upload_part(upload.key, upload.upload_id, 1, body)\n        assert body.bytes_read >= len(data)",
+        OVER_HTTP,
+    ),
+    Mutation(
+        "pieces of bodies are not read in turns",
+        TRANSFERS,
+        "            self._barrier.wait(1.0)",
+        "            pass",
+        OVER_HTTP,
+    ),
+    Mutation(
+        "a part that arrives damaged may end the upload",
+        TRANSFERS,
+        "assert error is None or error.retryable,",
+        "assert error is None or error,",
+        OVER_HTTP,
+    ),
+    Mutation(
+        "an error in the body of a response may be permanent, or be none",
+        TRANSFERS,
+        "        error = must_raise(\n            BackendError, duty, failing.complete_upload,",
+        "        error = ServerFailed()\n        (\n            BackendError, duty, failing.complete_upload,",
+        OVER_HTTP,
+    ),
+    Mutation(
+        "a location may differ in another process",
+        TRANSFERS,
+        "assert locations == [backend.location], (",
+        "assert locations, (",
+        OVER_HTTP,
+    ),
+    Mutation(
+        "no more entries than on a page are listed",
+        TRANSFERS,
+        "return harness.page_size + 1",
+        "return harness.page_size",
+        OVER_HTTP,
+    ),
+    Mutation(
+        "the uploads of one key are never on two pages",
+        TRANSFERS,
+        "of_one_key = 1 if backend.capabilities.one_upload_per_key else 4",
+        "of_one_key = 1",
+        OVER_HTTP,
+    ),
+    Mutation(
+        "retry_after may be lost",
+        f"{CONFORMANCE}backend_contract.py",
+        "assert waits is not None and 5 <= waits <= 8,",
+        "assert waits is None or 5 <= waits <= 8,",
+        OVER_HTTP,
+    ),
+    Mutation(
+        "an upload of several of one key may be missing from a list",
+        f"{CONFORMANCE}backend_uploads.py",
+        'again = () if backend.capabilities.one_upload_per_key else ("list/b",) * 3',
+        "again = ()",
+        BACKENDS,
+    ),
+    Mutation(
+        "a declared deviation of a behaviour may be obsolete",
+        f"{CONFORMANCE}suite.py",
+        "        except Exception:  # noqa: BLE001  # whatever a deviation raises\n            return\n        raise",
+        "        except Exception:  # noqa: BLE001  # whatever a deviation raises\n            return\n        return\n        raise",
+        TOOLS,
+    ),
+    Mutation(
+        "a hook that is not given is not reported",
+        f"{CONFORMANCE}suite.py",
+        "            and getattr(type(self), name) is getattr(base, name)",
+        "            and getattr(type(self), name) is not getattr(base, name)",
+        TOOLS,
+    ),
+    Mutation(
+        "a failing machine is shortened for minutes",
+        f"{CONFORMANCE}machines.py",
+        'limits["MAX_SHRINKING_SECONDS"] = seconds',
+        "pass",
+        TOOLS,
+    ),
+    Mutation(
+        "the ResumeMachine sends parts that are too large for the storage",
+        "core/testing/_proof/state_machine.py",
+        "part_size=min(self.part_size + parameters.more, self.limits.max_part_size)",
+        "part_size=self.part_size + parameters.more",
+        TOOLS,
     ),
 ]
