@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any, Literal, assert_type
 
@@ -26,12 +27,14 @@ from partwise import (
     FileSource,
     Fingerprint,
     MultipartBackend,
+    ObjectExists,
     ObjectOptions,
     PartLimits,
     PartwiseError,
     PendingUpload,
     Progress,
     Source,
+    SourceBody,
     StoredObject,
     StreamSource,
     TransferConfig,
@@ -45,6 +48,9 @@ from partwise import (
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Callback, Credentials, OSSBackend, OSSOptions
+from partwise.bodies import BodyFile, exact_chunks
+from partwise.http_errors import class_for_status, error_for_status, retry_after_seconds
+from partwise.paging import ResultPage, list_pages
 from partwise.progress import ProgressCallback, for_ali_oss, for_android, for_boto3, for_event_loop, for_ios, for_oss2
 from partwise.registry import BackendFactory, StoreFactory, StoreOfSource
 from partwise.stores.file import FileCheckpointStore
@@ -114,7 +120,7 @@ class OwnSource:
     def fingerprint(self) -> Fingerprint:
         return Fingerprint(size=3)
 
-    def body(self, offset: int, size: int) -> Body:
+    def body(self, offset: int, size: int) -> SourceBody:
         return BytesSource(b"abc").body(offset, size)
 
     def close(self) -> None: ...
@@ -364,6 +370,33 @@ assert_type(partwise.render_hint(hinted.hint_template, lambda setting, value: f"
 PartwiseError("it failed", "no positional hint")  # type: ignore[call-arg]
 planned: list[partwise.PlannedPart] = list(uploader.plan("backup.tar", "key").parts)
 busy: type[partwise.BackendError] = partwise.CheckpointBusy  # type: ignore[assignment]
+
+# --- what authors of backends build on -------------------------------------------------------------------------------
+
+
+def send(body: Body, status: int, headers: HTTPMessage) -> UploadedPart:
+    with BodyFile(body, counted=False) as file:
+        binary: io.RawIOBase = file
+        assert_type(file.read(10), bytes)
+        assert_type(file.readinto(bytearray(10)), int)
+        assert_type(file.error, BaseException | None)
+        file.counted = True
+    assert_type(list(exact_chunks(body, "a part", counted=True)), list[memoryview])
+    classes: dict[str | int, type[partwise.BackendError]] = {"NoSuchUpload": partwise.UploadNotFound, 412: ObjectExists}
+    raise error_for_status(status, headers, "a part", code="NoSuchUpload", classes=classes) from ValueError(binary)
+
+
+def listed() -> Iterator[UploadedPart]:
+    def fetch(marker: int) -> ResultPage[UploadedPart, int]:
+        return ResultPage([UploadedPart(marker + 1, 5, "etag")], None)
+
+    return list_pages(fetch, 0, "the parts", 10_000, page_size=1000)
+
+
+assert_type(retry_after_seconds({"Retry-After": "1"}), float | None)
+assert_type(class_for_status(404), type[partwise.BackendError])
+list_pages(lambda marker: ResultPage([marker], None), "", "uploads", 10)
+list_pages(listed, 0, "the parts", 10_000)  # type: ignore[arg-type]
 
 # --- OSS -------------------------------------------------------------------------------------------------------------
 
