@@ -48,7 +48,7 @@ from partwise import (
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Callback, Credentials, OSSBackend, OSSOptions
-from partwise.bodies import BodyFile, exact_chunks
+from partwise.bodies import BodyFile, ChecksummedBody, bytes_body, exact_chunks
 from partwise.http_errors import class_for_status, error_for_status, retry_after_seconds
 from partwise.paging import ResultPage, list_pages
 from partwise.progress import ProgressCallback, for_ali_oss, for_android, for_boto3, for_event_loop, for_ios, for_oss2
@@ -143,10 +143,15 @@ for kept in (FileCheckpointStore(), FileCheckpointStore("dir"), MemoryCheckpoint
 store = FileCheckpointStore.for_file(Path("one.checkpoint"))
 store_of_source: StoreOfSource = FileCheckpointStore.beside_source()
 
+sent: Body = ChecksummedBody(OwnSource().body(0, 3), backend.capabilities.checksum, offset=0, is_last=True)
+sent = bytes_body(b"abc")
+sent = OwnSource().body(0, 3)  # type: ignore[assignment]
 if isinstance(backend, partwise.SupportsPipelining):
-    assert_type(backend.begin_part("key", "id", 1, OwnSource().body(0, 3))(), UploadedPart)
+    assert_type(backend.begin_part("key", "id", 1, sent)(), UploadedPart)
 if isinstance(backend, partwise.SupportsCutting):
-    backend.cut_part(OwnSource().body(0, 3), "it is too slow")
+    backend.cut_part(sent, "it is too slow")
+if isinstance(store, partwise.SupportsClaimCheck):
+    store.check_claim("name")
 if isinstance(backend, partwise.SupportsRequestOptions):
     backend = backend.with_request_options(ObjectOptions())
 if isinstance(backend, partwise.SupportsSourceFile):
@@ -343,6 +348,7 @@ refused: list[type[partwise.BackendError]] = [
     partwise.AccessDenied,
     partwise.BucketNotFound,
     partwise.UploadNotFound,
+    partwise.UploadUnusable,
     partwise.PartRejected,
     partwise.ObjectExists,
     partwise.PreconditionFailed,
@@ -350,6 +356,7 @@ refused: list[type[partwise.BackendError]] = [
 ]
 remembered: list[type[partwise.CheckpointError]] = [
     partwise.CheckpointBusy,
+    partwise.ClaimLost,
     partwise.CheckpointDamaged,
     partwise.CheckpointMismatch,
     partwise.CheckpointUnwritable,
