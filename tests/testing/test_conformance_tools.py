@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any, ClassVar
 
 import pytest
@@ -14,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.errors import InvalidInput, PartRejected
-from partwise.model import ObjectOptions, PartLimits, StoredObject
+from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.protocols import Body
 from partwise.testing import (
     BACKEND_CHECKS,
     BackendHarness,
@@ -223,6 +227,81 @@ def test_one_odd_option_does_not_switch_off_the_check_of_the_others() -> None:
     with pytest.raises(AssertionError, match="storage_class is stored"):
         BACKEND_CHECKS["options_are_kept"](Honest())
     BACKEND_CHECKS["options_are_kept"](Declared())
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+class Sink(MemoryBackend):
+    """Stores nothing, in this process."""
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        return UploadedPart(part_number, self.swallow(body), "etag")
+
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        return StoredObject(key, self.swallow(body), "etag")
+
+    def swallow(self, body: Body) -> int:
+        return sum(len(bytes(chunk)) for chunk in body.chunks())
+
+
+class SinkOfLists(Sink):
+    def swallow(self, body: Body) -> int:
+        return len(b"".join([bytes(chunk) for chunk in body.chunks()]))
+
+
+class SinkOfBuffers(Sink):
+    def swallow(self, body: Body) -> int:
+        buffer = bytearray(len(body))
+        end = 0
+        for chunk in body.chunks():
+            buffer[end : (end := end + len(chunk))] = chunk
+        return end
+
+
+class SinkOfFiles(Sink):
+    def swallow(self, body: Body) -> int:
+        file = BytesIO()
+        return sum(file.write(chunk) for chunk in body.chunks())
+
+
+def sink_harness(subject: type[Sink]) -> type[MemoryHarness]:
+    return type("SinkHarness", (MemoryHarness,), {"subject": subject, "deviations": {}})
+
+
+def test_a_backend_in_this_process_that_keeps_nothing_holds_nothing_in_memory() -> None:
+    BACKEND_CHECKS["bodies_are_not_held_in_memory"](sink_harness(Sink)())
+
+
+@pytest.mark.parametrize("subject", [SinkOfLists, SinkOfBuffers, SinkOfFiles])
+def test_a_whole_body_in_memory_is_noticed_whatever_it_is_kept_in(subject: type[Sink]) -> None:
+    with pytest.raises(AssertionError, match="upload_part sends the chunks of a body one by one: of 8388608 bytes"):
+        BACKEND_CHECKS["bodies_are_not_held_in_memory"](sink_harness(subject)())
+
+
+def test_memory_of_other_threads_is_not_that_of_the_backend() -> None:
+    """The storage of this harness is in this process, and holds every part."""
+
+    class Threaded(Sink):
+        def swallow(self, body: Body) -> int:
+            with ThreadPoolExecutor(max_workers=1) as storage:
+                kept: list[bytes] = []
+                for chunk in body.chunks():
+                    storage.submit(lambda data: kept.append(bytes(data)), chunk).result()
+                return sum(map(len, kept))
+
+    BACKEND_CHECKS["bodies_are_not_held_in_memory"](sink_harness(Threaded)())
+
+
+def test_memory_that_was_traced_before_is_traced_afterwards() -> None:
+    tracemalloc.start(3)
+    try:
+        BACKEND_CHECKS["bodies_are_not_held_in_memory"](sink_harness(Sink)())
+        assert tracemalloc.get_traceback_limit() == 3
+    finally:
+        tracemalloc.stop()
+    BACKEND_CHECKS["bodies_are_not_held_in_memory"](sink_harness(Sink)())
+    assert not tracemalloc.is_tracing()
 
 
 # --- the state machines ----------------------------------------------------------------------------------------------

@@ -800,6 +800,15 @@ class DigestOfPartsOnly(SendsNoDigest):
         own.send_head(self, connection, method, target, headers)
 
 
+class EchoesTheChecksum(SendsNoDigest):
+    """Reports the checksum of the body as that of the storage."""
+
+    capabilities = evolve(HTTPBackend.capabilities, part_checksums=True)
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        return evolve(super().upload_part(key, upload_id, part_number, body), checksum=body.checksum)
+
+
 class DamageEndsTheUpload(HTTPBackend):
     def error(self, response: Response, code: str | None, what: str) -> BackendError:
         error = super().error(response, code, what)
@@ -983,6 +992,7 @@ MORE: dict[type[HTTPBackend], str] = {
     WholeObjectInMemory: "bodies_are_not_held_in_memory",
     SendsNoDigest: "damaged_bodies",
     DigestOfPartsOnly: "damaged_bodies",
+    EchoesTheChecksum: "damaged_bodies",
     DamageEndsTheUpload: "damaged_bodies",
     ErrorInABodyIsPermanent: "errors_in_the_body_of_a_response",
     KeepsPartsInTheProcess: "another_process",
