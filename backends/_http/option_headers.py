@@ -214,7 +214,7 @@ class OptionTable:
                 headers.update(rule.write(rule.header, getattr(options, rule.option)))
         return headers
 
-    def of_parts(self, options: ObjectOptions) -> ObjectOptions:
+    def of_requests(self, options: ObjectOptions) -> ObjectOptions:
         """Return the options that requests of parts carry, without the others."""
         carried = {rule.option for rule in self.rules if rule.requests & RequestKind.PART}
         return self.option_type(**{name: getattr(options, name) for name in carried & options.explicitly_set()})

@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from partwise import TransferConfig, Uploader
+from partwise.backends import _bucket_backend as backend_module
 from partwise.backends.oss import Callback, Credentials, OSSBackend, OSSOptions
-from partwise.backends.oss import backend as backend_module
 from partwise.checksums import crc64
 from partwise.errors import (
     AccessDenied,

@@ -146,8 +146,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a response by plain HTTP corrects the clock as far as one by TLS",
-        "backends/oss/backend.py",
-        'authenticated=scheme == "https" or local',
+        "backends/_bucket_backend.py",
+        'authenticated=address.scheme == "https" or is_local',
         "authenticated=True",
         ("tests/oss/test_backend.py",),
     ),
@@ -739,9 +739,9 @@ MUTATIONS = [
     ),
     Mutation(
         "an option of a handle takes precedence over that of a call",
-        "backends/oss/backend.py",
-        "OPTION_TABLE.headers(kind, self._request_options) | OPTION_TABLE.headers(kind, options)",
-        "OPTION_TABLE.headers(kind, options) | OPTION_TABLE.headers(kind, self._request_options)",
+        "backends/_bucket_backend.py",
+        "self._request_headers(kind) | self.option_table.headers(kind, options)",
+        "self.option_table.headers(kind, options) | self._request_headers(kind)",
         ("tests/oss/test_backend.py",),
     ),
     Mutation(
