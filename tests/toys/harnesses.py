@@ -20,6 +20,15 @@ class ToyHarness(InMemoryHarness):
     checksums: ClassVar[bool] = True
     """Whether the service reports the checksums of objects."""
 
+    hooks_left_out: ClassVar = {
+        "secrets": "it has no credentials",
+        "open_with_page_size": "its lists have no pages",
+        "open_failing": "the service is in this process, and does not fail",
+        "open_damaging": "nothing is on its way",
+        "open_failing_in_body": "it sends no requests",
+        "requests": "it sends no requests",
+        "elsewhere": "the service is in this process",
+    }
     backend_class: ClassVar[Any]
     service: Any
 

@@ -147,7 +147,7 @@ class _WaitingBody(StrictBody):
     def _wait(self) -> None:
         # A backend that reads one body after the other never meets the others here. It is slow, and not wrong.
         try:
-            self._barrier.wait(1.0)
+            self._barrier.wait(3.0)
         except threading.BrokenBarrierError:
             return
 

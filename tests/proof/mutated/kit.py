@@ -136,7 +136,7 @@ MUTATIONS = [
     Mutation(
         "pieces of bodies are not read in turns",
         TRANSFERS,
-        "            self._barrier.wait(1.0)",
+        "            self._barrier.wait(3.0)",
         "            pass",
         OVER_HTTP,
     ),
