@@ -17,7 +17,6 @@ from partwise.stores.memory import MemoryCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import CheckpointStoreConformance, StoreHarness, agreement_machine, run_machine
 
-
 NO_SECRETS = {
     "secrets": "it is opened without a password",
     "advance": "nothing in it depends on the time",

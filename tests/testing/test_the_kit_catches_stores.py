@@ -28,6 +28,7 @@ from partwise.errors import (
     CheckpointError,
     CheckpointMismatch,
     CheckpointUnwritable,
+    ClaimLost,
     InvalidInput,
     PartwiseError,
     StoreClosed,
@@ -103,6 +104,7 @@ class Correct:
         if data is None:
             raise CheckpointError("there is none")
         self.check_owner(name)
+        self.compare(name, upload_id)
         good = data[: data.rindex(b"\n") + 1]
         with self.writing():
             if len(good) < len(data):
@@ -113,8 +115,15 @@ class Correct:
         self.begin()
         with suppress(CheckpointMismatch):
             self.check_owner(name)
+            self.compare(name, upload_id)
             with suppress(FileNotFoundError):
                 self.path(name).unlink()
+
+    def compare(self, name: str, upload_id: str | None) -> None:
+        with suppress(CheckpointDamaged):
+            found = self.decode(name, self.content(self.path(name)))
+            if found is not None and found.upload_id != upload_id:
+                raise ClaimLost("of another upload", name=name)
 
     def scan(self) -> Iterable[Checkpoint]:
         self.begin()
@@ -624,6 +633,19 @@ class DamagedStays(Correct):
         super().save(checkpoint)
 
 
+class DamagedCanNotBeDeleted(Correct):
+    def delete(self, name: str, upload_id: str | None) -> None:
+        self.load(name)
+        super().delete(name, upload_id)
+
+
+class DamagedIsNotDeleted(Correct):
+    def delete(self, name: str, upload_id: str | None) -> None:
+        with suppress(CheckpointDamaged):
+            self.load(name)
+            super().delete(name, upload_id)
+
+
 class DamageEndsTheScan(Correct):
     def scanned(self, paths: Iterable[Path]) -> Iterator[Checkpoint]:
         for path in paths:
@@ -662,18 +684,26 @@ MUTANTS: dict[str, tuple[type[Correct], ...]] = {
     "damage": (IgnoresChecksums, DamagedIsNothing, DamagedHasNoName),
     "saving_after_damage": (DamagedStays, DamagedIsNothing),
     "damage_is_not_scanned": (DamageEndsTheScan,),
+    "deleting_damage": (DamagedCanNotBeDeleted, DamagedIsNotDeleted),
 }
 
 
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
+#: The checks that are tested in `test_the_kit_catches_shared_stores`.
+OF_SHARED_STORES = {
+    *("claim_never_waits", "claim_is_kept", "fencing", "fencing_of_a_handle", "claim_check", "lost_claim"),
+    *("leaving_a_lost_claim", "long_values", "records_do_not_expire", "append_cost", "secrets_stay_secret"),
+}
+
+
 def test_every_check_has_a_mutant() -> None:
-    assert {check.name for check in STORE_CHECKS} == MUTANTS.keys()
+    assert {check.name for check in STORE_CHECKS} == MUTANTS.keys() | OF_SHARED_STORES
 
 
 def test_every_behaviour_is_covered_or_left_out_with_a_reason() -> None:
-    assert STORE_CHECKS.covered | STORE_CHECKS.left_out.keys() == set(range(1, 21))
+    assert STORE_CHECKS.covered | STORE_CHECKS.left_out.keys() == set(range(1, 26))
     assert not STORE_CHECKS.covered & STORE_CHECKS.left_out.keys()
 
 
