@@ -398,7 +398,11 @@ class MemoryBackend(Closing):
         return self._on(self._storage.copy())
 
     def drop_upload(self, key: str, upload_id: str) -> None:
-        """Drop an upload and its parts, whatever `capabilities` say, as the rule of a bucket does after some days."""
+        """
+        Drop an upload and its parts, as the rule of a bucket does after some days.
+
+        It is dropped whatever `capabilities` say of aborts. Nothing happens if there is no upload of this id.
+        """
         with self._storage.lock:
             upload = self._storage.uploads.get(upload_id)
             if upload is not None and upload.key == key:

@@ -174,7 +174,7 @@ class BackendHarness(Harness[MultipartBackend]):
 
     def drop_upload(self, key: str, upload_id: str) -> bool:
         """
-        Make the storage drop an upload, as it does when one expires; return whether it did.
+        Make the storage drop an upload as one that expires; return whether it did.
 
         The default aborts the upload, which is no way where `capabilities.aborts` is False.
         """
