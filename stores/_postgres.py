@@ -102,6 +102,10 @@ class UnusableTable(Exception):
     """
 
 
+class NoAnswer(psycopg.OperationalError):
+    """The server was silent for too long. Whether the statement took effect is not known."""
+
+
 # --- what an error means ---------------------------------------------------------------------------------------------
 
 #: By SQLSTATE, or its class. A fail-over or a restart raises the first four.
@@ -172,7 +176,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
 def _bounded(generator: PQGen[_T], seconds: float) -> PQGen[_T]:
     """
-    Raise an OperationalError once the server has been silent for this time.
+    Raise NoAnswer once the server has been silent for this time.
 
     It neither sends nor takes any byte. The timeouts of the server do not help if it is stopped or cut off. psycopg
     reports every tenth of a second that nothing was ready.
@@ -185,7 +189,7 @@ def _bounded(generator: PQGen[_T], seconds: float) -> PQGen[_T]:
             if ready:
                 moved = time.monotonic()
             elif time.monotonic() - moved > seconds:
-                raise psycopg.OperationalError(f"the server has not answered for {seconds:g} seconds")
+                raise NoAnswer(f"the server has not answered for {seconds:g} seconds")
             wanted = generator.send(ready)
     except StopIteration as done:
         value: _T = done.value

@@ -396,7 +396,7 @@ class PostgresCheckpointStore(Closing):
         """
         Call `work` with a session that holds the lock of the claim.
 
-        It is a new one if the last one has ended.
+        It is a new one if the last one has ended. One that ended while it was not used is replaced at once.
 
         With `pausing` no new one is tried for a while after one has failed.
         """
@@ -407,8 +407,16 @@ class PostgresCheckpointStore(Closing):
                 raise self._not_done(claim.failure, claim.name, writing=writing, retryable=True)
             try:
                 with self._translating(claim.name, writing=writing, claim=claim):
-                    if claim.session is None:
-                        claim.session = self._resume_or_pause(claim)
+                    if claim.session is not None:
+                        try:
+                            return work(claim.session)
+                        except self._driver.Error as error:
+                            # That it has ended is noticed at its next use, which may be long after. Each statement has
+                            # the same effect if it is executed twice.
+                            if not claim.session.is_broken or isinstance(error, self._driver.NoAnswer):
+                                raise
+                            claim.end_session()
+                    claim.session = self._resume_or_pause(claim)
                     return work(claim.session)
             finally:
                 claim.end_session_if_useless()
@@ -505,14 +513,20 @@ class PostgresCheckpointStore(Closing):
         )
 
     def _scan(self) -> Iterator[Checkpoint]:
-        nothing: list[str] = []
-        no_checkpoints: list[Checkpoint] = []
-        last = ""
-        while names := self._read("", partial(_names, last), default=nothing):
-            yield from self._read("", partial(self._readable, names), default=no_checkpoints)
-            last = names[-1]
+        nothing: tuple[list[str], list[Checkpoint]] = ([], [])
+        after = ""
+        while True:
+            names, checkpoints = self._read("", partial(self._page, after), default=nothing)
+            yield from checkpoints
+            if len(names) < _PAGE:
+                return
+            after = names[-1]
 
-    def _readable(self, names: list[str], session: Session) -> list[Checkpoint]:
+    def _page(self, after: str, session: Session) -> tuple[list[str], list[Checkpoint]]:
+        """Return the next names, at most `_PAGE`, and their readable checkpoints."""
+        names = [
+            name.decode("ascii", "replace") for (name,) in session.execute(_NAMES, {"after": after, "limit": _PAGE})
+        ]
         checkpoints = []
         for name in names:
             try:
@@ -522,7 +536,7 @@ class PostgresCheckpointStore(Closing):
             else:
                 if checkpoint is not None:
                     checkpoints.append(checkpoint)
-        return checkpoints
+        return names, checkpoints
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -606,11 +620,11 @@ SELECT left(upload, 100), left(checksum, 100),
 FROM partwise_checkpoints WHERE {_HEADER_ROW}
 """  # noqa: S608  # constants
 
-_NAMES = f"""
+_NAMES = """
 SELECT name FROM partwise_checkpoints
 WHERE name > %(after)s AND NOT damaged AND part_number = 0 AND record IS NOT NULL
-ORDER BY name LIMIT {_PAGE}
-"""  # noqa: S608  # constants
+ORDER BY name LIMIT %(limit)s
+"""  # constants
 
 #: In one transaction. A null owner: nothing else than the row of a claim has one.
 _SET_ASIDE = (
@@ -672,10 +686,6 @@ def _read(session: Session, key: str) -> Checkpoint | None:
             raise journal.CorruptJournal(f"part {number} does not match its checksum", header=header)
         records.append(record)
     return journal.with_parts(header, records)
-
-
-def _names(after: str, session: Session) -> list[str]:
-    return [name.decode("ascii", "replace") for (name,) in session.execute(_NAMES, {"after": after})]
 
 
 def _set_aside(session: Session, claim: _Claim) -> None:

@@ -119,6 +119,8 @@ class PostgresServer:
     the password. It refuses to run as root, and runs as another user then.
     """
 
+    password = PASSWORD
+
     def __init__(self, binaries: Path) -> None:
         self._binaries = binaries
         self._user = ("postgres" if _user_exists("postgres") else "nobody") if os.geteuid() == 0 else None
@@ -193,11 +195,10 @@ class PostgresServer:
         """Return the URL of a database, on its socket or on its port."""
         parameters = [f"options={quote(f'-csearch_path={schema}', safe='')}"] if schema else []
         parameters += [more] if more else []
-        if tcp:
-            place = f"partwise:{quote(PASSWORD, safe='')}@127.0.0.1:{port or self.port}"
-        else:
-            place, parameters = "partwise@", [f"host={self.directory}", f"port={self.port}", *parameters]
-        return f"postgresql://{place}/{database}" + (f"?{'&'.join(parameters)}" if parameters else "")
+        place = f"127.0.0.1:{port or self.port}" if tcp else ""
+        parameters += [] if tcp else [f"host={self.directory}", f"port={self.port}"]
+        query = f"?{'&'.join(parameters)}" if parameters else ""
+        return f"postgresql://partwise:{quote(self.password, safe='')}@{place}/{database}{query}"
 
     def ask(self, statement: str, *values: object, schema: str = "") -> list[tuple[Any, ...]]:
         """Execute a statement, not through the store."""

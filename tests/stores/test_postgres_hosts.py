@@ -599,7 +599,7 @@ def line(postgres: PostgresServer) -> Iterator[Line]:
 @pytest.fixture
 def cut_off_url(postgres: PostgresServer, url: str, line: Line) -> str:
     """The URL of a host that reaches the database over the line."""
-    schema = url.rpartition("%3D")[2]
+    schema = url.rpartition("%3D")[2].partition("&")[0]
     return postgres.url(schema=schema, tcp=True, port=line.port, more="connect_timeout=2")
 
 
