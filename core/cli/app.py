@@ -429,6 +429,7 @@ def gc(output: Output, **given: Any) -> int:
 
 serve_options = (
     OptionGroup("Options")
+    .option("--dialect NAME", click.Choice(["oss", "s3"]), "The service to emulate; default: oss.", default="oss")
     .option("--port N", Value("port"), "Port; default: 0, which takes a free one.", default=0)
     .option(
         "--allow-host NAME", str, "A host name to accept besides localhost; can be repeated.", "hosts", multiple=True
@@ -441,10 +442,10 @@ demo_options = OptionGroup("Options").option(
 
 
 @app.command(
-    short_help="Run a server that emulates OSS, for tests.",
+    short_help="Run a server that emulates OSS or S3, for tests.",
     epilog=_examples(
         "partwise serve ~/buckets",
-        "partwise serve --port 9000 ~/buckets",
+        "partwise serve --dialect s3 --port 9000 ~/buckets",
         "partwise serve --json ~/buckets | head -1 | jq -r .endpoint",
     ),
 )
@@ -456,7 +457,7 @@ demo_options = OptionGroup("Options").option(
 @_runs
 def serve(output: Output, **given: Any) -> int:
     """
-    Run a server on loopback that emulates Alibaba Cloud OSS, for tests.
+    Run a server on loopback that emulates Alibaba Cloud OSS or Amazon S3, for tests.
 
     The tests can be written in any language. With --json it prints one object: endpoint, access_key_id,
     access_key_secret, region. Stop it with Ctrl-C or SIGTERM.
@@ -467,7 +468,7 @@ def serve(output: Output, **given: Any) -> int:
 
     from partwise.cli import serve as command
 
-    return command.serve(given["directory"], given["port"], given["hosts"], output)
+    return command.serve(given["directory"], given["dialect"], given["port"], given["hosts"], output)
 
 
 @app.command(

@@ -1,5 +1,5 @@
 """
-``partwise serve``: a server on loopback that emulates OSS, for tests.
+``partwise serve``: a server on loopback that emulates OSS or S3, for tests.
 
 The tests can be written in any language. Other users of the machine can connect to it, too. They are kept out by the
 access key, which is generated for each run, or comes from the environment.
@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from partwise._validation import check_path
 from partwise.cli.formatting import collapse_lines
 from partwise.cli.output import Output
@@ -22,7 +24,8 @@ from partwise.errors import InvalidInput, PartwiseError
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from partwise.server import AccessKey, OSSServer
+    from partwise.server import AccessKey
+    from partwise.server.server import StorageServer
 
 # Not the variables that clients read: those may contain the key of a real account, and serve prints its key.
 _ID = "PARTWISE_SERVE_ACCESS_KEY_ID"
@@ -45,11 +48,11 @@ def server_module() -> ModuleType:
     return server
 
 
-def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> int:
+def serve(directory: str, dialect: str, port: int, hosts: Sequence[str], output: Output) -> int:
     """
     Serve a directory, in which each directory is a bucket, until a signal arrives.
 
-    Port 0 takes a free one. The hosts are accepted in requests, besides those of loopback.
+    The dialect is oss or s3. Port 0 takes a free one. The hosts are accepted in requests, besides those of loopback.
 
     Raises:
         InvalidInput: a package is missing, or the directory, a host or the access key is invalid.
@@ -61,11 +64,14 @@ def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> in
     module = server_module()
     given = _given_key(module, os.environ)
     # No test inspects the requests here.
-    settings = module.ServerSettings(
-        access_keys=[given or module.AccessKey.new()], hosts=map(_host, hosts), max_recorded_requests=0
+    settings = evolve(
+        module.SERVERS[dialect].default_settings(),
+        access_keys=[given or module.AccessKey.new()],
+        hosts=map(_host, hosts),
+        max_recorded_requests=0,
     )
 
-    def print_address(server: OSSServer) -> None:
+    def print_address(server: StorageServer) -> None:
         output.record(server.announcement())
         if not output.json:
             for line in _describe(server, directory, f"${_SECRET}" if given else server.access_key_secret):
@@ -75,7 +81,7 @@ def serve(directory: str, port: int, hosts: Sequence[str], output: Output) -> in
         with Signals(raise_signal):
             if Path(directory).exists() and not Path(directory).is_dir():
                 raise InvalidInput(f"{directory} is not a directory")
-            module.serve_directory(directory, port=port, settings=settings, started=print_address)
+            module.serve_directory(directory, dialect=dialect, port=port, settings=settings, started=print_address)
     except KeyboardInterrupt:
         output.note("stopped")
     except OSError as error:
@@ -113,13 +119,11 @@ def _host(name: str) -> str:
     return name
 
 
-def _describe(server: OSSServer, directory: str, secret: str) -> list[str]:
+def _describe(server: StorageServer, directory: str, secret: str) -> list[str]:
     buckets = ", ".join(server.bucket_names) or "none yet; create a directory for each"
+    shown = server.environment() | {server.variables["access_key_secret"]: secret}
     return [
         f"serving {directory} at {server.endpoint}; buckets: {buckets}",
-        f"  export OSS_ENDPOINT={server.endpoint}",
-        f"  export OSS_REGION={server.region}",
-        f"  export OSS_ACCESS_KEY_ID={server.access_key_id}",
-        f"  export OSS_ACCESS_KEY_SECRET={secret}",
+        *(f"  export {name}={value}" for name, value in shown.items()),
         "press Ctrl-C to stop",
     ]

@@ -156,6 +156,14 @@ class StorageServer:
         """The security token of the first access key; None if that key is not temporary."""
         return self.settings.access_keys[0].security_token
 
+    #: What the environment variables of its clients are called; see `environment`.
+    variables: ClassVar[Mapping[str, str]] = {}
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables with which clients find the server."""
+        announced = self.announcement()
+        return {variable: announced[name] for name, variable in self.variables.items()}
+
     def announcement(self) -> dict[str, str]:
         """Return what a client needs, by name: endpoint, access key and region."""
         return {

@@ -4,7 +4,7 @@ The public test kit.
 - For authors of plug-ins: `BackendConformance` and `CheckpointStoreConformance` test whether a backend or a checkpoint
   store keeps its contract. They need a harness of about ten lines.
 - For programs that upload: `FaultPlan` with `FaultyBackend`, `FaultyCheckpointStore` and `FaultySource` makes any call
-  fail, lose its response, or crash the process. `OSSServer` is a server on the loopback interface that emulates OSS,
+  fail, lose its response, or crash the process. `OSSServer` and `S3Server` are servers on the loopback interface,
   and `FaultyProxy` simulates a bad network to any server.
 - For code that writes durable files: `crash_at` simulates a crash between two system calls, and `RecordedDisk` a power
   loss.
@@ -28,8 +28,11 @@ _MODULES = (
 )
 _SUBMODULES = (*(module for module in _MODULES if "." not in module), "strategies")
 
+_SERVERS = ("OSSServer", "S3Server")
+
 if TYPE_CHECKING:
     from partwise.server import OSSServer as OSSServer
+    from partwise.server import S3Server as S3Server
     from partwise.testing import strategies as strategies
     from partwise.testing._proof.state_machine import *
     from partwise.testing.conformance.backend_machine import *
@@ -50,11 +53,11 @@ else:  # a type checker would accept any name
     def __getattr__(name: str) -> object:
         if name in _SUBMODULES:
             return import_module(f"{__name__}.{name}")
-        if name == "OSSServer":
-            return import_module("partwise.server").OSSServer
+        if name in _SERVERS:
+            return getattr(import_module("partwise.server"), name)
         if name == "__all__":
             names = [public for module in _MODULES for public in import_module(f"{__name__}.{module}").__all__]
-            return [*names, "OSSServer", "strategies"]
+            return [*names, *_SERVERS, "strategies"]
         if not name.startswith("_"):
             for module in _MODULES:
                 found = import_module(f"{__name__}.{module}")

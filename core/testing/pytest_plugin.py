@@ -19,7 +19,8 @@ _HOOKS_PROPERTY = "partwise_hooks_not_given"
 
 if TYPE_CHECKING:
     from partwise.backends.memory import MemoryBackend
-    from partwise.server import OSSServer
+    from partwise.server import OSSServer, S3Server
+    from partwise.server.server import StorageServer
     from partwise.stores.memory import MemoryCheckpointStore
 
 
@@ -56,7 +57,25 @@ def oss_server(memory_backend: MemoryBackend) -> Iterator[OSSServer]:
 
     with OSSServer({"examplebucket": memory_backend}) as server:
         yield server
-        unreached = server.unreached_faults
+        _check_faults(server)
+
+
+@pytest.fixture
+def s3_server(memory_backend: MemoryBackend) -> Iterator[S3Server]:
+    """
+    A server on loopback that emulates S3 over `memory_backend`.
+
+    Its bucket is ``examplebucket``. It is used like `oss_server`.
+    """
+    from partwise.server import S3Server
+
+    with S3Server({"examplebucket": memory_backend}) as server:
+        yield server
+        _check_faults(server)
+
+
+def _check_faults(server: StorageServer) -> None:
+    unreached = server.unreached_faults
     if unreached:
         pytest.fail(f"planned faults that no request reached: {', '.join(map(repr, unreached))}", pytrace=False)
 

@@ -58,6 +58,43 @@ def test_a_directory_is_served_until_a_signal_arrives(child: Start, place: Path,
 
 
 @posix
+def test_a_directory_is_served_as_s3(child: Start, place: Path) -> None:
+    import boto3
+
+    (place / "buckets" / "examplebucket").mkdir(parents=True)
+    server = child("serve", "buckets", "--dialect", "s3", "--json")
+    address = json.loads(server.process.stdout.readline())
+    client = boto3.client(
+        "s3",
+        endpoint_url=address["endpoint"],
+        region_name=address["region"],
+        aws_access_key_id=address["access_key_id"],
+        aws_secret_access_key=address["access_key_secret"],
+    )
+    client.put_object(Bucket="examplebucket", Key="a/b", Body=b"data")
+    client.close()
+
+    assert (place / "buckets" / "examplebucket" / "a" / "b").read_bytes() == b"data"
+    assert server.send(signal.SIGINT).code == 0
+
+
+@posix
+@pytest.mark.parametrize(
+    ("dialect", "variables"),
+    [
+        ("oss", ["OSS_ENDPOINT", "OSS_REGION", "OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"]),
+        ("s3", ["AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]),
+    ],
+)
+def test_the_variables_of_its_clients_are_shown(child: Start, dialect: str, variables: list[str]) -> None:
+    server = child("serve", "buckets", "--dialect", dialect)
+    lines = [server.process.stdout.readline().decode() for _ in range(6)]
+    server.send(signal.SIGINT)
+
+    assert sorted(line.split()[1].partition("=")[0] for line in lines[1:5]) == sorted(variables)
+
+
+@posix
 def test_an_upload_survives_a_server_that_is_killed_and_started_again(
     child: Start, place: Path, small: Path, recorded: Callable[..., int]
 ) -> None:
@@ -194,7 +231,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Record the settings of `serve`, which runs in this process, and interrupt it at once."""
     served: list[Any] = []
 
-    def serve(directory: str, *, port: int, settings: Any, started: Callable[[OSSServer], None]) -> None:
+    def serve(directory: str, *, dialect: str, port: int, settings: Any, started: Callable[[OSSServer], None]) -> None:
+        assert dialect == "oss"
         served.append(settings)
         with OSSServer(directory=directory, settings=settings, port=port) as server:
             started(server)

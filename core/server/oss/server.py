@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from types import MappingProxyType
 
 from partwise.server.oss.dialect import OSSDialect
 from partwise.server.server import StorageServer
-from partwise.server.settings import ServerSettings
 
 
 class OSSServer(StorageServer):
@@ -38,31 +36,11 @@ class OSSServer(StorageServer):
     """
 
     dialect = OSSDialect()
-
-
-def serve_directory(
-    directory: str | os.PathLike[str],
-    *,
-    port: int = 0,
-    host: str = "127.0.0.1",
-    settings: ServerSettings | None = None,
-    started: Callable[[OSSServer], None] | None = None,
-) -> None:
-    """
-    Serve a directory, with a bucket per folder, until the process is interrupted.
-
-    Args:
-        directory: the folder of the buckets. It is created if it does not exist. PutBucket creates a folder in it.
-        port: 0: any free port.
-        host: the address to listen on. An address that is not loopback causes a warning.
-        settings: see `ServerSettings`.
-        started: called with the server once clients can connect; see `OSSServer.announcement`.
-
-    Raises:
-        KeyboardInterrupt: the process was interrupted. The server is stopped by then.
-        OSError: the address or the directory can't be used.
-    """
-    with OSSServer(directory=directory, settings=settings, host=host, port=port) as server:
-        if started is not None:
-            started(server)
-        server.wait()
+    variables = MappingProxyType(
+        {
+            "endpoint": "OSS_ENDPOINT",
+            "region": "OSS_REGION",
+            "access_key_id": "OSS_ACCESS_KEY_ID",
+            "access_key_secret": "OSS_ACCESS_KEY_SECRET",
+        }
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from partwise.model import MIB
 from partwise.server.s3.dialect import S3Dialect
 from partwise.server.server import StorageServer
@@ -30,4 +32,12 @@ class S3Server(StorageServer):
     """
 
     dialect = S3Dialect()
+    variables = MappingProxyType(
+        {
+            "endpoint": "AWS_ENDPOINT_URL_S3",
+            "region": "AWS_REGION",
+            "access_key_id": "AWS_ACCESS_KEY_ID",
+            "access_key_secret": "AWS_SECRET_ACCESS_KEY",
+        }
+    )
     default_settings = staticmethod(default_settings)
