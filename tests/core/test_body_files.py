@@ -100,6 +100,13 @@ def test_a_read_returns_at_least_16_kib_of_small_chunks_and_does_not_wait_for_mo
     assert 16_384 <= file.readinto(bytearray(1_000_000)) <= 17_384
 
 
+def test_it_is_a_file_to_read_and_to_seek_in():
+    file = BodyFile(RecordedBody())
+    assert (file.readable(), file.seekable(), file.writable(), file.isatty()) == (True, True, False, False)
+    with pytest.raises(OSError, match="fileno"):
+        file.fileno()
+
+
 def test_no_more_than_a_chunk_is_read_ahead():
     body = RecordedBody(chunk_size=10_000)
     file = BodyFile(body)
