@@ -32,9 +32,9 @@ def slow_crc64(data: bytes) -> int:
 
 def slow_checksum(checksum: Checksum, data: bytes) -> int:
     """
-    Return the checksum of `data` by this algorithm; about 100 KiB per second for a CRC.
+    Return the checksum of `data` by this algorithm.
 
-    An algorithm that is not one of `partwise.checksums` computes it itself.
+    A CRC takes about a second for 100 KiB. An algorithm that is not one of `partwise.checksums` computes it itself.
     """
     if checksum.name in _CRCS:
         return _slow_crc(checksum.name, data)

@@ -1,5 +1,5 @@
 """
-pytest fixtures for programs that use partwise, and a summary of conformance tests.
+pytest fixtures for programs that use partwise; a summary of conformance tests.
 
 The summary lists the hooks that a harness does not give, and what is not checked without them.
 

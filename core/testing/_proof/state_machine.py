@@ -279,7 +279,7 @@ class ResumeMachine(RuleBasedStateMachine):
         )
 
     def _size(self, parts: int, rest: int) -> int:
-        """Return the size of a source of so many parts and `rest` bytes, within the limits of the backend."""
+        """Return the bytes of some parts and a rest, within the limits of the backend."""
         most = min(self.limits.max_object_size, self.limits.max_parts * self.part_size)
         return min(max(0, parts * self.part_size + rest), most)
 

@@ -144,7 +144,7 @@ class BackendHarness(Harness[MultipartBackend]):
 
     def open_damaging(self) -> MultipartBackend | None:
         """
-        Open a handle whose bodies arrive with a flipped bit; None if that is impossible.
+        Open a handle whose bodies arrive with a flipped bit; None if impossible.
 
         The storage, or a proxy before it, changes a byte, and the length stays. The storage does what it does then:
         it refuses the body, as S3 does with ``BadDigest``, or stores it and reports another checksum.
@@ -153,7 +153,9 @@ class BackendHarness(Harness[MultipartBackend]):
 
     def open_failing_in_body(self) -> MultipartBackend | None:
         """
-        Open a handle to a storage that answers `complete_upload` with status 200 and an error; None if impossible.
+        Open a handle whose `complete_upload` gets status 200 and an error.
+
+        Return None if that is impossible.
 
         The object is not created, and the upload stays. The error in the body is one that a retry may fix, such as
         ``InternalError``. S3 responds so, since it sends the status before it has joined the parts.
@@ -161,7 +163,7 @@ class BackendHarness(Harness[MultipartBackend]):
         return None
 
     def requests(self) -> int | None:
-        """Return how many requests the storage has received from all handles; None if unknown."""
+        """Return the number of requests that the storage has received; None if unknown."""
         return None
 
     def elsewhere(self) -> Callable[[], MultipartBackend] | None:
@@ -264,7 +266,7 @@ class Upload:
             assert self.upload_id not in pending_ids(self.backend, self.key), f"{duty}: it is not listed as pending"
 
     def must_be_the_only_one(self, duty: str, backend: MultipartBackend | None = None) -> None:
-        """Assert that no other upload of its key is pending, if the backend lists uploads."""
+        """Assert that it is the only listed upload of its key, if uploads are listed."""
         backend = backend or self.backend
         if backend.capabilities.lists_uploads:
             found = pending_ids(backend, self.key)

@@ -37,7 +37,7 @@ def run_machine(
 
 @contextmanager
 def _shrinking_for(seconds: float) -> Iterator[None]:
-    """Limit the time that hypothesis shortens a failing sequence; it has no setting for that."""
+    """Limit the time that hypothesis shortens a failing sequence."""
     limits = vars(engine)
     before = limits.get("MAX_SHRINKING_SECONDS")
     if before is None:  # a release of hypothesis that keeps its limit elsewhere

@@ -77,7 +77,7 @@ class Harness(ABC, Generic[_Subject]):
         """Remove the storage. The default does nothing."""
 
     def missing_hooks(self) -> dict[str, str]:
-        """Return the hooks that are neither given nor left out, with what is not checked without them."""
+        """Return the missing hooks, with what is not checked without them."""
         base = next(parent for parent in type(self).__mro__ if "hooks" in vars(parent))
         return {
             name: unchecked
@@ -119,7 +119,7 @@ class Harness(ABC, Generic[_Subject]):
         raise AssertionError(f"{declared!r} is declared to deviate ({reason}), but passes: remove the declaration")
 
     def machine_deviates(self, *names: str) -> bool:
-        """Return whether the state machine must not rely on the behaviour of one of these checks."""
+        """Return whether one of these checks is declared to deviate in the machine."""
         return any(name in self.deviations or f"{MACHINE}: {name}" in self.deviations for name in names)
 
     def skip_machine_if_declared(self) -> None:
@@ -253,7 +253,9 @@ class Suite(Generic[_Harness]):
 
     def run(self, make_harness: Callable[[], _Harness]) -> SuiteResult:
         """
-        Run every check, each with a new harness, without pytest and without the state machine.
+        Run every check, each with a new harness, without pytest.
+
+        The state machine, which needs hypothesis, is not run.
 
         Print the result: it also says which hooks the harness does not give, and what is not checked without them.
 
@@ -322,7 +324,7 @@ class SuiteResult:
 
 
 def record_missing_hooks(harness: Harness[Any], record_property: Callable[[str, object], None]) -> None:
-    """Record in the report of a pytest test which hooks the harness does not give; `pytest_plugin` prints them."""
+    """Record the hooks that a harness does not give, for `pytest_plugin` to print."""
     for name, unchecked in harness.missing_hooks().items():
         record_property(HOOKS_PROPERTY, [type(harness).__qualname__, name, unchecked])
 
