@@ -34,6 +34,7 @@ from partwise.errors import (
     ConnectionFailed,
     CredentialsExpired,
     IntegrityError,
+    InvalidInput,
     ObjectExists,
     PartRejected,
     PartwiseError,
@@ -936,6 +937,56 @@ class DropsCacheControl(HTTPBackend):
         return {name: value for name, value in super().plain(options).items() if name != "cache_control"}
 
 
+# --- no mistakes: what the contract allows ---------------------------------------------------------------------------
+
+
+class RenewsNothing(HTTPBackend):
+    """Can neither fetch new credentials nor correct its clock."""
+
+    def error(self, response: Response, code: str | None, what: str) -> BackendError:
+        error = super().error(response, code, what)
+        error.retryable = error.retryable and not isinstance(error, CredentialsExpired | ClockSkewed)
+        return error
+
+
+class RefusesMalformedIds(HTTPBackend):
+    def request(self, method: str, key: str, query: Mapping[str, str], **given: Any) -> Response:
+        if not re.fullmatch(r"[a-z0-9-]{0,40}", query.get("id", "")):
+            raise InvalidInput("this is not an upload id")
+        return super().request(method, key, query, **given)
+
+
+class MalformedIdsAreAnErrorOfTheStorage(HTTPBackend):
+    def request(self, method: str, key: str, query: Mapping[str, str], **given: Any) -> Response:
+        if not self.closed and not re.fullmatch(r"[a-z0-9-]{0,40}", query.get("id", "")):
+            raise BackendError("InvalidArgument", code="InvalidArgument", status=400)
+        return super().request(method, key, query, **given)
+
+
+class ListsUploadsInAnyOrder(HTTPBackend):
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        return sorted(super().list_uploads(prefix), key=lambda pending: pending.upload_id)
+
+
+class LooksBeforeItBegins(HTTPBackend):
+    """Makes two requests, as the storage looks at forbid_overwrite at the end only."""
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        if options.forbid_overwrite and self.head_object(key) is not None:
+            raise ObjectExists("there is one")
+        return super().initiate_upload(key, options)
+
+
+#: Backends that do what the contract allows, with the checks that once were too strict for them.
+ALLOWED: dict[type[HTTPBackend], tuple[str, ...]] = {
+    RenewsNothing: ("failures_of_the_storage",),
+    RefusesMalformedIds: ("unknown_ids", "abort_again", "lost_responses"),
+    MalformedIdsAreAnErrorOfTheStorage: ("unknown_ids", "abort_again", "lost_responses"),
+    ListsUploadsInAnyOrder: ("list_uploads", "pages_of_uploads", "more_uploads_than_a_page"),
+    LooksBeforeItBegins: ("forbid_overwrite", "failures_are_not_retried"),
+}
+
+
 @define(frozen=True)
 class Catch:
     """The check that catches a mistake with all hooks, and the one that does so with none; None: no check does."""
@@ -1046,6 +1097,30 @@ def detects(check: str, harness: type[BareHarness]) -> bool:
 )
 def test_each_mistake_is_caught_with_all_hooks(mutant: type[HTTPBackend], check: str) -> None:
     assert detects(check, harness_of(FullHarness, mutant))
+
+
+@pytest.mark.parametrize(
+    ("subject", "check"), [(subject, check) for subject, checks in ALLOWED.items() for check in checks]
+)
+def test_what_the_contract_allows_passes(subject: type[HTTPBackend], check: str) -> None:
+    BACKEND_CHECKS[check](harness_of(FullHarness, subject)())
+
+
+def test_a_head_that_can_not_tell_an_error_has_to_be_declared() -> None:
+    undeclared = type("Undeclared", (FullHarness,), {"unseen_by_head": frozenset()})
+
+    with pytest.raises(AssertionError, match=r"head_object on a storage that fails by"):
+        BACKEND_CHECKS["failures_of_the_storage"](undeclared())
+
+
+def test_one_failure_can_be_declared_to_deviate() -> None:
+    declared: type[BareHarness] = type(
+        "Declared",
+        (FullHarness,),
+        {"subject": ThrottledIsPermanent, "deviations": {"failures_of_the_storage: Throttled": "it is so"}},
+    )
+
+    BACKEND_CHECKS["failures_of_the_storage"](declared())
 
 
 @pytest.mark.parametrize("mutant", [mutant for mutant, found in CAUGHT.items() if found.bare])
