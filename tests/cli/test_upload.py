@@ -189,7 +189,7 @@ def test_any_option_can_be_set_by_its_name(partwise: Run, small: Path, opened: d
 class OwnOptions(ObjectOptions):
     """Options of a plug-in: their types are what --set goes by."""
 
-    mode: Literal["governance", "compliance"] = "governance"
+    mode: Literal["governance", "compliance"] | None = None
     days: int = 1
     legal_hold: bool | None = None
     rules: tuple[str, ...] = ()
