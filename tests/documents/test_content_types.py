@@ -8,7 +8,7 @@ from partwise.content_types import _COMPRESSED, guess_content_type
 
 
 def test_the_content_types_of_compressed_files_are_documented(section, tables) -> None:
-    (rows,) = tables(section("reference/api", "Object properties"))
+    _, rows = tables(section("reference/api", "Object properties"))
     documented = {
         ending: row["content type"].strip("`") for row in rows for ending in re.findall(r"`(\.[\w.]+)`", row["ending"])
     }

@@ -23,6 +23,13 @@ SERVE_AND_DEMO = ("tests/cli/test_serve_demo.py -k 'not demo_succeeds_and and no
 
 MUTATIONS = [
     Mutation(
+        "flags of one storage are dropped for others",
+        "core/cli/object_options.py",
+        "        if unsupported := {*self.values, *self.assignments} - supported:",
+        "        if unsupported := set[str]():",
+        ("tests/cli/test_usage.py", "tests/cli/test_upload.py"),
+    ),
+    Mutation(
         "an outage counts for the rate",
         PROGRESS,
         "            self._stalled = True",

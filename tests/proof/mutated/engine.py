@@ -43,6 +43,7 @@ THROTTLE_TESTS = ("tests/core/engine/test_throttle.py",)
 THREAD_WORKERS_TESTS = ("tests/core/engine/test_thread_workers.py",)
 SECOND_COPIES_TESTS = ("tests/core/engine/test_second_copies.py",)
 PIPELINING_TESTS = ("tests/core/engine/test_pipelining.py",)
+OPTIONS_TESTS = ("tests/core/engine/test_options.py",)
 PLAN = "core/_engine/plan.py"
 CANCEL_TESTS = ("tests/core/engine/test_workers.py -k cancel",)
 PLAN_TESTS = ("tests/core/engine/test_plan.py",)
@@ -313,6 +314,62 @@ MUTATIONS = [
         "core/_engine/reconcile.py",
         "    if checksum is None:\n",
         "    if checksum is None or recorded is None:\n",
+    ),
+    Mutation(
+        "complete gets the options without the guessed type and the token",
+        "core/_engine/complete.py",
+        "context.object_options(context.checkpoint.token if context.checkpoint else None)",
+        "context.request.options",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "complete gets another token than initiate got",
+        "core/_engine/complete.py",
+        "context.object_options(context.checkpoint.token if context.checkpoint else None)",
+        "context.object_options(context.new_token())",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "an object that must not be replaced gets no token",
+        "core/_engine/single_put.py",
+        "        self._token = context.new_token() if is_conditional else None",
+        "        self._token = None",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "the object of another client counts as the one that was stored",
+        "core/_engine/single_put.py",
+        "return self._token is not None and head.metadata.get(TOKEN_NAME) == self._token",
+        "return True",
+        (*OPTIONS_TESTS, "tests/core/engine/test_upload.py"),
+    ),
+    Mutation(
+        "after a lost response to complete, its own object fails a precondition",
+        "core/_engine/complete.py",
+        "_MEETS_OBJECT = (ObjectExists, PreconditionFailed, UploadUnusable)",
+        "_MEETS_OBJECT = (ObjectExists, UploadUnusable)",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "two conditions that exclude each other are accepted",
+        "core/_engine/upload.py",
+        "    if request.options.forbid_overwrite and request.options.if_match is not None:",
+        "    if False:",
+        OPTIONS_TESTS,
+    ),
+    Mutation(
+        "what was recorded of an option that acts late starts again",
+        "core/_engine/reconcile.py",
+        "if name not in late and old.get(name) != new.get(name))",
+        "if old.get(name) != new.get(name))",
+        RECONCILE_TESTS,
+    ),
+    Mutation(
+        "the checkpoint records what acts late",
+        "core/_engine/context.py",
+        "fixed_data(self.backend.capabilities.late_options)",
+        "fixed_data(())",
+        OPTIONS_TESTS,
     ),
     Mutation(
         "an upload with other options is resumed",

@@ -15,6 +15,20 @@ DIRECTORY = ("tests/backends/test_local_safety.py", "tests/backends/test_local.p
 
 MUTATIONS = [
     Mutation(
+        "a bucket in memory replaces another object than if_match names",
+        "backends/memory.py",
+        "            if found is None or found.stored.etag != options.if_match:",
+        "            if found is None:",
+        ("tests/backends/test_memory.py",),
+    ),
+    Mutation(
+        "a bucket in memory takes the options that are fixed from complete",
+        "backends/memory.py",
+        "completed.explicitly_set() & late}",
+        "completed.explicitly_set()}",
+        ("tests/backends/test_memory.py",),
+    ),
+    Mutation(
         "a backend accepts any object as a body",
         "backends/_argument_checks.py",
         'check_methods("a body", body, ("chunks", "__len__"), "an object with a length and chunks()")',

@@ -24,6 +24,20 @@ URLS = "backends/oss/urls.py"
 URLS_TESTS = ("tests/oss/test_urls.py",)
 
 MUTATIONS = [
+    Mutation(
+        "words of all storages are sent to OSS as they are",
+        OPTIONS,
+        "    return {header: _NATIVE_CLASSES.get(value, value)}",
+        "    return {header: value}",
+        ("tests/oss/test_options.py",),
+    ),
+    Mutation(
+        "an element of the document poses as the finer code",
+        "backends/oss/errors.py",
+        "details.details | {name: value for name, value in own.items() if value is not None}",
+        "{name: value for name, value in own.items() if value is not None} | details.details",
+        ("tests/oss/test_errors.py",),
+    ),
     # --- requests and connections ------------------------------------------------------------------------------------
     Mutation(
         "the address that worked is not tried first",
