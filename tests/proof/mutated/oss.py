@@ -27,8 +27,8 @@ MUTATIONS = [
     Mutation(
         "words of all storages are sent to OSS as they are",
         OPTIONS,
-        "    return {header: _NATIVE_CLASSES.get(value, value)}",
-        "    return {header: value}",
+        "            write_word(_NATIVE_CLASSES),",
+        "            write_word({}),",
         ("tests/oss/test_options.py",),
     ),
     Mutation(
