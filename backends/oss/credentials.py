@@ -38,6 +38,9 @@ class EnvironmentCredentials(VariableCredentials):
     `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and `OSS_SESSION_TOKEN`; if the first is not set,
     `ALIBABA_CLOUD_ACCESS_KEY_ID`, `ALIBABA_CLOUD_ACCESS_KEY_SECRET` and `ALIBABA_CLOUD_SECURITY_TOKEN`. The two
     families are never mixed.
+
+    Args:
+        environment: the variables; None means those of the process.
     """
 
     families = (
