@@ -113,8 +113,12 @@ class TransferState:
 
     def in_flight_bytes(self) -> int:
         """Return the bytes that were sent of all parts in flight."""
-        # A second copy of a part does not count, nor does an attempt at a part of which a copy was acknowledged.
-        return sum(count for number, count in list(self._sent.items()) if number > 0 and number not in self.cut)
+        # A second copy of a part does not count, nor does an attempt at a part of which a copy was acknowledged. Nearly
+        # always there are none, and this is called for each part.
+        sent = self._sent.copy()
+        if not self.cut and min(sent, default=0) >= 0:
+            return sum(sent.values())
+        return sum(count for number, count in sent.items() if number > 0 and number not in self.cut)
 
     def bytes_on_the_line(self) -> int:
         """Return the bytes sent by all attempts in flight, second copies included."""
@@ -185,6 +189,7 @@ class ThrottledBody(ChecksummedBody):
 
     def _counted_chunks(self) -> Iterator[memoryview]:
         state, number, sent = self._state, self._part_number, 0
+        stop, cut = state.stop, state.cut
         state.set_sent(number, 0)
         monotonic, slow, was_slow = state.monotonic, False, state.slow
         for large in super().chunks():
@@ -194,7 +199,8 @@ class ThrottledBody(ChecksummedBody):
             elif (slow or was_slow) and len(large) > _SLOW_PIECE:
                 pieces = _cut(large, _SLOW_PIECE)
             for chunk in pieces:
-                self._check_not_stopped()
+                if stop.is_set() or number in cut:
+                    self._check_not_stopped()
                 started = monotonic()
                 yield chunk
                 if monotonic() - started > _SLOW_SECONDS:
