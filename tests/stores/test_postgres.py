@@ -252,7 +252,6 @@ def test_a_table_of_an_earlier_version_is_migrated_once_and_keeps_its_checkpoint
 def test_a_user_who_may_only_read_can_load_and_scan(postgres, url, store, checkpoint, schema) -> None:
     saved = checkpoint()
     store.save(saved)
-    postgres.ask("DROP ROLE IF EXISTS reader")
     postgres.ask("CREATE ROLE reader LOGIN")
     try:
         postgres.ask(f"GRANT USAGE ON SCHEMA {schema} TO reader")
@@ -264,7 +263,40 @@ def test_a_user_who_may_only_read_can_load_and_scan(postgres, url, store, checkp
                 reader.save(saved)
             assert not caught.value.retryable
     finally:
-        postgres.ask("DROP OWNED BY reader; DROP ROLE reader")
+        postgres.ask("DROP OWNED BY reader")
+        postgres.ask("DROP ROLE reader")
+
+
+def test_a_user_who_may_not_create_tables_can_upload_once_there_is_one(  # noqa: PLR0917  # fixtures
+    postgres, url, store, checkpoint, part, schema
+) -> None:
+    saved = checkpoint()
+    store.save(saved)
+    postgres.ask("CREATE ROLE writer LOGIN")
+    try:
+        postgres.ask(f"GRANT USAGE ON SCHEMA {schema} TO writer")
+        with PostgresCheckpointStore(url.replace("//partwise:", "//writer:")) as writer:
+            postgres.ask(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.partwise_checkpoints TO writer")
+            with writer.claim(saved.name):
+                writer.append_part(saved.name, "UPLOAD", part(1))
+                ask(postgres, store, "UPDATE partwise_checkpoints SET record = '[]' WHERE part_number = 1")
+                with pytest.raises(CheckpointDamaged, match="set aside"):
+                    writer.load(saved.name)
+                with lost_connection(session_of(writer, saved.name)), pytest.raises(CheckpointError) as caught:
+                    writer.check_claim(saved.name)
+                assert caught.value.retryable
+                soon(lambda: succeeds(writer.check_claim, saved.name))
+                writer.save(saved)
+                writer.delete(saved.name, "UPLOAD")
+            with postgres.new_schema() as empty:
+                postgres.ask(f"GRANT USAGE ON SCHEMA {empty} TO writer")
+                refused = PostgresCheckpointStore(postgres.url(schema=empty).replace("//partwise:", "//writer:"))
+                with pytest.raises(CheckpointUnwritable, match="permission denied for schema") as caught:
+                    refused.save(saved)
+                assert not caught.value.retryable
+    finally:
+        postgres.ask("DROP OWNED BY writer")
+        postgres.ask("DROP ROLE writer")
 
 
 # --- the connection --------------------------------------------------------------------------------------------------
