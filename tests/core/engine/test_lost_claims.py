@@ -312,14 +312,49 @@ def test_a_cancel_after_the_claim_was_lost_aborts_nothing(runs):
     runs.assert_untouched()
 
 
-def test_a_pause_says_that_the_claim_was_lost_if_a_part_could_not_be_recorded(runs):
+def test_a_pause_says_that_the_claim_was_lost_if_the_last_part_could_not_be_recorded(runs):
+    """The storage acknowledges it while the run stops."""
+    sent, paused = threading.Event(), threading.Event()
+
+    class Slow(CountingBackend):
+        def upload_part(self, key, upload_id, part_number, body):
+            part = super().upload_part(key, upload_id, part_number, body)
+            if part_number == 2:
+                sent.set()
+                assert paused.wait(30)
+            return part
+
+    def pause(progress):
+        if progress.parts_done == 1 and not runs.taken:
+            assert sent.wait(30)
+            runs.take_over()
+            tasks.get(timeout=30).pause()
+            paused.set()
+
     tasks = queue.SimpleQueue()
-    at(runs.store, "append_part", lambda: (tasks.get(timeout=30).pause(), runs.take_over()), number=2)
-    tasks.put(task := runs.first().start(runs.source, "key"))
+    runs.backend = Slow("bucket", limits=PartLimits())
+    config = TransferConfig(part_size=10, multipart_threshold=0, concurrency=2)
+    uploader = Uploader(runs.backend, store=runs.store, config=config)
+    tasks.put(task := uploader.start(runs.source, "key", progress=pause))
     with pytest.raises(ClaimLost):
         task.result(30)
 
     runs.assert_untouched()
+
+
+def test_a_store_that_can_t_check_its_claim_is_asked_nothing_after_it_said_that_it_is_lost(runs, store):
+    def lose():
+        calls.clear()
+        raise ClaimLost("taken")
+
+    calls = []
+    at(store, "save", lose, number=2)
+    at(store, "delete", lambda: calls.append("delete"))
+    with pytest.raises(ClaimLost, match="taken"):
+        runs.upload(store=store)
+
+    assert calls == []
+    assert runs.backend.calls["abort_upload"] == 0
 
 
 def test_an_interrupt_propagates_with_a_note(runs):

@@ -9,6 +9,8 @@ STORE_FAILS = ("tests/proof/test_every_instant.py -k store_or_source", *PROOF)
 STORAGE_FAILS = ("tests/proof/test_every_instant.py -k storage", *PROOF)
 STOP_REQUESTS = ("tests/proof/test_every_instant.py -k stop_request", *PROOF)
 MOVED = ("tests/core/engine/test_moved_sources.py",)
+CLAIM_TESTS = ("tests/core/engine/test_lost_claims.py",)
+STORE_RETRY_TESTS = ("tests/core/engine/test_store_retries.py",)
 RECONCILE_TESTS = (
     "tests/core/engine/test_reconcile.py",
     "tests/core/engine/test_resume.py",
@@ -103,34 +105,32 @@ MUTATIONS = [
         "            with self._claim():\n                result = self._run_stages()\n",
         "            with self._claim():\n                pass\n            result = self._run_stages()\n",
     ),
-    Mutation(
-        "the first save is left out", UPLOAD, "            call_plugin(context.store.save, intent)", "            pass"
-    ),
+    Mutation("the first save is left out", UPLOAD, "        context.save_checkpoint(intent)\n", "        pass\n"),
     Mutation(
         "a first save that fails is swallowed",
         UPLOAD,
-        "            call_plugin(context.store.save, intent)",
-        "            try:\n                context.store.save(intent)\n            except Exception:\n                pass",
+        "        context.save_checkpoint(intent)\n",
+        "        try:\n            context.save_checkpoint(intent)\n        except Exception:\n            pass\n",
         STORE_FAILS,
     ),
     Mutation(
         "the second save is left out",
         UPLOAD,
-        "                call_plugin(context.store.save, context.checkpoint)\n        except",
-        "                pass\n        except",
+        "            context.save_checkpoint(context.checkpoint)\n        except",
+        "            pass\n        except",
     ),
     Mutation(
         "a second save that fails is swallowed",
         "core/_engine/upload.py",
-        "                discard_upload(context)\n                context.checkpoint = None\n            raise\n",
-        "                pass\n",
+        "                    discard_upload(context)\n                    context.checkpoint = None\n            raise\n",
+        "                    pass\n",
         STORE_FAILS,
     ),
     Mutation(
         "a second save that fails leaves an orphan",
         "core/_engine/upload.py",
-        "                discard_upload(context)\n                context.checkpoint = None\n            raise\n",
-        "                pass\n            raise\n",
+        "                    discard_upload(context)\n                    context.checkpoint = None\n            raise\n",
+        "                    pass\n            raise\n",
         STORE_FAILS,
     ),
     Mutation(
@@ -148,8 +148,143 @@ MUTATIONS = [
     Mutation(
         "the checkpoint is kept after a success",
         "core/_engine/finish.py",
-        "    delete_checkpoint(context)\n    context.checkpoint = None",
-        "    context.checkpoint = None",
+        "        delete_checkpoint(context)\n    except ClaimLost as error:",
+        "        pass\n    except ClaimLost as error:",
+    ),
+    # --- the claim ---------------------------------------------------------------------------------------------------
+    Mutation(
+        "a part of which the store says that the claim is lost is only a warning",
+        CONTEXT,
+        "            except ClaimLost as error:\n                self.claim_lost = error\n                raise\n"
+        "            except CheckpointError",
+        "            except CheckpointError",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "the claim is not checked before the object is made",
+        COMPLETE,
+        "        self._context.check_claim()\n        while",
+        "        while",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "the claim is not checked after a moved source was read",
+        COMPLETE,
+        "        while self._check_parts_and_source():\n            self._context.check_claim()",
+        "        self._check_parts_and_source()",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "the claim is not checked before an abort that shows whether an upload is gone",
+        COMPLETE,
+        "            context.check_claim()\n            context.retry",
+        "            context.retry",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "the claim is not checked before a small object is put",
+        "core/_engine/single_put.py",
+        "        context.check_claim()\n",
+        "",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "the claim is not checked before an abort",
+        FINISH,
+        "        context.check_claim(context.short_patience)\n",
+        "",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "the claim is not checked before a checkpoint is deleted",
+        CONTEXT,
+        "        self.check_claim(patience)\n",
+        "",
+        ("tests/core/engine/test_store_retries.py -k check_of_the_claim", *CLAIM_TESTS),
+    ),
+    Mutation(
+        "a lost claim in an abort is a failed abort",
+        FINISH,
+        "    except ClaimLost:\n        raise\n    except (BackendError, CheckpointError, PluginDefect) as error:",
+        "    except (BackendError, CheckpointError, PluginDefect) as error:",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "after a lost claim the checkpoint of another run is deleted",
+        CONTEXT,
+        "        if self.claim_lost is not None:\n            raise self.claim_lost\n",
+        "",
+        (*CLAIM_TESTS, "tests/proof/test_every_instant.py -k other_kind"),
+    ),
+    Mutation(
+        "a claim that was lost while the object was made is a failure",
+        FINISH,
+        "    except ClaimLost as error:\n        context.claim_lost = None",
+        "    except ZeroDivisionError as error:\n        context.claim_lost = None",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "a pause hides that the claim was lost",
+        UPLOAD,
+        "            lost = context.claim_lost\n",
+        "            lost = error if isinstance(error, ClaimLost) else None\n",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "a claim is waited for",
+        PATIENCE,
+        "    if isinstance(error, CheckpointBusy):\n        return False",
+        "    if False:\n        return False",
+        STORE_RETRY_TESTS,
+    ),
+    Mutation(
+        "transient errors of the store are not retried",
+        PATIENCE,
+        "isinstance(error, BackendError | CheckpointError | SourceError) and error.retryable",
+        "isinstance(error, BackendError | SourceError) and error.retryable",
+        STORE_RETRY_TESTS,
+    ),
+    Mutation(
+        "a claim is entered twice",
+        "core/_engine/claim.py",
+        "        self._claim = self._store.claim(self._context.name)",
+        "        self._claim = self._claim or self._store.claim(self._context.name)",
+        STORE_RETRY_TESTS,
+    ),
+    Mutation(
+        "a claim that can't be released fails an upload that is done",
+        "core/_engine/claim.py",
+        "            if unreleased is error:",
+        "            if True:",
+        STORE_RETRY_TESTS,
+    ),
+    Mutation(
+        "a part that can't be recorded for a moment is not recorded",
+        CONTEXT,
+        "                    self._unrecorded.appendleft(part)\n",
+        "",
+        STORE_RETRY_TESTS,
+    ),
+    Mutation(
+        "parts that were not recorded are left out before the object is made",
+        COMPLETE,
+        "        context.record_remaining_parts()\n",
+        "",
+        STORE_RETRY_TESTS,
+    ),
+    Mutation(
+        "parts that were not recorded are left out when the run ends",
+        FINISH,
+        "        context.record_remaining_parts()\n",
+        "        pass\n",
+        STORE_RETRY_TESTS,
+    ),
+    Mutation(
+        "after a save whose effect is not known the checkpoint is not deleted",
+        CONTEXT,
+        "        for upload_id in others:",
+        "        for upload_id in ():",
+        STORE_RETRY_TESTS,
     ),
     # --- the source --------------------------------------------------------------------------------------------------
     Mutation(
@@ -600,8 +735,8 @@ MUTATIONS = [
     Mutation(
         "permanent errors are retried",
         PATIENCE,
-        "    return isinstance(error, BackendError | SourceError) and error.retryable",
-        "    return isinstance(error, BackendError | SourceError)",
+        "    return isinstance(error, BackendError | CheckpointError | SourceError) and error.retryable",
+        "    return isinstance(error, BackendError | CheckpointError | SourceError)",
     ),
     Mutation(
         "nothing is retried",
@@ -854,8 +989,8 @@ MUTATIONS = [
     Mutation(
         "errors of the source are not retried",
         PATIENCE,
-        "isinstance(error, BackendError | SourceError) and error.retryable",
-        "isinstance(error, BackendError) and error.retryable",
+        "isinstance(error, BackendError | CheckpointError | SourceError) and error.retryable",
+        "isinstance(error, BackendError | CheckpointError) and error.retryable",
         SOURCE_FAILS,
     ),
     Mutation(
@@ -903,15 +1038,15 @@ MUTATIONS = [
     Mutation(
         "a part that can't be recorded fails the upload",
         "core/_engine/context.py",
-        "        except CheckpointError as error:\n            self.warn_unrecorded",
-        "        except ZeroDivisionError as error:\n            self.warn_unrecorded",
+        "            except CheckpointError as error:\n                if is_retryable",
+        "            except ZeroDivisionError as error:\n                if is_retryable",
         STORE_FAILS,
     ),
     Mutation(
         "a part that can't be recorded is no warning",
         "core/_engine/context.py",
-        "            self.warn_unrecorded(error)",
-        "            pass",
+        "                self.warn_unrecorded(error)\n        return None",
+        "                pass\n        return None",
         STORE_FAILS,
     ),
     Mutation(
@@ -950,7 +1085,7 @@ MUTATIONS = [
     Mutation(
         "an exit after a cancel keeps the upload",
         "core/_engine/finish.py",
-        "    if context.control.cancelled:\n        discard_upload(context)\n        return\n",
+        "        if context.control.cancelled:\n            discard_upload(context)\n            return\n",
         "",
         PLUGIN_CALLS_TESTS,
     ),
@@ -1169,8 +1304,8 @@ MUTATIONS = [
     Mutation(
         "a cancel before complete is ignored",
         "core/_engine/complete.py",
-        "            context.control.check()\n            self._check_parts",
-        "            self._check_parts",
+        "            context.control.check()\n            self._check_before",
+        "            self._check_before",
     ),
     Mutation(
         "a checkpoint is deleted though the abort failed",
@@ -1187,15 +1322,15 @@ MUTATIONS = [
     Mutation(
         "an upload that can't be resumed becomes an orphan",
         "core/_engine/finish.py",
-        "    if not context.is_resumable:\n        discard_upload(context)",
-        "    pass",
+        "    else:\n        discard_upload(context)",
+        "    else:\n        pass",
         STOP_REQUESTS,
     ),
     Mutation(
         "old uploads are not aborted at the end",
         "core/_engine/finish.py",
-        "    left = abort_uploads(context, context.checkpoint.abandoned)",
-        "    left = ()",
+        "        left = abort_uploads(context, context.checkpoint.abandoned)",
+        "        left = ()",
     ),
     Mutation(
         "an orphan that is left is not reported",

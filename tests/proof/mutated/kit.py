@@ -36,7 +36,13 @@ MUTATIONS = [
         FAULTS_TESTS,
     ),
     Mutation("faults are never injected into a listing of uploads", FAULTS, ', "list_uploads")', ")", FAULTS_TESTS),
-    Mutation("faults are never injected into a scan", FAULTS, '"delete", "scan")', '"delete")', FAULTS_TESTS),
+    Mutation(
+        "faults are never injected into a scan",
+        FAULTS,
+        '"delete", "scan", "check_claim")',
+        '"delete", "check_claim")',
+        FAULTS_TESTS,
+    ),
     Mutation(
         "a lost response of a store can't be planned",
         FAULTS,
@@ -104,7 +110,7 @@ MUTATIONS = [
     Mutation(
         "a failing read raises the error of a failing write",
         FAULTY,
-        'CheckpointError if operation in {"load", "scan"} else CheckpointUnwritable',
+        'CheckpointError if operation in {"load", "scan", "check_claim"} else CheckpointUnwritable',
         "CheckpointUnwritable",
         FAULTS_TESTS,
     ),

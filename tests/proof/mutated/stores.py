@@ -8,6 +8,7 @@ STORES = ("tests/stores",)
 DISK = ("tests/proof/test_every_system_call.py", "tests/soak/test_power_loss.py")
 MEMORY_STORE = "stores/memory.py"
 APPENDING = "stores/_appending.py"
+FENCING_TESTS = ("tests/stores/test_contract.py", "tests/stores/test_conformance.py -k fencing")
 LOCKS = "stores/_locks.py"
 MEMORY_STORE_TESTS = ("tests/stores/test_memory.py",)
 APPENDING_TESTS = ("tests/stores/test_appending.py",)
@@ -158,9 +159,62 @@ MUTATIONS = [
     Mutation(
         "a second deletion in memory is an error",
         MEMORY_STORE,
-        "entries.pop(name, None)",
-        "entries.pop(name)",
+        "            if entry is None:\n                return\n",
+        "            if entry is None:\n                raise not_found_error(name)\n",
         MEMORY_STORE_TESTS,
+    ),
+    Mutation(
+        "a part is appended in memory to the checkpoint of another upload",
+        MEMORY_STORE,
+        "            if entry.header.upload_id != upload_id:\n"
+        "                raise claim_lost_error(upload_id, entry.header.upload_id, name=name)\n"
+        "            entry.parts",
+        "            entry.parts",
+        FENCING_TESTS,
+    ),
+    Mutation(
+        "the checkpoint of another upload is deleted in memory",
+        MEMORY_STORE,
+        "            if entry.header.upload_id != upload_id:\n"
+        "                raise claim_lost_error(upload_id, entry.header.upload_id, name=name)\n"
+        "            del",
+        "            del",
+        FENCING_TESTS,
+    ),
+    Mutation(
+        "a part is appended to the file of another upload",
+        APPENDING,
+        "                if tail.upload_id != upload_id:",
+        "                if False:",
+        FENCING_TESTS,
+    ),
+    Mutation(
+        "the file of another upload is deleted",
+        "stores/file.py",
+        "            if header is not None and header.name == name and header.upload_id != upload_id:",
+        "            if False:",
+        FENCING_TESTS,
+    ),
+    Mutation(
+        "a part is appended to the row of another upload",
+        "stores/sqlite.py",
+        "        if header.upload_id != upload_id:\n            raise",
+        "        if False:\n            raise",
+        FENCING_TESTS,
+    ),
+    Mutation(
+        "a part is appended by what a handle has saved, not by what is stored",
+        "stores/sqlite.py",
+        " AND checksum = :header)",
+        ")",
+        FENCING_TESTS,
+    ),
+    Mutation(
+        "the row of another upload is deleted",
+        "stores/sqlite.py",
+        "                if header is not None and header.upload_id != upload_id:",
+        "                if False:",
+        FENCING_TESTS,
     ),
     Mutation(
         "a closed store in memory saves",
