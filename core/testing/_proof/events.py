@@ -41,6 +41,7 @@ class Event(Enum):
     SHRINK = "the source shrinks"
     EMPTY = "the source is emptied"
     REWRITE = "other bytes are written into the source"
+    EDIT = "one byte of the source is changed"
     REPLACE = "another file with the same mtime replaces the source"
     TOUCH = "the mtime of the source changes, and nothing else"
     FORGE = "other bytes are written into the source, and its mtime is set back"
@@ -53,7 +54,10 @@ class Event(Enum):
 
 
 _SOURCE_CHANGES = frozenset(
-    {Event.GROW, Event.SHRINK, Event.EMPTY, Event.REWRITE, Event.REPLACE, Event.TOUCH, Event.FORGE, Event.RESTORE}
+    {
+        *(Event.GROW, Event.SHRINK, Event.EMPTY, Event.REWRITE, Event.EDIT),
+        *(Event.REPLACE, Event.TOUCH, Event.FORGE, Event.RESTORE),
+    }
 )
 
 #: Where an event can be scheduled: at the start of any call, before a chunk of the source is read, and at a progress

@@ -391,7 +391,8 @@ def one_owner(scenario: Scenario, trace: ProcessTrace) -> None:
 def fenced(_: Scenario, trace: ProcessTrace) -> None:
     """A process that has lost its claim changes nothing more, and says so."""
     calls = iter(trace.calls)
-    if not any(fault.kind is FaultKind.CLAIM_LOST for call in calls for fault in call.faults):
+    # A call that was interrupted has not told the process that the claim is lost.
+    if not injected(trace, None, FaultKind.CLAIM_LOST) or not any(call.outcome == ClaimLost.__name__ for call in calls):
         return
     # What is left of the iterator are the calls after that one. Parts in flight may still arrive.
     if later := [call.operation for call in calls if call.operation in _CHANGES]:

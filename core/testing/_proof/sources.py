@@ -66,6 +66,9 @@ class ScenarioSource(ABC):
                 data = b""
             case Event.REWRITE | Event.REPLACE | Event.FORGE:
                 data = pseudo_random_bytes(len(data), number)
+            case Event.EDIT:
+                at = len(data) // 3
+                data = data[:at] + bytes(byte ^ 1 for byte in data[at : at + 1]) + data[at + 1 :]
             case Event.RESTORE:
                 data = self.versions[0].data
         self._apply(event, data)

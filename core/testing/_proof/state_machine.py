@@ -55,7 +55,7 @@ _CALLED = tuple(operation for operation in OPERATIONS if operation not in {"list
 _CRASHES = frozenset({FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER})
 _FAILURES = frozenset(FaultKind) - _CRASHES
 _STOPS = (Event.PAUSE, Event.CANCEL, Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT)
-_CHANGES = (Event.GROW, Event.SHRINK, Event.EMPTY, Event.REWRITE, Event.REPLACE, Event.TOUCH)
+_CHANGES = (Event.GROW, Event.SHRINK, Event.EMPTY, Event.REWRITE, Event.EDIT, Event.REPLACE, Event.TOUCH)
 _DURING_A_RUN = (*_STOPS, Event.SECOND_UPLOADER, Event.EXPIRY, *_CHANGES)
 _BETWEEN_RUNS = (*_CHANGES, Event.RESTORE, Event.FORGE)
 _CALLBACK = Callback("http://127.0.0.1/callback", "object=${object}")
