@@ -1,0 +1,544 @@
+"""Where credentials and settings for S3 come from; botocore finds the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import botocore.session
+import pytest
+
+from partwise.backends.s3.credentials import (
+    ContainerCredentials,
+    Credentials,
+    EnvironmentCredentials,
+    FrozenCredentials,
+    MachineCredentials,
+    as_provider,
+    find_provider,
+)
+from partwise.backends.s3.profiles import Settings, read_settings
+from partwise.errors import CredentialsExpired, InvalidInput, PartwiseError
+
+LATER = datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
+ISO = "2099-01-02T03:04:05Z"
+
+
+class Service(ThreadingHTTPServer):
+    """Answers by a table of paths, and records the requests."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: dict[tuple[str, str], Any] = {}
+        self.requests: list[tuple[str, str, dict[str, str], str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Service
+
+    def answer(self) -> None:
+        length = int(self.headers.get("content-length") or 0)
+        body = self.rfile.read(length).decode()
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append((self.command, self.path, headers, body))
+        found = self.server.answers.get((self.command, self.path.partition("?")[0]), 404)
+        status, text = (found, "") if isinstance(found, int) else (200, found)
+        data = (text if isinstance(text, str) else json.dumps(text)).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = answer  # noqa: N815  # names of the base class
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service()
+    thread = threading.Thread(target=service.serve_forever, args=(0.01,))
+    thread.start()
+    yield service
+    service.shutdown()
+    service.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory without settings, and an environment without them."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    (tmp_path / ".aws").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def write(home: Path) -> Callable[..., None]:
+    def write(config: str = "", credentials: str = "") -> None:
+        (home / ".aws" / "config").write_text(config)
+        (home / ".aws" / "credentials").write_text(credentials)
+
+    return write
+
+
+def values(credentials: Any) -> tuple[str, str, str | None]:
+    return credentials.access_key_id, credentials.access_key_secret, credentials.security_token
+
+
+def botocores(profile: str | None = None) -> tuple[str, str, str | None]:
+    session = botocore.session.Session(profile=profile)
+    found = session.get_credentials()
+    assert found is not None
+    frozen = found.get_frozen_credentials()
+    return frozen.access_key, frozen.secret_key, frozen.token
+
+
+def same(profile: str | None = None) -> tuple[str, str, str | None]:
+    """Return what is found here, and check that botocore finds the same."""
+    found = values(find_provider(profile=profile).fetch())
+    assert found == botocores(profile)
+    return found
+
+
+# --- the environment and profiles ------------------------------------------------------------------------------------
+
+
+def test_the_environment_comes_before_the_profiles(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(credentials="[default]\naws_access_key_id = P\naws_secret_access_key = PS\n")
+    assert same() == ("P", "PS", None)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "E")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "ES")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "ET")
+
+    assert same() == ("E", "ES", "ET")
+    monkeypatch.setenv("AWS_PROFILE", "default")
+    assert same() == ("E", "ES", "ET")
+    assert same("default") == ("P", "PS", None), "but a profile that is passed comes first"
+
+
+def test_the_credentials_file_comes_before_the_config_file(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(
+        "[profile one]\naws_access_key_id = C\naws_secret_access_key = CS\nregion = eu-west-1\n"
+        "[profile two]\naws_access_key_id = C2\naws_secret_access_key = CS2\naws_session_token = T2\n",
+        "[one]\naws_access_key_id = F\naws_secret_access_key = FS\n",
+    )
+    assert same("one") == ("F", "FS", None)
+    monkeypatch.setenv("AWS_PROFILE", "two")
+    assert same() == ("C2", "CS2", "T2")
+
+
+def test_the_files_can_be_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = home / "other"
+    other.write_text("[default]\naws_access_key_id = A\naws_secret_access_key = B\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(other))
+
+    assert same() == ("A", "B", None)
+
+
+def test_without_credentials_the_error_says_what_to_set(home: Path) -> None:
+    with pytest.raises(InvalidInput, match="no credentials are configured") as caught:
+        find_provider()
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+
+
+SOURCE = "[b]\naws_access_key_id = A\naws_secret_access_key = TOPSECRET\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "credentials", "message"),
+    [
+        ("", "", "profile 'absent' is neither"),
+        ("[profile absent]\nregion = x\n", "", "has no credentials"),
+        ("", "[absent]\naws_access_key_id = A\n", "only one half"),
+        ("[profile absent]\nrole_arn = arn\n", "", "neither a source_profile"),
+        ("[profile absent]\nrole_arn = arn\nsource_profile = absent\n", "", "name each other"),
+        ("[profile absent]\nrole_arn = a\nsource_profile = gone\n", "", "profile 'gone' is neither"),
+        ("[profile absent]\nsso_account_id = 1\nsso_session = s\n", "", "no section 'sso-session s'"),
+        ("[profile absent]\nsso_account_id = 1\n", "", "needs sso_region"),
+        ("[profile absent]\nsecret without a name\n", "", "not a valid configuration file"),
+        ("[profile absent]\nrole_arn = a\nsource_profile = b\nmfa_serial = m\n", SOURCE, "MFA"),
+    ],
+)
+def test_a_profile_that_can_not_be_used_is_refused(write: Any, config: str, credentials: str, message: str) -> None:
+    write(config, credentials)
+    with pytest.raises(InvalidInput, match=message) as caught:
+        find_provider(profile="absent")
+    assert "secret without" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"x" * (4 * 1024 * 1024 + 1)], ids=["not UTF-8", "too large"])
+def test_a_file_that_is_no_text_is_refused(home: Path, data: bytes) -> None:
+    (home / ".aws" / "config").write_bytes(data)
+    with pytest.raises(InvalidInput):
+        find_provider(profile="any")
+
+
+# --- a process -------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_prints_credentials(home: Path, write: Any) -> None:
+    script = home / "print credentials.py"
+    answer = {"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "SessionToken": "T", "Expiration": ISO}
+    script.write_text(f"print({json.dumps(json.dumps(answer))})")
+    write(f"[profile p]\ncredential_process = {sys.executable} '{script}'\n")
+
+    assert same("p") == ("A", "S", "T")
+    assert find_provider(profile="p").fetch().expiration == LATER
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        *(("{}", "no Version 1"), ("[]", "not a JSON object"), ("secret", "not a JSON object")),
+        ('{"Version": 1}', "no access key"),
+    ],
+)
+def test_a_process_that_prints_something_else_is_a_transient_failure(
+    home: Path, write: Any, output: str, message: str
+) -> None:
+    script = home / "script.py"
+    script.write_text(f"print({output!r})")
+    write(f"[profile p]\ncredential_process = {sys.executable} {script}\n")
+    with pytest.raises(CredentialsExpired, match=message) as caught:
+        find_provider(profile="p").fetch()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_process_that_fails_is_a_transient_failure(write: Any) -> None:
+    for command, message in (("/does/not/exist", "can't be run"), (f"{sys.executable} -c 1/0", "exit code 1")):
+        write(f"[profile p]\ncredential_process = {command}\n")
+        with pytest.raises(CredentialsExpired, match=message):
+            find_provider(profile="p").fetch()
+
+
+# --- roles -----------------------------------------------------------------------------------------------------------
+
+ASSUMED = (
+    '<{0}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{0}Result><Credentials>'
+    f"<AccessKeyId>A</AccessKeyId><SecretAccessKey>S</SecretAccessKey><SessionToken>T</SessionToken>"
+    f"<Expiration>{ISO}</Expiration></Credentials></{{0}}Result></{{0}}Response>"
+)
+
+
+def test_a_role_is_assumed_by_its_source_profile(service: Service, write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+    write(
+        "[profile r]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = s\nexternal_id = e&x\n"
+        "role_session_name = session\nduration_seconds = 900\nregion = eu-west-1\n",
+        "[s]\naws_access_key_id = SK\naws_secret_access_key = SS\naws_session_token = ST\n",
+    )
+    service.answers["POST", "/"] = ASSUMED.format("AssumeRole")
+    assert same("r") == ("A", "S", "T")
+    provider = find_provider(profile="r")
+    assert (provider.renewable, provider.fetch().expiration) == (True, LATER)
+
+    ours, theirs = service.requests[0], service.requests[1]
+    assert {**parse_qs(ours[3])} == {**parse_qs(theirs[3])}
+    for name in ("authorization", "x-amz-security-token"):
+        assert (
+            ours[2][name].partition("Signature")[0].split()[0] == theirs[2][name].partition("Signature")[0].split()[0]
+        )
+    assert "/eu-west-1/sts/aws4_request" in ours[2]["authorization"]
+
+
+def test_the_request_for_a_role_is_signed_as_botocore_signs_it(service: Service, write: Any) -> None:
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials as BotocoreCredentials
+
+    from partwise.backends.s3.sts import assume_role
+
+    service.answers["POST", "/"] = ASSUMED.format("AssumeRole")
+    parameters = {"RoleArn": "arn:aws:iam::1:role/r x", "RoleSessionName": "s"}
+    assume_role(
+        Credentials("K", "SECRET", "TOKEN"), parameters, region="us-west-2", endpoint=service.url, now=time.time()
+    )
+    _, _, headers, body = service.requests[0]
+
+    request = AWSRequest("POST", service.url + "/", data=body.encode())
+    request.headers["Content-Type"] = headers["content-type"]
+    request.context["timestamp"] = headers["x-amz-date"]
+    auth = SigV4Auth(BotocoreCredentials("K", "SECRET", "TOKEN"), "sts", "us-west-2")
+    request.headers["X-Amz-Date"] = headers["x-amz-date"]
+    request.headers["X-Amz-Security-Token"] = "TOKEN"
+    signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    assert headers["authorization"].endswith(f"Signature={signature}")
+
+
+def test_roles_can_be_chained(service: Service, write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+    write(
+        "[profile a]\nrole_arn = arn:a\nsource_profile = b\n[profile b]\nrole_arn = arn:b\nsource_profile = c\n",
+        "[c]\naws_access_key_id = SK\naws_secret_access_key = SS\n",
+    )
+    service.answers["POST", "/"] = ASSUMED.format("AssumeRole")
+    assert values(find_provider(profile="a").fetch()) == ("A", "S", "T")
+    assert [parse_qs(request[3])["RoleArn"] for request in service.requests] == [["arn:b"], ["arn:a"]]
+    assert service.requests[1][2]["x-amz-security-token"] == "T"
+
+
+def test_a_role_of_the_environment_is_assumed_by_a_web_identity(
+    service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "token").write_text("the-token\n")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")
+    monkeypatch.setenv("AWS_ROLE_SESSION_NAME", "pod")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(home / "token"))
+    service.answers["POST", "/"] = ASSUMED.format("AssumeRoleWithWebIdentity")
+
+    assert same() == ("A", "S", "T")
+    sent = parse_qs(service.requests[0][3])
+    assert (sent["WebIdentityToken"], sent["RoleSessionName"]) == (["the-token"], ["pod"])
+    assert "authorization" not in service.requests[0][2]
+    (home / "token").write_text("a newer token")
+    find_provider().fetch()
+    assert parse_qs(service.requests[-1][3])["WebIdentityToken"] == ["a newer token"]
+
+
+@pytest.mark.parametrize("answer", [403, "", "<a>", "<!DOCTYPE a []><a/>", "<a><AccessKeyId>A</AccessKeyId></a>"])
+def test_a_token_service_that_refuses_is_a_transient_failure(
+    service: Service, write: Any, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+    write(
+        "[profile r]\nrole_arn = a\nsource_profile = s\n",
+        "[s]\naws_access_key_id = K\naws_secret_access_key = TOPSECRET\n",
+    )
+    service.answers["POST", "/"] = answer
+    with pytest.raises(CredentialsExpired) as caught:
+        find_provider(profile="r").fetch()
+    assert caught.value.retryable
+    assert "TOPSECRET" not in str(caught.value)
+
+
+# --- single sign-on --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sso(service: Service, home: Path, write: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Write a profile with a login, and its cached token."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", service.url)
+    answer = {
+        "accessKeyId": "A",
+        "secretAccessKey": "S",
+        "sessionToken": "T",
+        "expiration": int(LATER.timestamp() * 1000),
+    }
+    service.answers["GET", "/federation/credentials"] = {"roleCredentials": answer}
+
+    def sso(*, session: bool = True, expires: datetime = LATER) -> None:
+        login = "sso_region = eu-west-1\nsso_start_url = https://start.example\n"
+        account = "[profile p]\nregion = eu-west-1\nsso_account_id = 123\nsso_role_name = reader/x\n"
+        write(f"{account}sso_session = s\n[sso-session s]\n{login}" if session else account + login)
+        name = hashlib.sha1(b"s" if session else b"https://start.example", usedforsecurity=False).hexdigest()
+        cache = home / ".aws" / "sso" / "cache"
+        cache.mkdir(parents=True)
+        token = {"accessToken": "login", "expiresAt": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        (cache / f"{name}.json").write_text(json.dumps(token))
+
+    return sso
+
+
+@pytest.mark.parametrize("session", [True, False], ids=["a session", "a start URL"])
+def test_a_login_gives_the_credentials_of_a_role(service: Service, sso: Any, session: bool) -> None:
+    sso(session=session)
+    credentials = find_provider(profile="p").fetch()
+
+    assert (*values(credentials), credentials.expiration) == ("A", "S", "T", LATER)
+    method, path, headers, _ = service.requests[0]
+    assert (method, path) == ("GET", "/federation/credentials?account_id=123&role_name=reader%2Fx")
+    assert headers["x-amz-sso_bearer_token"] == "login"
+
+
+def test_an_old_login_says_to_log_in_again(sso: Any, home: Path) -> None:
+    sso(expires=datetime.now(UTC) - timedelta(seconds=1))
+    with pytest.raises(InvalidInput, match="has expired") as caught:
+        find_provider(profile="p").fetch()
+    assert "aws sso login" in caught.value.hint
+    for path in (home / ".aws" / "sso" / "cache").iterdir():
+        path.unlink()
+    with pytest.raises(InvalidInput, match="no cached login"):
+        find_provider(profile="p").fetch()
+
+
+# --- metadata services -----------------------------------------------------------------------------------------------
+
+ANSWER = {
+    "AccessKeyId": "A",
+    "SecretAccessKey": "S",
+    "Token": "T",
+    "Expiration": ISO,
+    "RoleArn": "arn",
+    "Code": "Success",
+}
+
+
+def test_a_container_has_credentials(service: Service, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{service.url}/creds")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Basic abc")
+    service.answers["GET", "/creds"] = ANSWER
+
+    assert same() == ("A", "S", "T")
+    assert service.requests[0][2]["authorization"] == "Basic abc"
+    (home / "token").write_text("from a file\n")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(home / "token"))
+    assert find_provider().fetch().expiration == LATER
+    assert service.requests[-1][2]["authorization"] == "from a file"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.com/creds", "http://10.0.0.1/", "ftp://127.0.0.1/", "http://127.0.0.1.example.com/", "http:///x"],
+)
+def test_the_token_of_a_container_is_sent_to_no_other_host(url: str) -> None:
+    with pytest.raises(InvalidInput, match="neither https nor this machine"):
+        ContainerCredentials({"AWS_CONTAINER_CREDENTIALS_FULL_URI": url})
+
+
+@pytest.mark.parametrize("url", ["http://169.254.170.23/v1", "http://localhost:80/", "https://example.com/creds"])
+def test_hosts_of_containers_are_accepted(url: str) -> None:
+    assert "Container" in repr(ContainerCredentials({"AWS_CONTAINER_CREDENTIALS_FULL_URI": url}))
+
+
+def test_a_machine_has_credentials_by_version_2_of_its_service(
+    service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url)
+    roles = "/latest/meta-data/iam/security-credentials/"
+    service.answers |= {
+        ("PUT", "/latest/api/token"): "token",
+        ("GET", roles): "my-role",
+        ("GET", f"{roles}my-role"): ANSWER,
+    }
+    assert same() == ("A", "S", "T")
+    assert [request[:2] for request in service.requests[:3]] == [
+        ("PUT", "/latest/api/token"),
+        ("GET", roles),
+        ("GET", f"{roles}my-role"),
+    ]
+    assert service.requests[2][2]["x-aws-ec2-metadata-token"] == "token"
+
+
+def test_a_machine_without_the_service_fails_within_seconds() -> None:
+    provider = MachineCredentials({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})
+    started = time.monotonic()
+    with pytest.raises(CredentialsExpired, match=r"127\.0\.0\.1 can't be reached"):
+        provider.fetch()
+    assert time.monotonic() - started < 5
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(service: Service) -> None:
+    service.answers["PUT", "/latest/api/token"] = "t" * (1024 * 1024)
+    service.answers["GET", "/latest/meta-data/iam/security-credentials/"] = 404
+    with pytest.raises(PartwiseError):
+        MachineCredentials({"AWS_EC2_METADATA_SERVICE_ENDPOINT": service.url}).fetch()
+
+
+# --- what a program passes -------------------------------------------------------------------------------------------
+
+
+def test_what_a_program_passes_is_used(home: Path) -> None:
+    own = Credentials("A", "S")
+    session = botocore.session.Session()
+    session.set_credentials("B", "BS", "BT")
+
+    assert as_provider(own).fetch() == own
+    assert as_provider(lambda: own).fetch() == own
+    assert values(as_provider(session).fetch()) == ("B", "BS", "BT")
+    assert values(as_provider(session.get_credentials()).fetch()) == ("B", "BS", "BT")
+    assert isinstance(as_provider(session), FrozenCredentials)
+    provider = EnvironmentCredentials({})
+    assert as_provider(provider) is provider
+
+
+def test_a_session_without_credentials_says_so(home: Path) -> None:
+    with pytest.raises(InvalidInput, match="no credentials"):
+        as_provider(botocore.session.Session()).fetch()
+
+
+@pytest.mark.parametrize("wrong", [5, "AKID", object()])
+def test_anything_else_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidInput, match="credentials must be"):
+        as_provider(wrong)
+
+
+def test_credentials_and_a_profile_exclude_each_other() -> None:
+    with pytest.raises(InvalidInput, match="exclude each other"):
+        as_provider(Credentials("A", "S"), profile="p")
+
+
+def test_no_repr_has_a_secret(write: Any) -> None:
+    write(
+        "[profile r]\nrole_arn = a\nsource_profile = s\n[profile c]\ncredential_process = print TOPSECRET\n",
+        "[s]\naws_access_key_id = K\naws_secret_access_key = TOPSECRET\n",
+    )
+    for profile in ("r", "s", "c"):
+        assert "TOPSECRET" not in repr(find_provider(profile=profile))
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_settings_come_from_the_profile_and_the_environment(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(
+        "[default]\nregion = eu-west-1\nservices = mine\nca_bundle = /ca.pem\n"
+        "s3 =\n  addressing_style = path\n  use_accelerate_endpoint = true\n"
+        "[services mine]\ns3 =\n  endpoint_url = http://127.0.0.1:9\nsts =\n  endpoint_url = http://127.0.0.1:8\n"
+    )
+    assert read_settings() == Settings("eu-west-1", "http://127.0.0.1:9", "path", False, True, "/ca.pem")
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:7")
+    monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
+    found = read_settings()
+    assert (found.region, found.endpoint, found.dualstack) == ("us-west-2", "http://127.0.0.1:7", True)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:6")
+    assert read_settings().endpoint == "http://127.0.0.1:6"
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert read_settings().endpoint is None
+
+
+def test_there_are_no_settings_without_files(home: Path) -> None:
+    assert read_settings() == Settings()
+
+
+@pytest.mark.parametrize("text", ["s3 =\n  addressing_style = any", "use_dualstack_endpoint = yes"])
+def test_an_impossible_setting_is_refused(write: Any, text: str) -> None:
+    write(f"[default]\n{text}\n")
+    with pytest.raises(InvalidInput, match="must be"):
+        read_settings()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a file that this user can't read")
+def test_a_file_that_can_not_be_read_is_an_error(home: Path) -> None:
+    path = home / ".aws" / "config"
+    path.write_text("[default]\n")
+    path.chmod(stat.S_IWUSR)
+    with pytest.raises(InvalidInput, match="can't be read"):
+        read_settings()
