@@ -326,7 +326,17 @@ def test_after_a_lost_request_the_object_of_another_client_is_not_its_own(
 def test_a_second_attempt_to_complete_that_meets_its_own_object_is_resolved(faulty, backend, source, old, clock):
     """The first request was slow: it took effect after the bucket was asked, and before the second one."""
     options = ObjectOptions(if_match=old.etag)
-    made = faulty(Fault("complete_upload", FaultKind.BEFORE))
+
+    class ComparesFirst(Recorded):
+        """Looks at the object before it looks for the upload."""
+
+        def complete_upload(self, key, upload_id, parts, options):
+            found = self.inner.head_object(key)
+            if found.etag != options.if_match:
+                raise PreconditionFailed("it is another one")
+            return super().complete_upload(key, upload_id, parts, options)
+
+    made = faulty(Fault("complete_upload", FaultKind.BEFORE), backend=ComparesFirst(backend))
 
     def arrive():
         if made.backend.plan.reached and backend.uploads:
