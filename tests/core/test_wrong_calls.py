@@ -46,6 +46,7 @@ from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Callback, OSSBackend, OSSOptions
 from partwise.backends.oss.credentials import Credentials
+from partwise.bodies import bytes_body
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
@@ -469,12 +470,12 @@ def test_an_oss_backend_refuses_wrong_arguments(name):
 
 METHODS = {
     "initiate_upload": ["k", ObjectOptions()],
-    "upload_part": ["k", "ID", 1, BytesSource(b"xx").body(0, 2)],
+    "upload_part": ["k", "ID", 1, bytes_body(b"xx")],
     "list_parts": ["k", "ID"],
     "complete_upload": ["k", "ID", [PART], ObjectOptions()],
     "abort_upload": ["k", "ID"],
     "list_uploads": [""],
-    "put_object": ["k", BytesSource(b"xx").body(0, 2), ObjectOptions()],
+    "put_object": ["k", bytes_body(b"xx"), ObjectOptions()],
     "head_object": ["k"],
 }
 

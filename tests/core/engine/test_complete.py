@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 
 from partwise._engine.reconcile import TOKEN_NAME
+from partwise.bodies import bytes_body
 from partwise.errors import (
     AccessDenied,
     ConnectionFailed,
@@ -199,7 +200,9 @@ def test_an_object_that_stood_in_the_way_from_the_start_is_not_ours(uploader, ma
     """Even if it has the very same bytes."""
     backend = make_backend(lists_parts=lists_parts)
 
-    storage = Storage(backend, lambda inner, upload_id: inner.put_object("key", source.body(0, 45), ObjectOptions()))
+    storage = Storage(
+        backend, lambda inner, upload_id: inner.put_object("key", bytes_body(source.data), ObjectOptions())
+    )
     with pytest.raises(UploadFailed) as caught:
         uploader(backend=storage).upload(source, "key", options=ONCE)
 
@@ -380,7 +383,7 @@ def test_parts_that_the_storage_lost_are_sent_again(uploader, backend, source, l
 
 def test_parts_that_another_client_overwrote_are_sent_again(uploader, backend, source):
     def overwrite(inner, upload_id):
-        inner.upload_part("key", upload_id, 2, source.body(20, 10))
+        inner.upload_part("key", upload_id, 2, bytes_body(source.data[20:30]))
 
     uploader(backend=Storage(backend, overwrite)).upload(source, "key")
 

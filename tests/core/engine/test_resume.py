@@ -9,6 +9,7 @@ from attrs import evolve
 
 from partwise._engine.resume import checksum_of
 from partwise.backends.oss import Callback, OSSOptions
+from partwise.bodies import bytes_body
 from partwise.checkpoint import Fingerprint
 from partwise.checksums import CRC64_XZ
 from partwise.errors import (
@@ -49,7 +50,7 @@ def overwrite_part(backend):
 
     def overwrite(number, data):
         [upload] = backend.uploads.values()
-        backend.upload_part("key", upload.upload_id, number, BytesSource(data).body(0, len(data)))
+        backend.upload_part("key", upload.upload_id, number, bytes_body(data))
 
     return overwrite
 
@@ -893,9 +894,7 @@ def test_a_planted_token_does_not_make_an_attackers_object_ours(uploader, make_b
     [checkpoint] = store.scan()
     backend.abort_upload("key", checkpoint.upload_id)
     attack = pseudo_random_bytes(45, "attack")
-    backend.put_object(
-        "key", BytesSource(attack).body(0, 45), ObjectOptions(metadata={"partwise-upload": checkpoint.token})
-    )
+    backend.put_object("key", bytes_body(attack), ObjectOptions(metadata={"partwise-upload": checkpoint.token}))
     result = uploader(backend=backend).upload(source, "key")
 
     assert backend.read("key") == data
