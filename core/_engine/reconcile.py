@@ -188,8 +188,9 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     | changed, and it does not replace parts                 |                                                         |
     | a part has to be sent before one that the storage has, | start again, abort the old upload                       |
     | or the source ends before that, and it is sequential   |                                                         |
-    | the source may have changed, and a storage of these two| start again, abort the old upload                       |
-    | kinds does not list its parts                          |                                                         |
+    | the source may have changed (or `verify_content` is to | start again, abort the old upload                       |
+    | show it), and a storage of these two kinds does not    |                                                         |
+    | list its parts                                         |                                                         |
     """
     found = facts.found
     if found is None:
@@ -315,12 +316,14 @@ def _reconcile_parts(facts: Facts, found: Checkpoint, plan: PartPlan, *, trusted
     recorded = {part.part_number: part for part in found.parts}
     listed = _parts_on_storage(facts, found)
     abandon = (*found.abandoned, str(found.upload_id))
-    if not trusted and (problem := _unknown_parts(facts)) is not None:
+    total = plan.parts_total or 0
+    # Where the bytes are compared since nothing else shows a change, those of a part that is not recorded can't be.
+    trusts_unrecorded = trusted and not (facts.verify_content and len(recorded) < total)
+    if not trusts_unrecorded and (problem := _unknown_parts(facts)) is not None:
         return Start(problem, abandon)
     kept: list[UploadedPart] = []
     decisions: list[PartDecision] = []
     unread: list[int] = []
-    total = plan.parts_total or 0
     if facts.capabilities.sequential and max(listed, default=0) > total:
         return Start(f"the storage has parts beyond the source's last one, {total}, and takes parts in order", abandon)
     for number in range(1, total + 1):

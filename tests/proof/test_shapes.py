@@ -12,15 +12,15 @@ from collections import Counter
 
 import pytest
 from attrs import evolve
+from toys.harnesses import SHAPES
 
-from partwise import ObjectOptions, TransferConfig, UploadFailed
+from partwise import ObjectOptions, TransferConfig
 from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace
 from partwise.testing._proof.invariants import check
 from partwise.testing._proof.scenario import MemoryStoreHarness, Scenario
 from partwise.testing._proof.sources import ScenarioSource, SimulatedFile, SimulatedStream
 from partwise.testing.fakes import pseudo_random_bytes
-from partwise.testing.faults import OPERATIONS, Call, Fault, FaultKind
-from toys.harnesses import SHAPES
+from partwise.testing.faults import Call, Fault, FaultKind
 
 PART = 8
 
@@ -96,3 +96,16 @@ def test_parts_that_still_match_never_mix_with_those_of_another_version(shape, s
     figure(
         "instants of a crash, then a changed source, then parts that still match are kept", len(states) * len(CHANGES)
     )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_change_that_only_the_bytes_show_never_mixes_where_they_are_compared(shape, figure):
+    """A session that reports no checksum kept the bytes of a part that was sent and not recorded."""
+    states = begun(shape, SimulatedFile, script())
+    for on_source_change in ("restart", "keep-matching"):
+        for state in states:
+            scenario = state.fork()
+            scenario.change(Event.FORGE)
+            comparing = script(on_source_change=on_source_change, verify_source="content")
+            assert_stored(scenario, scenario.run(comparing))
+    figure("instants of a crash, then other bytes with the same mtime", 2 * len(states))

@@ -16,8 +16,8 @@ class SessionBackend(Client):
     """
     Uploads whose parts are appended to a session, which knows its offset and the checksum of its bytes, and no parts.
 
-    A part that the session has is not sent again, and can't be compared. Where the service reports `checksums`, it shows
-    when the upload is completed whether the bytes are those of the parts; otherwise nothing shows it.
+    A part that the session has is not sent again, and can't be compared. Where the service reports `checksums`, those
+    show when the upload is completed whether the bytes are those of the parts; otherwise nothing does.
     """
 
     location = "session://toy"

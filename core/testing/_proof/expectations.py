@@ -133,8 +133,9 @@ def _can_take_the_rest(scenario: Scenario, trace: ProcessTrace, checkpoint: Chec
     """Return whether the storage takes the parts that are missing, and is known to."""
     capabilities = scenario.capabilities
     fixed = capabilities.sequential or not capabilities.replaces_parts
-    if fixed and not capabilities.lists_parts and not scenario.source.sized:
-        return False  # parts that were not recorded may be of another stream
+    compares = not scenario.source.sized or trace.script.config.verify_source == "content"
+    if fixed and not capabilities.lists_parts and compares:
+        return False  # parts that were not recorded can't be compared
     held = trace.before.pending[checkpoint.upload_id or ""]
     recorded = {part.part_number for part in checkpoint.parts}
     if not capabilities.replaces_parts and not capabilities.part_checksums and not scenario.source.sized:

@@ -11,6 +11,7 @@ ENGINE_RECONCILE, ENGINE_UPLOAD, ENGINE_FINISH = (
     "core/_engine/finish.py",
 )
 ENGINE_STREAM, ENGINE_COMPLETE = "core/_engine/stream.py", "core/_engine/complete.py"
+PROCESSES_ON_SHAPES = ("tests/proof/test_shapes.py",)
 BUCKET_IN_MEMORY, BUCKET_TESTS = "backends/memory.py", ("tests/backends/test_memory.py",)
 LISTING_COMMANDS, LISTING_TESTS = "core/cli/gc.py", ("tests/cli/test_gc.py",)
 ABORT_COMMAND, ABORT_TESTS = "core/cli/abort.py", ("tests/cli/test_status.py",)
@@ -77,9 +78,16 @@ MUTATIONS = [
     Mutation(
         "parts that are not listed count as known though the source changed",
         ENGINE_RECONCILE,
-        "    if not trusted and (problem := _unknown_parts(facts)) is not None:",
+        "    if not trusts_unrecorded and (problem := _unknown_parts(facts)) is not None:",
         "    if False:",
         SHAPES_TESTS,
+    ),
+    Mutation(
+        "parts that are not listed count as known though their bytes were to be compared",
+        ENGINE_RECONCILE,
+        "    trusts_unrecorded = trusted and not (facts.verify_content and len(recorded) < total)",
+        "    trusts_unrecorded = trusted",
+        PROCESSES_ON_SHAPES,
     ),
     Mutation(
         "a stream is resumed though its parts are not listed and can't be replaced",
