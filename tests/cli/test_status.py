@@ -375,11 +375,12 @@ def without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def unfinished(store: FileCheckpointStore, small: Path, bucket: Path) -> Checkpoint:
     """The unfinished upload of the small file: the storage and the checkpoint have one part."""
+    from partwise.bodies import ChecksummedBody
     from partwise.sources import FileSource
 
     backend = LocalBackend(bucket)
     upload_id = backend.initiate_upload("copy", ObjectOptions())
-    part = backend.upload_part("copy", upload_id, 1, FileSource(small).body(0, 102_400))
+    part = backend.upload_part("copy", upload_id, 1, ChecksummedBody(FileSource(small).body(0, 102_400)))
     checkpoint = Checkpoint(
         location=backend.location,
         key="copy",

@@ -197,6 +197,7 @@ def test_the_class_hierarchy():
         "CheckpointError": "PartwiseError",
         "CheckpointDamaged": "CheckpointError",
         "CheckpointBusy": "CheckpointError",
+        "ClaimLost": "CheckpointBusy",
         "CheckpointUnwritable": "CheckpointError",
         "CheckpointMismatch": "CheckpointError",
         "StoreClosed": "CheckpointError",
