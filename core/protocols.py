@@ -541,8 +541,9 @@ class CheckpointStore(Protocol):
         """
         Delete the checkpoint with this upload id, and what `load` has set aside for it.
 
-        None deletes a checkpoint without an upload id. A record that is damaged, so that its upload id is not known, is
-        deleted, too. It is not an error if there is no checkpoint.
+        None deletes a checkpoint without an upload id. A record that is damaged is deleted, too, at least if its upload
+        id is not known: after a CheckpointDamaged the engine passes the `upload_id` of that error. It is not an error
+        if there is no checkpoint.
 
         Effect of failure: the checkpoint is unchanged; after a retryable error it may be deleted.
 
