@@ -72,6 +72,7 @@ _SHIPPED = {
         "file": "partwise.backends.local",
         "memory": "partwise.backends.memory",
         "oss": "partwise.backends.oss",
+        "s3": "partwise.backends.s3",
     },
     CHECKPOINT_STORES: {
         "file": "partwise.stores.file",

@@ -163,7 +163,8 @@ class VariableCredentials:
     hold_seconds: float | None = None
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._environment = environment
+        # That of the process can't be pickled, and is that of the other process there.
+        self._environment = None if environment is os.environ else environment
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

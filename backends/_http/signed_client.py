@@ -128,8 +128,12 @@ class SignedClient(ABC):
         """
 
     @abstractmethod
-    def signature_in(self, head: bytes) -> str | None:
-        """Return the signature in the head of a request."""
+    def secrets_in(self, head: bytes) -> tuple[str, ...]:
+        """
+        Return what the head of a request contains and must not be shown.
+
+        It is the signature, or a key.
+        """
 
     @abstractmethod
     def parse_error(self, response: Response, secrets: tuple[str, ...]) -> ErrorDetails:
@@ -286,9 +290,7 @@ class SignedClient(ABC):
 
     def _secrets(self, context: SigningContext) -> tuple[str, ...]:
         """Return what a response may repeat and must not be shown."""
-        signature = self.signature_in(context.head)
-        own = () if signature is None else (signature,)
-        proxy = self._http.endpoint.proxy
+        proxy, own = self._http.endpoint.proxy, self.secrets_in(context.head)
         return (*context.cached.credentials.secrets, *(() if proxy is None else proxy.secrets), *own)
 
     def _correct_clock(self, error: ClockSkewed, server_time: float | None, context: SigningContext) -> None:

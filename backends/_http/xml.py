@@ -92,7 +92,20 @@ def parse_initiated(data: bytes) -> str:
 
 def parse_completed(data: bytes) -> str | None:
     """Return the ETag of the object that was completed, if the document has it."""
-    return parse_etag(_name(_children(_root(data, "CompleteMultipartUploadResult")), "ETag"))
+    return parse_etag(completed_texts(data).get("ETag", ""))
+
+
+def completed_texts(data: bytes) -> dict[str, str]:
+    """Return the texts of the document about a completed object, by element name."""
+    texts = _children(_root(data, "CompleteMultipartUploadResult"))
+    _name(texts, "ETag")
+    return texts
+
+
+def root_name(data: bytes) -> str:
+    """Return the name of the root element, "" if it is not a document."""
+    found = _ROOT.match(data)
+    return "" if found is None else found[1].decode("latin-1")
 
 
 def parse_parts(data: bytes, checksum: Callable[[Mapping[str, str]], int | None]) -> ResultPage[UploadedPart, int]:
@@ -152,7 +165,8 @@ def parse_etag(text: str) -> str | None:
 
 def _root(data: bytes, name: str) -> ET.Element:
     try:
-        text = data.decode("utf-8-sig")
+        # A service that keeps a connection alive while it works sends white space, perhaps before the declaration.
+        text = data.decode("utf-8-sig").lstrip()
     except UnicodeDecodeError as error:
         raise BadDocument("it is not UTF-8") from error
     if "\0" in text or "<!DOCTYPE" in text or "<!ENTITY" in text:
@@ -178,6 +192,8 @@ def _root(data: bytes, name: str) -> ET.Element:
         raise BadDocument(f"its root is not {name!r}")
     return root
 
+
+_ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>)?\s*<(?:[A-Za-z0-9]+:)?([A-Za-z0-9]+)")
 
 # Neither pattern matches beyond the next tag, so both take linear time.
 _LONG_TAG = re.compile(f"<[^<>]{{{_TAG_MAX}}}")

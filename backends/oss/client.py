@@ -58,10 +58,10 @@ class OSSClient(SignedClient):
         """Return whether this is the usual response to a part."""
         return is_plain(response)
 
-    def signature_in(self, head: bytes) -> str | None:
+    def secrets_in(self, head: bytes) -> tuple[str, ...]:
         """Return the signature in the head of a request."""
         signature = _SIGNATURE.search(head)
-        return None if signature is None else signature[1].decode("latin-1")
+        return () if signature is None else (signature[1].decode("latin-1"),)
 
     def parse_error(self, response: Response, secrets: tuple[str, ...]) -> ErrorDetails:
         """Return what a failed response says, with secrets masked."""

@@ -7,14 +7,14 @@ https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html describe
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree as ET
 
 from partwise.backends._http.credentials import Credentials
 from partwise.backends.s3.metadata import fetch_text
+from partwise.backends.s3.signing import PAYLOAD_HEADER, PathRequest, prepare
 from partwise.errors import CredentialsExpired, InvalidInput
 
 _VERSION = "2011-06-15"
@@ -80,25 +80,14 @@ def _request(action: str, parameters: Mapping[str, str], region: str | None, end
 
 
 def _signed_headers(credentials: Credentials, url: str, body: bytes, region: str, now: float) -> dict[str, str]:
-    date = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
     parts = urlsplit(url)
-    headers = {"content-type": _CONTENT_TYPE, "host": parts.netloc, "x-amz-date": date}
-    if credentials.security_token is not None:
-        headers["x-amz-security-token"] = credentials.security_token
-    names = ";".join(sorted(headers))
-    lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-    path = quote(parts.path, safe="/-_.~")
-    canonical = "\n".join(("POST", path, "", lines, names, hashlib.sha256(body).hexdigest()))
-    scope = f"{date[:8]}/{region}/sts/aws4_request"
-    key = b"AWS4" + credentials.access_key_secret.encode()
-    for step in scope.split("/"):
-        key = hmac.digest(key, step.encode(), "sha256")
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}".encode(), "sha256").hex()
-    authorization = (
-        f"AWS4-HMAC-SHA256 Credential={credentials.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
-    )
-    return {**headers, "authorization": authorization}
+    headers = {
+        "content-type": _CONTENT_TYPE,
+        "host": parts.netloc,
+        PAYLOAD_HEADER: hashlib.sha256(body).hexdigest(),
+    }
+    request = PathRequest("POST", quote(parts.path, safe="/-_.~"), (), headers)
+    return headers | prepare(credentials, request, now, region=region, service="sts").signed()
 
 
 def _credentials_in(text: str) -> Credentials:
