@@ -89,7 +89,13 @@ def string_to_sign(canonical: str, time: float, region: str, service: str = "s3"
 
 
 def prepare(
-    credentials: Credentials, request: PathRequest, time: float, *, region: str, service: str = "s3"
+    credentials: Credentials,
+    request: PathRequest,
+    time: float,
+    *,
+    region: str,
+    service: str = "s3",
+    digest: str | None = None,
 ) -> PreparedSignature:
     """
     Prepare a signature, whose text is the canonical request.
@@ -98,16 +104,18 @@ def prepare(
 
     Args:
         credentials: the access key.
-        request: the request. If it has no `PAYLOAD_HEADER`, its body is not signed.
+        request: the request. If it has no `PAYLOAD_HEADER`, its body is not signed, and the header says so.
         time: the time of the request.
         region: the region of the bucket.
-        service: ``s3``, or ``s3-outposts``.
+        service: ``s3``, ``s3-outposts``, or another service of AWS.
+        digest: the SHA-256 of the body, for services other than S3: it is signed, and no header has it.
     """
     date = basic_time(int(time))
-    payload = next((value for name, value in request.headers.items() if name.lower() == PAYLOAD_HEADER), None)
+    stated = next((value for name, value in request.headers.items() if name.lower() == PAYLOAD_HEADER), None)
+    payload = digest or stated or UNSIGNED_PAYLOAD
     added = {"x-amz-date": date}
-    if payload is None:
-        added[PAYLOAD_HEADER] = payload = UNSIGNED_PAYLOAD
+    if payload is UNSIGNED_PAYLOAD:
+        added[PAYLOAD_HEADER] = payload
     if credentials.security_token is not None:
         added["x-amz-security-token"] = credentials.security_token
     request = request.with_headers(added)

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from partwise.backends._http.credentials import Credentials
 from partwise.backends.s3.metadata import fetch_text
-from partwise.backends.s3.signing import PAYLOAD_HEADER, PathRequest, prepare
+from partwise.backends.s3.signing import PathRequest, prepare
 from partwise.errors import CredentialsExpired, InvalidInput
 
 _VERSION = "2011-06-15"
@@ -81,13 +81,10 @@ def _request(action: str, parameters: Mapping[str, str], region: str | None, end
 
 def _signed_headers(credentials: Credentials, url: str, body: bytes, region: str, now: float) -> dict[str, str]:
     parts = urlsplit(url)
-    headers = {
-        "content-type": _CONTENT_TYPE,
-        "host": parts.netloc,
-        PAYLOAD_HEADER: hashlib.sha256(body).hexdigest(),
-    }
+    headers = {"content-type": _CONTENT_TYPE, "host": parts.netloc}
     request = PathRequest("POST", quote(parts.path, safe="/-_.~"), (), headers)
-    return headers | prepare(credentials, request, now, region=region, service="sts").signed()
+    digest = hashlib.sha256(body).hexdigest()
+    return headers | prepare(credentials, request, now, region=region, service="sts", digest=digest).signed()
 
 
 def _credentials_in(text: str) -> Credentials:

@@ -69,7 +69,7 @@ def open_url(url: str, **settings: Any) -> tuple[S3Backend, str]:
 
 
 def _add_configured(given: dict[str, Any], configured: Settings) -> None:
-    """Add the settings of environment and profile to those of the caller, which come first."""
+    """Add the settings of environment and profile to those that the caller gave."""
     for name in ("region", "addressing_style", "ca_bundle"):
         given.setdefault(name, getattr(configured, name))
     if not (given.get("dual_stack") or given.get("accelerate")):
