@@ -88,7 +88,7 @@ class CheckpointStoreConformance:
     def test_hooks_that_are_not_given(self, record_property: Callable[[str, object], None]) -> None:
         """Hooks that the harness does not give are listed in the summary of the run."""
         with type(self).harness() as harness:
-            record_missing_hooks(harness, record_property)
+            record_missing_hooks(harness, harness.missing_hooks(), record_property)
 
 
 STORE_CHECKS.add_tests(CheckpointStoreConformance)

@@ -16,12 +16,16 @@ from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
-from partwise.errors import InvalidInput, PartRejected
+from partwise.errors import AccessDenied, BackendError, InvalidInput, PartRejected
 from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
-from partwise.protocols import Body
+from partwise.protocols import Body, MultipartBackend
 from partwise.testing import (
     BACKEND_CHECKS,
     BackendHarness,
+    Fault,
+    FaultKind,
+    FaultPlan,
+    FaultyBackend,
     NotApplicable,
     ResumeMachine,
     backend_machine,
@@ -29,6 +33,7 @@ from partwise.testing import (
     shown_options,
 )
 from partwise.testing.conformance.suite import Suite
+from partwise.testing.faults import BACKEND_OPERATIONS
 
 pytest_plugins = ["pytester"]
 
@@ -87,6 +92,31 @@ def test_a_check_without_its_hook_says_why() -> None:
         BACKEND_CHECKS["failures_are_not_retried"](MemoryHarness())
     with pytest.raises(NotApplicable, match="requests is left out: it sends no requests"):
         BACKEND_CHECKS["failures_are_not_retried"](WithOptions())
+
+
+class KnowsSomeFailures(MemoryHarness):
+    """Opens handles that deny access, and no other failing ones; it counts no requests."""
+
+    def open_failing(self, error: type[BackendError], *, retry_after: float | None = None) -> MultipartBackend | None:
+        if error is not AccessDenied:
+            return None
+        plan = FaultPlan([Fault(name, FaultKind.PERMANENT) for name in BACKEND_OPERATIONS])
+        return FaultyBackend(self.open(), plan)
+
+    def requests(self) -> None:
+        return None
+
+
+def test_a_run_reports_the_parts_of_a_hook_that_are_missing() -> None:
+    class Honest(KnowsSomeFailures):
+        hooks_left_out: ClassVar = {"open_failing: ClockSkewed": "it has no clock"}
+
+    missing = BACKEND_CHECKS.run(Honest).missing_hooks
+
+    assert missing["open_failing: Throttled"] == "whether this failure of the storage is Throttled"
+    assert missing["open_failing: retry_after"] == "whether retry_after is kept"
+    assert missing["requests"] == BackendHarness.hooks["requests"]
+    assert not missing.keys() & {"open_failing", "open_failing: AccessDenied", "open_failing: ClockSkewed"}
 
 
 def test_a_hook_that_is_left_out_must_exist() -> None:

@@ -37,7 +37,7 @@ from partwise.testing.conformance.backend_harness import (
     put,
     stored_size,
 )
-from partwise.testing.conformance.suite import Suite, must_raise, must_return
+from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import BACKEND_OPERATIONS, Fault, FaultKind, FaultPlan
 from partwise.testing.faulty import FaultyBackend
@@ -164,6 +164,8 @@ def check_failures_of_the_storage(harness: BackendHarness) -> None:
         # One at a time, so that one switch of a proxy or a test server is enough.
         backend = harness.open_failing(kind)
         if backend is None:
+            name = kind.__name__
+            harness.note_missing("open_failing", name, f"whether this failure of the storage is {name}")
             continue
         tried += 1
         with closing(backend), harness.behaviour(kind.__name__):
@@ -209,7 +211,10 @@ def check_retry_after(harness: BackendHarness) -> None:
                 # A date is rounded to seconds, and some time has passed since.
                 assert waits is not None and 5 <= waits <= 8, f"{duty}: retry_after is 7, not {waits}"  # noqa: PT018
     if not tried:
-        raise harness.without("open_failing", " with retry_after")
+        if not harness.gives("open_failing"):
+            raise harness.without("open_failing")
+        harness.note_missing("open_failing", "retry_after", "whether retry_after is kept")
+        raise NotApplicable("open_failing opens no handle with retry_after")
 
 
 @CHECKS.covers(37)

@@ -64,7 +64,11 @@ class Harness(ABC, Generic[_Subject]):
     """The optional hooks of this kind of harness: the name, and what is not checked without it."""
 
     hooks_left_out: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Hooks that can't be given for this storage: the name, and the reason. A run does not report them as missing."""
+    """
+    Hooks that can't be given for this storage: the name, and the reason. A run does not report them as missing.
+
+    A part of a hook is named as the run does: ``"open_failing: ClockSkewed"``.
+    """
 
     examples: ClassVar[int] = 30
     """The number of sequences of calls that the state machine tries."""
@@ -87,12 +91,36 @@ class Harness(ABC, Generic[_Subject]):
             and getattr(type(self), name) is getattr(base, name)
         }
 
+    def gives(self, hook: str) -> bool:
+        """Return whether a hook is given, and not left out."""
+        return hook not in self.hooks_left_out and hook not in self.missing_hooks()
+
     def without(self, hook: str, detail: str = "") -> NotApplicable:
         """Return the exception to raise by a check that needs a hook which is not given."""
         reason = self.hooks_left_out.get(hook)
         if reason is not None:
             return NotApplicable(f"{hook} is left out: {reason}")
+        if self.gives(hook):  # it is overridden, and returned None
+            self.noted[hook] = self.hooks[hook]
         return NotApplicable(f"the harness does not give {hook}{detail}")
+
+    def note_missing(self, hook: str, part: str, unchecked: str) -> None:
+        """
+        Note that a hook is given, but not this part of it; the run reports that.
+
+        Args:
+            hook: its name.
+            part: what is missing, such as one kind of failure.
+            unchecked: what is not checked.
+        """
+        name = f"{hook}: {part}"
+        if self.gives(hook) and name not in self.hooks_left_out:
+            self.noted[name] = unchecked
+
+    @cached_property
+    def noted(self) -> dict[str, str]:
+        """The hooks, and parts of hooks, that turned out to be missing in a check."""
+        return {}
 
     @contextmanager
     def behaviour(self, name: str) -> Iterator[None]:
@@ -269,14 +297,16 @@ class Suite(Generic[_Harness]):
             self.check_declarations(harness)
             missing = harness.missing_hooks()
         for check in self:
+            harness = make_harness()
             try:
-                check(make_harness())
+                check(harness)
             except SkipTest as reason:
                 not_applicable[check.name] = str(reason)
             except Exception as error:  # noqa: BLE001  # the subject may raise anything
                 failed[check.name] = error
             else:
                 passed.append(check.name)
+            missing |= harness.noted
         return SuiteResult(tuple(passed), failed, not_applicable, missing)
 
     def check_declarations(self, harness: _Harness) -> None:
@@ -290,7 +320,7 @@ class Suite(Generic[_Harness]):
         known |= {f"{check.name}: {behaviour}" for check in self for behaviour in check.behaviours}
         if unknown := sorted(harness.deviations.keys() - known):
             raise InvalidInput(f"unknown checks in deviations: {', '.join(unknown)}")
-        if unknown := sorted(harness.hooks_left_out.keys() - harness.hooks.keys()):
+        if unknown := sorted(name for name in harness.hooks_left_out if name.partition(": ")[0] not in harness.hooks):
             raise InvalidInput(f"unknown hooks in hooks_left_out: {', '.join(unknown)}")
 
 
@@ -323,16 +353,22 @@ class SuiteResult:
         )
 
 
-def record_missing_hooks(harness: Harness[Any], record_property: Callable[[str, object], None]) -> None:
+def record_missing_hooks(
+    harness: Harness[Any], missing: Mapping[str, str], record_property: Callable[[str, object], None]
+) -> None:
     """Record the hooks that a harness does not give, for `pytest_plugin` to print."""
-    for name, unchecked in harness.missing_hooks().items():
+    for name, unchecked in missing.items():
         record_property(HOOKS_PROPERTY, [type(harness).__qualname__, name, unchecked])
 
 
-def _as_test(check: Check[_Harness]) -> Callable[[Any], None]:
-    def test(self: Any) -> None:
+def _as_test(check: Check[_Harness]) -> Callable[[Any, Callable[[str, object], None]], None]:
+    def test(self: Any, record_property: Callable[[str, object], None]) -> None:
         # Via the class: a function that is looked up on the instance would become a bound method.
-        check(type(self).harness())
+        harness = type(self).harness()
+        try:
+            check(harness)
+        finally:
+            record_missing_hooks(harness, harness.noted, record_property)
 
     test.__name__ = test.__qualname__ = f"test_{check.name}"
     test.__doc__ = check.function.__doc__
