@@ -33,6 +33,7 @@ from partwise.testing.faults import (
     Fault,
     FaultKind,
 )
+from toys.harnesses import SHAPES
 
 PART = 8
 
@@ -58,21 +59,24 @@ class UploadCase:
         parts: its number of parts, the last one shorter; 0: a single put.
         concurrency: the maximum number of parts in flight.
         order: the order in which parts make their steps.
+        shape: the kind of storage, one of `SHAPES`; "": a bucket in memory that can do everything.
     """
 
     source: type[ScenarioSource]
     parts: int
     concurrency: int = 1
     order: str = "in order"
+    shape: str = ""
 
     def __str__(self) -> str:
         where = {SimulatedFile: "file", SimulatedStream: "stream"}[self.source]
         how = "in one piece" if not self.parts else f"{self.parts} parts, {self.concurrency} at once, {self.order}"
-        return f"{where}, {how}"
+        return f"{where}, {how}{self.shape and ', on a storage '}{self.shape}"
 
     def scenario(self) -> Scenario:
         size = PART * (self.parts - 1) + 5 if self.parts else 5
-        return Scenario(MemoryHarness(), MemoryStoreHarness(), self.source(pseudo_random_bytes(size)), check=check)
+        storage = SHAPES[self.shape]() if self.shape else MemoryHarness()
+        return Scenario(storage, MemoryStoreHarness(), self.source(pseudo_random_bytes(size)), check=check)
 
     def script(self, *faults: Fault) -> ProcessScript:
         threshold = 0 if self.parts else PART
@@ -86,12 +90,27 @@ CASES = [
     *(UploadCase(SimulatedStream, parts) for parts in (0, 1, 2, 3)),
     *(UploadCase(SimulatedStream, 3, 2, order) for order in ORDERS),
 ]
+#: The same on storages of other shapes.
+ON_SHAPES = [
+    case
+    for shape in SHAPES
+    for case in (
+        UploadCase(SimulatedFile, 0, shape=shape),
+        UploadCase(SimulatedFile, 3, 2, "in turns", shape),
+        UploadCase(SimulatedStream, 2, shape=shape),
+    )
+]
 #: The number of pairs of crashes grows with the square of the number of calls.
 PAIRS = [
     UploadCase(SimulatedFile, 0),
     UploadCase(SimulatedFile, 2),
     UploadCase(SimulatedFile, 2, 2, "in turns"),
     UploadCase(SimulatedStream, 2),
+]
+#: Those that differ most from a bucket in memory.
+PAIRS_ON_SHAPES = [
+    UploadCase(SimulatedFile, 2, shape="like Azure, with no checksums of blobs"),
+    UploadCase(SimulatedFile, 2, shape="like a session, with no checksums"),
 ]
 
 
@@ -160,7 +179,7 @@ def assert_done(case: UploadCase, scenario: Scenario, *traces: ProcessTrace, aga
         assert sent <= case.parts + again, f"BOUNDED: {sent} parts were sent\n" + "\n".join(map(str, traces))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *ON_SHAPES], ids=str)
 def test_after_a_crash_at_any_instant_only_parts_in_flight_are_sent_again(case, figure):
     crashes = faults_at(undisturbed_run(case).calls, CRASHES)
     for crash in crashes:
@@ -172,7 +191,7 @@ def test_after_a_crash_at_any_instant_only_parts_in_flight_are_sent_again(case, 
     figure("instants of a crash, each followed by a successful run", len(crashes))
 
 
-@pytest.mark.parametrize("case", PAIRS, ids=str)
+@pytest.mark.parametrize("case", [*PAIRS, *PAIRS_ON_SHAPES], ids=str)
 def test_after_a_second_crash_during_the_recovery_only_parts_in_flight_are_sent_again(case, figure):
     count = 0
     continued: dict[str, list[tuple[ProcessTrace, Scenario, ProcessTrace]]] = {}
@@ -192,7 +211,7 @@ def test_after_a_second_crash_during_the_recovery_only_parts_in_flight_are_sent_
     figure("pairs of crashes, the second one during the recovery from the first", count)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *ON_SHAPES], ids=str)
 def test_a_run_survives_a_failure_of_the_storage_at_any_call(case, figure):
     """With or without effect: the run itself succeeds, and at most the part that failed is sent again."""
     failures = faults_at(undisturbed_run(case).calls, FAILURES, BACKEND_OPERATIONS)
@@ -278,7 +297,7 @@ def test_after_a_failure_of_the_storage_and_a_crash_only_parts_in_flight_are_sen
     figure("failures of the storage with a crash in the same run, each followed by a successful run", count)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *ON_SHAPES], ids=str)
 def test_after_a_failure_of_store_or_source_at_any_call_the_next_run_succeeds(case, figure):
     """The run raises a PartwiseError, or succeeds with a warning for what it could not write; the next run succeeds."""
     failures = faults_at(undisturbed_run(case).calls, FAILURES, (*STORE_OPERATIONS, *SOURCE_OPERATIONS))
@@ -317,6 +336,7 @@ FAULT_CASES = [
     (UploadCase(SimulatedFile, 4), with_two_parts_recorded),
     (UploadCase(SimulatedFile, 4, 2, "in turns"), with_two_parts_recorded),
     (UploadCase(SimulatedStream, 4), with_two_parts_recorded),
+    *((UploadCase(SimulatedFile, 4, 2, "in turns", shape), with_two_parts_recorded) for shape in SHAPES),
 ]
 
 
@@ -348,7 +368,7 @@ STOP_EVENTS = [Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT, Event.PAUSE, Event
 
 
 @pytest.mark.parametrize("what", STOP_EVENTS, ids=lambda what: what.name)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *PAIRS_ON_SHAPES], ids=str)
 def test_after_a_stop_request_at_any_call_only_parts_in_flight_are_sent_again(case, what, figure):
     """By Ctrl-C, a signal handler that raises, a pause or a cancel."""
     calls = undisturbed_run(case).calls
