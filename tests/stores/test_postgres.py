@@ -23,6 +23,8 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from attrs import evolve
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from partwise import stores
 from partwise.checkpoint import Checkpoint
@@ -40,7 +42,7 @@ from partwise.registry import open_checkpoint_store
 from partwise.stores import _postgres
 from partwise.stores import postgres as module
 from partwise.stores.postgres import PostgresCheckpointStore, open_url
-from partwise.testing import CheckpointStoreConformance, StoreHarness
+from partwise.testing import CheckpointStoreConformance, ResumeMachine, StoreHarness
 
 if TYPE_CHECKING:
     from conftest import PostgresServer
@@ -125,6 +127,35 @@ def harness_server(running_postgres: PostgresServer) -> None:
 @pytest.mark.usefixtures("harness_server")
 class TestPostgres(CheckpointStoreConformance):
     harness = PostgresHarness
+
+
+@pytest.mark.usefixtures("harness_server")
+def test_no_sequence_of_processes_breaks_a_promise_of_the_engine() -> None:
+    class OnPostgres(ResumeMachine):
+        store = PostgresHarness
+
+    run_state_machine_as_test(OnPostgres, settings=settings(max_examples=5, stateful_step_count=8))
+
+
+@pytest.mark.parametrize("method", ["claim", "load", "save", "append_part", "delete", "check_claim"])
+def test_wrong_arguments_are_refused_without_a_connection(method: str, part) -> None:
+    store = PostgresCheckpointStore("postgresql://127.0.0.1:1/none")
+    more = {"append_part": ("UPLOAD", part(1)), "delete": ("UPLOAD",)}.get(method, ())
+
+    def call(name: object) -> None:
+        result = getattr(store, method)(name, *more)
+        if method == "claim":
+            result.__enter__()
+
+    for wrong in (None, 5, b"name", "", ["name"]):
+        with pytest.raises(InvalidInput):
+            call(wrong)
+    for wrong_more in {"append_part": [(5, part(1)), ("UPLOAD", 5)], "delete": [(5,)]}.get(method, []):
+        with pytest.raises(InvalidInput):
+            getattr(store, method)("name", *wrong_more)
+    for wrong_url in (None, 5, b"postgresql:///x"):
+        with pytest.raises(InvalidInput):
+            PostgresCheckpointStore(wrong_url)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ from partwise.progress import ProgressCallback, for_ali_oss, for_android, for_bo
 from partwise.registry import BackendFactory, StoreFactory, StoreOfSource
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
+from partwise.stores.postgres import PostgresCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 
 # --- plug-ins that fit the protocols without inheriting --------------------------------------------------------------
@@ -152,6 +153,7 @@ if isinstance(backend, partwise.SupportsCutting):
     backend.cut_part(sent, "it is too slow")
 if isinstance(store, partwise.SupportsClaimCheck):
     store.check_claim("name")
+shared: partwise.SupportsClaimCheck = PostgresCheckpointStore("postgresql:///uploads")
 if isinstance(backend, partwise.SupportsRequestOptions):
     backend = backend.with_request_options(ObjectOptions())
 if isinstance(backend, partwise.SupportsSourceFile):
