@@ -523,7 +523,7 @@ class CheckpointStore(Protocol):
 
     def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
         """
-        Add a part to the checkpoint that was saved under this name with this upload id.
+        Add a part to the checkpoint of this name with this upload id.
 
         The cost does not depend on the number of parts. When it returns, the part survives a crash of the process. A
         loss of power may lose it; the part list of the storage still has it then. `UploadedPart.to_data` returns its
@@ -539,7 +539,7 @@ class CheckpointStore(Protocol):
 
     def delete(self, name: str, upload_id: str | None) -> None:
         """
-        Delete the checkpoint with this upload id, and what `load` has set aside for it.
+        Delete the checkpoint with this upload id, and what `load` has set aside.
 
         None deletes a checkpoint without an upload id. A record that is damaged is deleted, too, at least if its upload
         id is not known: after a CheckpointDamaged the engine passes the `upload_id` of that error. It is not an error
@@ -564,7 +564,7 @@ class CheckpointStore(Protocol):
 @runtime_checkable
 class SupportsClaimCheck(CheckpointStore, Protocol):
     """
-    Optional, besides `CheckpointStore`: a store whose claims can be lost while they are held.
+    Optional, besides `CheckpointStore`: a store whose claims can be lost.
 
     Leases expire, and locks of a database end with their connection. The engine calls `check_claim` right before it
     creates the object, aborts an upload, or deletes a checkpoint. A claim that is lost in the moment between is not
@@ -573,7 +573,9 @@ class SupportsClaimCheck(CheckpointStore, Protocol):
 
     def check_claim(self, name: str) -> None:
         """
-        Return if this store object holds the claim on this name, by asking the place that grants it.
+        Return if this store object holds the claim on this name.
+
+        It asks the place that grants claims.
 
         Effect of failure: nothing changed. After an error other than ClaimLost the engine acts as if the claim could
         not be checked: it does not create the object, and what was to be deleted is kept.

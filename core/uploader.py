@@ -151,6 +151,8 @@ class Uploader:
             CallbackError: the object is stored, but its callback failed; `result` has the result.
             CannotResume: see `resume`.
             CheckpointBusy: another process or thread is uploading this now. Nothing was sent.
+            ClaimLost: this run lost its claim to another one, or to a failure of the store. Nothing was aborted or
+                completed, and what was sent is kept for the run that holds the claim. It is a CheckpointBusy.
             CheckpointUnwritable: the checkpoint can't be written. Nothing was sent.
             CheckpointMismatch: the only file for the checkpoint contains that of another upload. Nothing was sent.
             InvalidInput: an argument is invalid: part size, options, key. Nothing was sent.
@@ -254,6 +256,7 @@ class Uploader:
 
         Raises:
             CheckpointBusy: another process or thread is uploading it now.
+            ClaimLost: another run took it over meanwhile. Nothing more was aborted or deleted.
             UploadFailed: the storage could not abort it; the checkpoint is kept.
             CheckpointDamaged: the checkpoint can't be trusted, and can't be removed.
             InvalidInput: the source has no name, so that it never has a checkpoint.

@@ -48,7 +48,7 @@ def not_found_error(name: str, where: str | None = None) -> CheckpointError:
 
 def claim_lost_error(upload_id: str | None, found: str | None, *, name: str, where: str | None = None) -> ClaimLost:
     """
-    Return the error of a change that is meant for another upload than the recorded one.
+    Return the error of a change for another upload than the recorded one.
 
     Args:
         upload_id: the upload that the change is meant for; None: one that was not initiated yet.

@@ -448,7 +448,7 @@ _ADD_PART = (
 
 
 def _add_part(connection: sqlite3.Connection, name: str, part: UploadedPart, header: str) -> bool:
-    """Add a part, if the checkpoint has the header with this checksum; return whether it has."""
+    """Add a part if the header has this checksum; return whether it has."""
     return connection.execute(_ADD_PART, _part_row(name, part, header)).rowcount > 0
 
 

@@ -118,7 +118,11 @@ class Completion:
             self._context.check_claim()
 
     def _check_parts_and_source(self) -> bool:
-        """Return whether the source was read, which takes time in which the claim may be lost."""
+        """
+        Return whether the source was read.
+
+        That takes time in which the claim may be lost.
+        """
         context, ledger = self._context, self._context.ledger
         if not ledger.is_complete():
             raise SourceChanged(

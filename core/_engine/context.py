@@ -292,7 +292,9 @@ class UploadContext:
 
     def record_remaining_parts(self) -> None:
         """
-        Append the parts whose recording failed for a moment, before the upload ends. One attempt, since it may wait.
+        Append the parts whose recording failed for a moment, before the upload ends.
+
+        One attempt is made.
 
         Raises:
             ClaimLost: this run no longer holds the claim.
@@ -304,7 +306,12 @@ class UploadContext:
             self.warn_unrecorded(error)
 
     def _record_parts(self, store: CheckpointStore) -> CheckpointError | None:
-        """Append the parts that are not recorded; return the transient error after which some are left."""
+        """
+        Append the parts that are not recorded.
+
+        Returns:
+            the transient error after which some of them are left; None if none is.
+        """
         while self._unrecorded:
             part = self._unrecorded.popleft()
             try:
@@ -322,7 +329,7 @@ class UploadContext:
 
     def delete_record(self, patience: Patience | None = None) -> None:
         """
-        Delete the checkpoint from the store, retrying transient errors, if it is that of this run.
+        Delete the checkpoint of this run, retrying transient errors.
 
         Args:
             patience: decides how long; None: that of the run.
@@ -345,7 +352,9 @@ class UploadContext:
 
     def check_claim(self, patience: Patience | None = None) -> None:
         """
-        Check that this run still holds the claim, if the store can tell, before something that can't be undone.
+        Check that this run still holds the claim, if the store can tell.
+
+        Called before what can't be undone.
 
         Args:
             patience: decides how long transient errors are retried; None: that of the run.

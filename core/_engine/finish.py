@@ -94,7 +94,9 @@ def discard_upload(context: UploadContext) -> bool:
 
 def discard_unless_resumable(context: UploadContext) -> None:
     """
-    Discard an upload that no later run could resume. Of any other, record the parts that are not recorded yet.
+    Discard an upload that no later run could resume.
+
+    Of any other, record the parts that are not recorded yet.
 
     Raises:
         ClaimLost: this run no longer holds the claim. Nothing was aborted or deleted.

@@ -121,7 +121,9 @@ def gc(command: GcCommand, output: Output) -> int:
     with command.target.open_prefix() as (backend, prefix), command.store.open() as store:
         _require_aborting(backend)
         retries = Retries(command.config)
-        decisions = decide(backend, _sorted(retries.pending_uploads(backend, prefix)), store, command.older_than)
+        decisions = decide(
+            backend, _sorted(retries.pending_uploads(backend, prefix)), store, command.older_than, retries
+        )
         if not decisions:
             command.target.require_matching_name(backend, prefix)
         orphans = sum(decision.orphan for decision in decisions)
@@ -133,7 +135,7 @@ def gc(command: GcCommand, output: Output) -> int:
             output.say(*(_row(decision, "would drop" if decision.orphan else "keep") for decision in decisions))
             drop = output.ask(f"drop {pluralize(orphans, 'upload')} at {command.target.url} for good?")
             if drop:
-                decisions = _decide_again(decisions, backend, store)  # the response may have taken a while
+                decisions = _decide_again(decisions, backend, store, retries)  # the response may have taken a while
         code = dropped = 0
         for decision in decisions:
             error = _drop(decision.pending, backend, retries) if decision.orphan and drop else None
@@ -198,7 +200,11 @@ _UNREADABLE = "a checkpoint is unreadable"
 
 
 def decide(
-    backend: MultipartBackend, pending: Iterable[PendingUpload], store: CheckpointStore, older_than: float
+    backend: MultipartBackend,
+    pending: Iterable[PendingUpload],
+    store: CheckpointStore,
+    older_than: float,
+    retries: Retries,
 ) -> list[GcDecision]:
     """
     Decide which of the pending uploads are orphans.
@@ -216,7 +222,7 @@ def decide(
         else:
             decisions.append(GcDecision(upload, orphan=True, why="no checkpoint here owns it"))
     # In this order, since an upload that is listed by now has had the time to be recorded.
-    return _decide_again(decisions, backend, store)
+    return _decide_again(decisions, backend, store, retries)
 
 
 @define(frozen=True)
@@ -228,7 +234,12 @@ class Owners:
     unreadable: int  # number of checkpoints that can't be read, so that their uploads are not known
 
 
-def find_owners(backend: MultipartBackend, store: CheckpointStore, decisions: Sequence[GcDecision]) -> Owners:
+def find_owners(
+    backend: MultipartBackend,
+    store: CheckpointStore,
+    decisions: Sequence[GcDecision],
+    retries: Retries,
+) -> Owners:
     """
     Find the uploads that have a checkpoint now.
 
@@ -236,23 +247,23 @@ def find_owners(backend: MultipartBackend, store: CheckpointStore, decisions: Se
     are checked first and ids are read again after that, so that an id that is recorded in between is seen.
     """
     keys = {decision.pending.key for decision in decisions if decision.orphan}
-    first, unreadable = _scan(store, backend.location)
+    first, unreadable = _scan(store, backend.location, retries)
     running = frozenset(one.key for one in first if one.key in keys and is_running(store, one))
-    second = _scan(store, backend.location)[0] if any(one.key in keys for one in first) else []
+    second = _scan(store, backend.location, retries)[0] if any(one.key in keys for one in first) else []
     ids = (upload_id for one in (*first, *second) for upload_id in (one.upload_id, *one.abandoned))
     return Owners(frozenset(upload_id for upload_id in ids if upload_id is not None), running, unreadable)
 
 
-def _scan(store: CheckpointStore, location: str) -> tuple[list[Checkpoint], int]:
+def _scan(store: CheckpointStore, location: str, retries: Retries) -> tuple[list[Checkpoint], int]:
     """Return the checkpoints for one storage, and the number of unreadable ones."""
-    checkpoints, unreadable = scan(store)
+    checkpoints, unreadable = scan(store, retries)
     return [checkpoint for checkpoint in checkpoints if checkpoint.location == location], unreadable
 
 
 def _decide_again(
-    decisions: Sequence[GcDecision], backend: MultipartBackend, store: CheckpointStore
+    decisions: Sequence[GcDecision], backend: MultipartBackend, store: CheckpointStore, retries: Retries
 ) -> list[GcDecision]:
-    owners = find_owners(backend, store, decisions)
+    owners = find_owners(backend, store, decisions, retries)
     return [_keep_if_owned(decision, owners) for decision in decisions]
 
 

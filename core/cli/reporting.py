@@ -24,6 +24,7 @@ from partwise.errors import (
     BackendError,
     CannotResume,
     CheckpointBusy,
+    CheckpointError,
     CheckpointUnwritable,
     InvalidInput,
     OutcomeUnknown,
@@ -58,7 +59,7 @@ def exit_code(error: BaseException) -> int:  # noqa: PLR0911  # a table
             return BUSY
         case OutcomeUnknown():
             return FAILED
-        case UploadFailed() | BackendError() | SourceError() if error.retryable:
+        case UploadFailed() | BackendError() | CheckpointError() | SourceError() if error.retryable:
             return TRY_AGAIN
     return FAILED
 

@@ -36,10 +36,12 @@ class Retries:
 
     def call(self, attempt: Callable[[], _T], description: str) -> _T:
         """
-        Make a request with retries. Ctrl-C during a wait raises KeyboardInterrupt.
+        Make a request, or call a store, with retries.
+
+        Ctrl-C during a wait raises KeyboardInterrupt.
 
         Raises:
-            BackendError: the last attempt failed.
+            BackendError, CheckpointError: the last attempt failed.
         """
         patience = self._patience.at_most(0.0) if self._down else self._patience
 

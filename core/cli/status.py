@@ -26,10 +26,15 @@ from partwise.cli.formatting import (
 )
 from partwise.cli.output import Output
 from partwise.cli.reporting import FAILED
+from partwise.cli.retries import Retries
 from partwise.cli.style import Color, Line, Styled
 from partwise.cli.targets import StoreSpec, url_of
+from partwise.config import TransferConfig
 from partwise.errors import CheckpointBusy, PartwiseError
 from partwise.protocols import CheckpointStore
+
+#: Seconds for which `status` repeats a scan of a store that can't be reached.
+_SCAN_SECONDS = 10.0
 
 _STATES = {True: "running", False: "stopped", None: "unknown"}
 _COLORS: dict[str, Color] = {"running": "green", "stopped": "yellow", "unknown": "grey", "unreadable": "red"}
@@ -180,12 +185,22 @@ class _CountWarnings(logging.Handler):
         self.count += 1
 
 
-def scan(store: CheckpointStore) -> tuple[list[Checkpoint], int]:
-    """Return the checkpoints of a store, and the number of unreadable ones."""
+def scan(store: CheckpointStore, retries: Retries | None = None) -> tuple[list[Checkpoint], int]:
+    """
+    Return the checkpoints of a store, and the number of unreadable ones.
+
+    Transient errors of the store are retried, without `retries` for ten seconds.
+    """
+    retries = retries or Retries(TransferConfig(give_up_after=_SCAN_SECONDS))
     logger, counter = logging.getLogger("partwise.stores"), _CountWarnings()
+
+    def read() -> list[Checkpoint]:
+        counter.count = 0
+        return list(store.scan())
+
     logger.addHandler(counter)
     try:
-        return list(store.scan()), counter.count
+        return retries.call(read, "reading the checkpoints"), counter.count
     finally:
         logger.removeHandler(counter)
 

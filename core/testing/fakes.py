@@ -236,7 +236,7 @@ class _ChangingBody:
 
 class LeasedCheckpointStore:
     """
-    Checkpoints in memory under claims that are leases, as those of a store for many hosts.
+    Checkpoints in memory under leases, as in a store for many hosts.
 
     Each handle is what one process has. A lease ends only by `expire`: then another handle can claim the name, and the
     handle that held it finds out at its next write or check, by a ClaimLost.
@@ -252,13 +252,13 @@ class LeasedCheckpointStore:
         return f"<{type(self).__name__} on {self.inner!r}>"
 
     def handle(self) -> LeasedCheckpointStore:
-        """Return another handle on the same checkpoints and claims, as another process has."""
+        """Return another handle on the same checkpoints and claims, as of a process."""
         handle = type(self)(self.inner)
         handle._holders = self._holders  # noqa: SLF001  # of the same class
         return handle
 
     def expire(self, name: str | None = None) -> None:
-        """End the lease on this name, or all leases, as if they had not been renewed in time."""
+        """End the lease on this name, or all leases, as if they were not renewed."""
         if name is None:
             self._holders.clear()
         self._holders.pop(name or "", None)

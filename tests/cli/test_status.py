@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from partwise.backends.local import LocalBackend
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli.status import StatusRow, table
 from partwise.cli.targets import url_of
-from partwise.errors import CheckpointUnwritable, ConnectionFailed
+from partwise.clock import SystemClock
+from partwise.errors import CheckpointError, CheckpointUnwritable, ConnectionFailed
 from partwise.model import MIB, Capabilities, ObjectOptions, UploadedPart
 from partwise.registry import open_backend, register_checkpoint_store
 from partwise.stores.file import FileCheckpointStore
@@ -181,6 +183,50 @@ def test_an_unreadable_checkpoint_file_is_an_error(partwise: Run, place: Path) -
         ended = partwise("status", "--checkpoint", name)
         assert (ended.code, ended.out) == (1, "")
         assert ended.err.endswith(f"no unfinished upload that can be read is recorded in {name}\n")
+
+
+@pytest.mark.parametrize("command", ["status", "gc"])
+def test_a_scan_that_fails_for_a_moment_is_repeated(
+    partwise: Run, place: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """It begins anew, and so does the count of what can't be read."""
+
+    class Restarting(MemoryCheckpointStore):
+        scans = 0
+
+        def scan(self):
+            Restarting.scans += 1
+            logging.getLogger("partwise.stores.restarting").warning("one is left out")
+            yield from super().scan()
+            if Restarting.scans <= 2:
+                raise CheckpointError("the database restarts", retryable=True)
+
+    waited: list[float] = []
+    monkeypatch.setattr(SystemClock, "wait", lambda clock, event, seconds: waited.append(seconds))
+    register_checkpoint_store("restarting", lambda url: Restarting())
+    (place / "bucket").mkdir()
+    target = ["--older-than", "1d", (place / "bucket").as_uri() + "/"] if command == "gc" else []
+    ended = partwise(command, "--store", "restarting:", *target)
+
+    assert ended.code == 0, ended.err
+    assert Restarting.scans >= 3
+    assert len(waited) == 2
+
+
+def test_a_scan_that_fails_for_long_can_be_repeated_later(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Down(MemoryCheckpointStore):
+        def scan(self):
+            raise CheckpointError("no connection to the database", retryable=True)
+
+    waited: list[float] = []
+    monkeypatch.setattr(SystemClock, "wait", lambda clock, event, seconds: waited.append(seconds))
+    monkeypatch.setattr(SystemClock, "monotonic", staticmethod(lambda: sum(waited)))
+    register_checkpoint_store("down", lambda url: Down())
+    ended = partwise("status", "--store", "down:")
+
+    assert ended.code == 75
+    assert "no connection to the database" in ended.err
+    assert 10 <= sum(waited) < 11
 
 
 def test_a_missing_checkpoint_file_is_reported(partwise: Run) -> None:

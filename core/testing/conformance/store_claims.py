@@ -111,7 +111,7 @@ def check_claim_never_waits(harness: StoreHarness) -> None:
 
 
 def _seconds_until_refused(store: CheckpointStore, name: str) -> float:
-    """Claim in a thread, which is left behind if it waits for longer than is measured."""
+    """Claim in a thread, which is left behind if it waits for too long."""
     outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def claim() -> None:
@@ -203,7 +203,7 @@ def _claimed_elsewhere(opener: Callable[[], CheckpointStore], name: str) -> Iter
 
 @CHECKS.covers(21)
 def check_fencing(harness: StoreHarness) -> None:
-    """A part is appended to the checkpoint of its upload only, and only that is deleted."""
+    """Only the checkpoint of the same upload is appended to or deleted."""
     store = harness.open_for_test()
     long_id = "u" * 1023
     cases: list[tuple[str | None, tuple[str | None, ...]]] = [
@@ -251,7 +251,7 @@ def _shown(upload_id: str | None) -> str:
 
 @CHECKS.covers(22)
 def check_claim_check(harness: StoreHarness) -> None:
-    """`check_claim` returns while the handle holds the claim, and raises ClaimLost else."""
+    """While the handle holds the claim, `check_claim` returns; else it is ClaimLost."""
     one, other = harness.open_for_test(), harness.open_for_test()
     if not isinstance(one, SupportsClaimCheck) or not isinstance(other, SupportsClaimCheck):
         raise NotApplicable("the store does not implement check_claim: its claims can't be lost")
@@ -292,7 +292,7 @@ def check_lost_claim(harness: StoreHarness) -> None:
 
 @CHECKS.covers(22)
 def check_leaving_a_lost_claim(harness: StoreHarness) -> None:
-    """Leaving the context of a lost claim raises nothing, and releases no other claim."""
+    """Leaving the context of a lost claim raises nothing, and releases nothing."""
     one, other, third = (harness.open_for_test() for _ in range(3))
     if not isinstance(other, SupportsClaimCheck):
         raise NotApplicable("the store does not implement check_claim: its claims can't be lost")

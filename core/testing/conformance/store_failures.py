@@ -202,7 +202,7 @@ def check_saving_after_damage(harness: StoreHarness) -> None:
 
 @CHECKS.covers(4, 11)
 def check_deleting_damage(harness: StoreHarness) -> None:
-    """A damaged checkpoint is deleted by the upload id of its error, which may be None."""
+    """A damaged checkpoint is deleted by the upload id of its error."""
     checkpoint = sample(1, 1, 2, 3)
     record = _record_of(harness, checkpoint)
     for position in (len(record) // 3, len(record) - len(record) // 8):

@@ -71,7 +71,7 @@ class StoreHarness(Harness[CheckpointStore]):
 
     def advance(self, seconds: float) -> bool:  # noqa: ARG002  # for overrides
         """
-        Let so much time pass for the stored records; return False if that can't be simulated.
+        Let so many seconds pass for the stored records; return False if impossible.
 
         By a clock that the store is opened with, or by changing the times that the server keeps.
         """
@@ -79,7 +79,7 @@ class StoreHarness(Harness[CheckpointStore]):
 
     def lose_claim(self, store: CheckpointStore, name: str) -> bool:  # noqa: ARG002  # for overrides
         """
-        Let `store` lose the claim on `name` that it holds; return False if that is impossible.
+        Let `store` lose the claim that it holds; return False if that is impossible.
 
         As a network partition does, or a host that is suspended: another handle can claim the name then, and `store`
         is not told. Break the connection that holds the lock, or let the lease expire without renewal.

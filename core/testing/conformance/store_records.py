@@ -151,7 +151,7 @@ _LONG = 1024
 
 @CHECKS.covers(24)
 def check_long_values(harness: StoreHarness) -> None:
-    """No text is cut: upload ids and keys have up to 1,024 characters, ETags hundreds."""
+    """No text is cut: an upload id or a key may have 1,024 characters."""
     store = harness.open_for_test()
     ids = tuple(f"{number}{'u' * (_LONG - 2)}{number}" for number in range(9))
     checkpoint = evolve(
