@@ -398,6 +398,7 @@ def test_every_wait_of_a_session_is_limited(store, checkpoint) -> None:
             assert settings_of(session, "idle_session_timeout") == {"idle_session_timeout": "0"}
 
 
+@pytest.mark.timeout(30)
 def test_a_server_that_does_not_answer_is_given_up(postgres, store, checkpoint, monkeypatch) -> None:
     saved = checkpoint()
     store.save(saved)

@@ -129,7 +129,7 @@ MUTATIONS = [
         SESSION,
         "            elif time.monotonic() - moved > seconds:",
         "            elif False:",
-        _tests("does_not_answer --timeout=20"),
+        _tests("does_not_answer"),
     ),
     Mutation(
         "a forked child keeps the session of its parent",
