@@ -34,7 +34,7 @@ _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 @define(frozen=True)
-class Claim:
+class SignatureClaim:
     """What a request claims about its signature."""
 
     presigned: bool
@@ -61,7 +61,9 @@ class SigningKey:
         return hmac.digest(self.key, to_bytes(text), "sha256").hex()
 
 
-def authenticate(request: ServerRequest, settings: ServerSettings, now: float) -> tuple[Claim, SigningKey] | None:
+def authenticate(
+    request: ServerRequest, settings: ServerSettings, now: float
+) -> tuple[SignatureClaim, SigningKey] | None:
     """
     Check who signed the request, and the signature of its head.
 
@@ -88,7 +90,7 @@ def authenticate(request: ServerRequest, settings: ServerSettings, now: float) -
 # --- parsing the claim -----------------------------------------------------------------------------------------------
 
 
-def _parse_claim(request: ServerRequest) -> Claim | None:
+def _parse_claim(request: ServerRequest) -> SignatureClaim | None:
     header = request.header("authorization")
     presigned = request.has_param("X-Amz-Signature") or request.has_param("X-Amz-Algorithm")
     if header is not None and presigned:
@@ -98,7 +100,7 @@ def _parse_claim(request: ServerRequest) -> Claim | None:
     return _claim_in_query(request) if presigned else None
 
 
-def _claim_in_header(request: ServerRequest, header: str) -> Claim:
+def _claim_in_header(request: ServerRequest, header: str) -> SignatureClaim:
     algorithm, _, rest = header.partition(" ")
     if algorithm != _ALGORITHM:
         raise ServiceError(
@@ -119,7 +121,7 @@ def _claim_in_header(request: ServerRequest, header: str) -> Claim:
             elements={"MissingHeaderName": "x-amz-content-sha256"},
         )
     access_key_id, scope = _credential(fields["Credential"], "AuthorizationHeaderMalformed")
-    return Claim(
+    return SignatureClaim(
         False,
         access_key_id,
         scope,
@@ -130,7 +132,7 @@ def _claim_in_header(request: ServerRequest, header: str) -> Claim:
     )
 
 
-def _claim_in_query(request: ServerRequest) -> Claim:
+def _claim_in_query(request: ServerRequest) -> SignatureClaim:
     names = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")
     values = [request.param(f"X-Amz-{name}") or "" for name in names]
     if not all(values) or values[0] != _ALGORITHM:
@@ -141,7 +143,7 @@ def _claim_in_query(request: ServerRequest) -> Claim:
     _, credential, date, expires, signed, signature = values
     access_key_id, scope = _credential(credential, "AuthorizationQueryParametersError")
     token = request.param("X-Amz-Security-Token")
-    return Claim(True, access_key_id, scope, _header_names(signed), signature, date, token, expires)
+    return SignatureClaim(True, access_key_id, scope, _header_names(signed), signature, date, token, expires)
 
 
 def _credential(text: str, code: str) -> tuple[str, str]:
@@ -166,7 +168,7 @@ def _date_of(request: ServerRequest) -> str:
 # --- scope, time and token -------------------------------------------------------------------------------------------
 
 
-def _check_scope(claim: Claim, region: str) -> None:
+def _check_scope(claim: SignatureClaim, region: str) -> None:
     date, claimed_region, service, terminator = claim.scope.split("/")
     code = "AuthorizationQueryParametersError" if claim.presigned else "AuthorizationHeaderMalformed"
     if claimed_region != region:
@@ -177,7 +179,7 @@ def _check_scope(claim: Claim, region: str) -> None:
         raise ServiceError(code, "The scope of the credential is not valid.")
 
 
-def _check_time(claim: Claim, now: float) -> None:
+def _check_time(claim: SignatureClaim, now: float) -> None:
     moment = _signing_time(claim)
     if not claim.presigned:
         if abs(now - moment) > SKEW_MAX:
@@ -201,14 +203,14 @@ def _check_time(claim: Claim, now: float) -> None:
         raise ServiceError("AccessDenied", "Request has expired", elements=elements)
 
 
-def _signing_time(claim: Claim) -> float:
+def _signing_time(claim: SignatureClaim) -> float:
     try:
         return datetime.strptime(claim.date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
         raise ServiceError("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header") from None
 
 
-def _check_token(claim: Claim, access_key: AccessKey, now: float) -> None:
+def _check_token(claim: SignatureClaim, access_key: AccessKey, now: float) -> None:
     expected = access_key.security_token
     if (claim.token is None) != (expected is None) or (
         claim.token is not None and expected is not None and not _equal(claim.token, expected)
@@ -221,7 +223,7 @@ def _check_token(claim: Claim, access_key: AccessKey, now: float) -> None:
 # --- the signature ---------------------------------------------------------------------------------------------------
 
 
-def _check_signature(claim: Claim, request: ServerRequest, access_key: AccessKey) -> SigningKey:
+def _check_signature(claim: SignatureClaim, request: ServerRequest, access_key: AccessKey) -> SigningKey:
     sent = {name for name, _ in request.headers}
     unsigned = sorted(name for name in sent - set(claim.signed_headers) if name.startswith("x-amz-") or name == "host")
     if unsigned:
@@ -249,7 +251,7 @@ def _check_signature(claim: Claim, request: ServerRequest, access_key: AccessKey
     return signing_key
 
 
-def _canonical_request(claim: Claim, request: ServerRequest) -> bytes:
+def _canonical_request(claim: SignatureClaim, request: ServerRequest) -> bytes:
     query = sorted((_encoded(name), _encoded(value)) for name, value in request.query if name != "X-Amz-Signature")
     headers = "".join(f"{name}:{_folded(request.header(name) or '')}\n" for name in claim.signed_headers)
     payload = request.header("x-amz-content-sha256")
