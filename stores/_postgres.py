@@ -56,6 +56,9 @@ _STATEMENT_SECONDS = 20
 _LOCK_SECONDS = 5
 _ANSWER_SECONDS = 25.0
 
+#: The same for the last statements of a session, which nothing depends on: a pause or a cancel must not take long.
+_LAST_ANSWER_SECONDS = 2.0
+
 #: Detects a host that lost power, or is cut off: after 10 + 3 x 5 seconds without an answer to a probe, or 20 seconds
 #: without the acknowledgement of data. By default systems take two hours, and the claim would be held as long.
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
@@ -170,8 +173,10 @@ def parse(target: str) -> dict[str, Any]:
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that waits for the server for a limited time."""
 
+    is_ending = False
+
     def wait(self, gen: PQGen[_T], *args: Any, **more: Any) -> _T:
-        return super().wait(_bounded(gen, _ANSWER_SECONDS), *args, **more)
+        return super().wait(_bounded(gen, _LAST_ANSWER_SECONDS if self.is_ending else _ANSWER_SECONDS), *args, **more)
 
 
 def _bounded(generator: PQGen[_T], seconds: float) -> PQGen[_T]:
@@ -260,6 +265,10 @@ class Session:
         """Acquire the lock of this name for the rest of the session; never wait."""
         [(locked,)] = self.execute("SELECT pg_try_advisory_lock(%(key)s)", {"key": self._lock_key(name)})
         return bool(locked)
+
+    def prepare_to_end(self) -> None:
+        """Wait less for the statements that follow, the last ones."""
+        self._connection.is_ending = True
 
     def unlock(self, name: str) -> None:
         """Release the lock of this name."""

@@ -15,7 +15,7 @@ How the guarantees are met:
   if the database server crashes, the parts of the last second may be lost. The storage's list has them.
 - Every row has a checksum over its text and its key.
 
-Failures that pass by, such as a restart of the server, are retryable.
+Transient failures, such as a restart of the server, are retryable.
 """
 
 from __future__ import annotations
@@ -348,8 +348,8 @@ class PostgresCheckpointStore(Closing):
             if not locked:
                 # Most likely the server has not noticed yet that the previous session has lost its client.
                 session.end_session(claim.process, holding=claim.key)
-                reason = "the previous session of this run has not ended yet"
-                raise self._not_done(reason, claim.name, writing=True, retryable=True)
+                claim.failure = "the previous session of this run has not ended yet"
+                raise self._not_done(claim.failure, claim.name, writing=True, retryable=True)
         claim.process = session.process
         _log.info("%s: connected again, and the claim of the checkpoint %s is held", self._where, claim.name)
         return session
@@ -367,6 +367,7 @@ class PostgresCheckpointStore(Closing):
     def _release(self, claim: _Claim) -> None:
         try:
             if claim.session is not None and not claim.is_lost:
+                claim.session.prepare_to_end()
                 claim.session.execute(_RELEASE, claim.values())
                 # Not left to the end of the session, which the server notices only after this call has returned.
                 claim.session.unlock(claim.key)
@@ -396,9 +397,8 @@ class PostgresCheckpointStore(Closing):
         """
         Call `work` with a session that holds the lock of the claim.
 
-        It is a new one if the last one has ended. One that ended while it was not used is replaced at once.
-
-        With `pausing` no new one is tried for a while after one has failed.
+        It is a new one if the last one has ended. One that ended while it was not used is replaced at once. With
+        `pausing`, no new one is tried for a while after one has failed.
         """
         with claim.lock:
             if claim.is_lost:

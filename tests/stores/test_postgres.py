@@ -414,6 +414,31 @@ def test_a_server_that_does_not_answer_is_given_up(postgres, store, checkpoint, 
         store.save(saved)
 
 
+@pytest.mark.timeout(30)
+def test_leaving_a_claim_does_not_wait_for_a_server_that_does_not_answer(postgres, store, checkpoint, caplog) -> None:
+    caplog.set_level(logging.DEBUG, "partwise.stores.postgres")
+    with store.claim(checkpoint().name):
+        store.save(checkpoint())
+        frozen = postgres.suspended()
+        frozen.__enter__()
+        start = time.monotonic()
+    try:
+        assert time.monotonic() - start < 10
+    finally:
+        frozen.__exit__(None, None, None)
+    assert "the row of an ended claim is left: the server has not answered for 2 seconds" in caplog.text
+    soon(lambda: not is_busy(store, checkpoint().name))
+    assert store.load(checkpoint().name) == checkpoint()
+
+
+def is_busy(store: PostgresCheckpointStore, name: str) -> bool:
+    try:
+        with store.claim(name):
+            return False
+    except CheckpointBusy:
+        return True
+
+
 def succeeds(call: Callable[..., object], *arguments: object) -> bool:
     """Return whether a call succeeds; only a retryable error may prevent that."""
     try:
