@@ -115,6 +115,7 @@ MUTATIONS = [
         MODEL,
         "        fixed = {name: value for name, value in _set_fields(self).items() if name not in late_options}\n",
         "        fixed = _set_fields(self)\n",
+        ("tests/core/test_model.py",),
     ),
     Mutation(
         "a stale file is read again",
