@@ -97,8 +97,8 @@ class HTTPClient:
         self._skip_liveness_check = True
         # Last in, first out, so that surplus connections become idle. The append and the pop of a list are atomic.
         self._idle: list[tuple[Connection, float]] = []
-        # What can cut a request, by the id of its owner. A cutter lives as long as its request, and is removed when that
-        # ends; one that is abandoned leaves a dead reference. A `WeakValueDictionary` costs 2 us more for each request.
+        # What can cut a request, by the id of its owner. A cutter lives as long as its request; it is removed when that
+        # ends; one that is abandoned leaves a dead reference. A WeakValueDictionary costs 2 us more for each request.
         self._cutters: dict[int, weakref.ref[Cutter]] = {}
         self._rates: deque[float] = deque(maxlen=_RATES)  # of the last long requests
         self._dialer = Dialer()

@@ -196,9 +196,12 @@ def test_a_stream_that_differs_starts_again_if_it_can_be_read_again(interrupted,
     interrupted(consumed_stream(data), backend=backend)
     other = data[:15] + b"!" + data[16:]
 
+    backend.sent.clear()
     result = uploader(backend=backend).upload(reopened_stream(other), "key")
 
     assert (backend.read("key"), result.parts_resumed) == (other, 0)
+    assert backend.sent == [1, 2, 3, 4, 5], "the part that differs was not sent to the first upload"
+    assert "is not what was sent before: the storage has part 2" in result.warnings[0]
     assert left_behind(backend) == []
 
 
