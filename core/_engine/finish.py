@@ -169,6 +169,9 @@ def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
     return result
 
 
+_CONDITIONS = frozenset({"forbid_overwrite", "if_match"})
+
+
 def finish_completed_earlier(context: UploadContext, stored: StoredObject, checkpoint: Checkpoint) -> UploadResult:
     """
     Return the result for an object that an earlier run completed.
@@ -184,6 +187,10 @@ def finish_completed_earlier(context: UploadContext, stored: StoredObject, check
     context.ledger = Ledger(PartPlan(stored.size, stored.size))
     context.ledger.add(UploadedPart(1, stored.size, stored.etag, stored.checksum), resumed=True)
     context.warn("an earlier run completed the upload, but the response was lost")
+    options, capabilities = context.request.options, context.backend.capabilities
+    if late := sorted(options.explicitly_set() & capabilities.late_options - _CONDITIONS):
+        # With which of these the object was made is not recorded, and not every storage tells.
+        context.warn(f"the object has the options of that run: {', '.join(late)} of this one had no effect")
     return evolve(finish(context, stored), parts_resumed=parts)
 
 

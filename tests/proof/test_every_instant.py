@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import pytest
 from attrs import define, evolve
+from toys.harnesses import SHAPES
 
 from partwise import PartwiseError, SourceChanged, TransferConfig
 from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace, ScheduledEvent
@@ -33,7 +34,6 @@ from partwise.testing.faults import (
     Fault,
     FaultKind,
 )
-from toys.harnesses import SHAPES
 
 PART = 8
 

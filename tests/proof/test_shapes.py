@@ -9,12 +9,14 @@ promise of `partwise.testing._proof.invariants` is checked.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 from attrs import evolve
 from toys.harnesses import SHAPES
 
 from partwise import ObjectOptions, TransferConfig
+from partwise._engine.reconcile import TOKEN_NAME
 from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace
 from partwise.testing._proof.invariants import check
 from partwise.testing._proof.scenario import MemoryStoreHarness, Scenario
@@ -73,6 +75,10 @@ def assert_stored(scenario: Scenario, trace: ProcessTrace) -> None:
     assert scenario.history.checkpoint is None, trace
 
 
+def without_token(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in metadata.items() if name != TOKEN_NAME}
+
+
 #: The sizes are of the source: with fewer whole parts, or more.
 CHANGES = [
     (Event.EDIT, None),
@@ -109,3 +115,57 @@ def test_a_change_that_only_the_bytes_show_never_mixes_where_they_are_compared(s
             comparing = script(on_source_change=on_source_change, verify_source="content")
             assert_stored(scenario, scenario.run(comparing))
     figure("instants of a crash, then other bytes with the same mtime", 2 * len(states))
+
+
+#: What a first run asks for, and what the second one asks for in its place.
+OPTIONS = {
+    "metadata": (ObjectOptions(metadata={"made": "so"}), ObjectOptions(metadata={"made": "otherwise"})),
+    "no metadata": (ObjectOptions(metadata={"made": "so"}), PLAIN),
+    "acl": (ObjectOptions(acl="public-read"), ObjectOptions(acl="private")),
+}
+
+
+@pytest.mark.parametrize("changed", OPTIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_object_has_the_options_of_the_run_that_made_it(shape, changed, figure):
+    """An ACL that the storage fixes when an upload is initiated was silently kept. The response to complete is lost."""
+    before, after = OPTIONS[changed]
+    if not before.explicitly_set() <= new_scenario(shape).capabilities.options:
+        pytest.skip(f"a storage {shape} has no {changed}")
+    states = begun(shape, SimulatedFile, script(options=before))
+    lost = Fault("complete_upload", FaultKind.AFTER)
+    for state in states:
+        scenario = state.fork()
+        trace = scenario.run(script(lost, options=after))
+        assert_stored(scenario, trace)
+        shown = scenario.backend.options(scenario.key)
+        if trace.faults:  # it has made the object
+            assert (shown.get("acl"), without_token(shown["metadata"])) == (after.acl, dict(after.metadata))
+        elif after.explicitly_set():  # the first run has, and died before it knew
+            assert any(f"{changed} of this one had no effect" in warning for warning in trace.result.warnings)
+    figure("instants of a crash, then other options are requested", len(states))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_options_that_act_late_do_not_start_an_upload_again(shape):
+    """Like Azure, where all of them come with the request that makes the object."""
+    scenario = new_scenario(shape)
+    recorded = Fault("append_part", FaultKind.CRASH_AFTER, 2)
+    scenario.run(script(recorded, options=ObjectOptions(metadata={"made": "so"})))
+
+    trace = scenario.run(script(options=ObjectOptions(metadata={"made": "otherwise"})))
+
+    assert trace.result.parts_resumed == (2 if "metadata" in scenario.capabilities.late_options else 0)
+
+
+@pytest.mark.parametrize("threshold", [0, 1000], ids=["by parts", "in one piece"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_object_that_must_be_new_is_known_as_ours_when_its_response_is_lost(shape, threshold):
+    scenario = new_scenario(shape)
+    once = ObjectOptions(forbid_overwrite=True)
+    operation = "put_object" if threshold else "complete_upload"
+
+    trace = scenario.run(script(Fault(operation, FaultKind.AFTER), options=once, multipart_threshold=threshold))
+
+    assert trace.faults
+    assert_stored(scenario, trace)

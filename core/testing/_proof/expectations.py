@@ -233,5 +233,4 @@ def _can_be_done(scenario: Scenario, trace: ProcessTrace) -> bool:
     if "callback" in script.options.explicitly_set() and not getattr(scenario.backend, "callback_works", True):
         return False
     # Without checksum and token, a lost response to complete can't be resolved, and the engine does not guess.
-    by_token = "metadata" in capabilities.options and not script.options.forbid_overwrite
-    return capabilities.object_checksums or by_token
+    return capabilities.object_checksums or "metadata" in capabilities.options
