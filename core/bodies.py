@@ -95,7 +95,7 @@ class SourceBodyWrapper:
 
 class BodyWrapper:
     """
-    A body that has the length, the checksum, the place and the chunks of another one.
+    A body with the length, the checksum, the place and the chunks of another.
 
     Subclasses override `chunks` to see, delay, change or refuse what is read.
 

@@ -1,5 +1,5 @@
 """
-Checksums: their algorithms, and the checksum of an object from those of its parts.
+Algorithms of checksums, and how the checksums of parts combine.
 
 A `Checksum` is a value that names an algorithm. A backend says in its capabilities which one its storage reports; the
 engine computes that one while it reads. The result is an integer for every algorithm; a digest such as MD5 is read as a

@@ -242,7 +242,9 @@ class UploadNotFound(BackendError):
 
 class UploadUnusable(BackendError):
     """
-    The multipart upload exists, but can never be completed, such as after S3's 409 ConditionalRequestConflict.
+    The multipart upload exists, but can never be completed.
+
+    Such as after S3's 409 ConditionalRequestConflict.
 
     Nothing was stored. The engine aborts it and starts again, once in a run. Not retryable.
     """

@@ -341,7 +341,7 @@ class MultipartBackend(Protocol):
 
     def head_object(self, key: str) -> StoredObject | None:
         """
-        Return the object under `key` as the storage has it now, or None if there is none.
+        Return the object under `key` as the storage has it now, or None.
 
         It has `metadata` if the backend stores metadata, and `checksum` if `capabilities.object_checksums` is True. No
         answer comes from a cache: the engine asks after a lost response. None is never a failure in disguise, except
@@ -368,7 +368,7 @@ class SupportsRequestOptions(Protocol):
 
     def with_request_options(self, options: ObjectOptions) -> MultipartBackend:
         """
-        Return a handle whose requests carry those of the options that belong to requests.
+        Return a handle whose requests carry the options that belong to requests.
 
         An example is the limit of each request that OSS offers. Each request of an upload carries them, those that send
         and list parts included. The handle shares the connections of this backend, and has the same `location`. The

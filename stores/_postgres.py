@@ -106,7 +106,7 @@ class UnusableTable(Exception):
 
 
 class NoAnswer(psycopg.OperationalError):
-    """The server was silent for too long. Whether the statement took effect is not known."""
+    """The server was silent, and the effect of the statement is not known."""
 
 
 # --- what an error means ---------------------------------------------------------------------------------------------

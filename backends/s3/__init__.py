@@ -13,17 +13,17 @@ _HOMES = {
     **dict.fromkeys(("S3Options",), "options"),
     **dict.fromkeys(("Dialect", "DIALECTS"), "dialects"),
     **dict.fromkeys(("Credentials", "CredentialsProvider", "CallableCredentials"), "credentials"),
-    **dict.fromkeys(("EnvironmentCredentials", "StaticCredentials"), "credentials"),
+    **dict.fromkeys(("AWSEnvironmentCredentials", "StaticCredentials"), "credentials"),
     **dict.fromkeys(("open_url",), "urls"),
 }
 
 if TYPE_CHECKING:
     from partwise.backends.s3.backend import S3Backend
     from partwise.backends.s3.credentials import (
+        AWSEnvironmentCredentials,
         CallableCredentials,
         Credentials,
         CredentialsProvider,
-        EnvironmentCredentials,
         StaticCredentials,
     )
     from partwise.backends.s3.dialects import DIALECTS, Dialect
@@ -44,4 +44,4 @@ else:  # a type checker would accept any name
 __all__ = ["S3Backend", "S3Options", "open_url"]
 __all__ += ["DIALECTS", "Dialect"]
 __all__ += ["Credentials", "CredentialsProvider"]
-__all__ += ["EnvironmentCredentials", "CallableCredentials", "StaticCredentials"]
+__all__ += ["AWSEnvironmentCredentials", "CallableCredentials", "StaticCredentials"]

@@ -1,5 +1,5 @@
 """
-Where the access keys of S3 come from, in the order in which AWS tools look for them.
+Where the access keys of S3 come from, in the order of AWS tools.
 
 1. What the program passes: `Credentials`, a function, an object of botocore, or the name of a profile.
 2. ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``.
@@ -50,7 +50,7 @@ from partwise.errors import CredentialsExpired, InvalidInput
 from partwise.model import KIB
 
 __all__ = ["CREDENTIALS_HINT", "Credentials", "CredentialsProvider", "as_provider", "find_provider"]
-__all__ += ["CallableCredentials", "EnvironmentCredentials", "StaticCredentials"]
+__all__ += ["CallableCredentials", "AWSEnvironmentCredentials", "StaticCredentials"]
 __all__ += ["ContainerCredentials", "FrozenCredentials", "MachineCredentials", "ProcessCredentials", "RoleCredentials"]
 __all__ += ["SSOCredentials", "WebIdentityCredentials"]
 
@@ -78,7 +78,7 @@ _TEXT_MAX = 64 * KIB
 _CHAIN_MAX = 5
 
 
-class EnvironmentCredentials(VariableCredentials):
+class AWSEnvironmentCredentials(VariableCredentials):
     """
     Credentials from environment variables, read again after a refusal.
 
@@ -133,7 +133,7 @@ class _Renewable:
 
 class ProcessCredentials(_Renewable):
     """
-    Credentials that a process prints, as ``credential_process`` of a profile names it.
+    Credentials that the ``credential_process`` of a profile prints.
 
     Args:
         command: the command line. No shell runs it.
@@ -210,7 +210,7 @@ class RoleCredentials(_Renewable):
 
 class WebIdentityCredentials(_Renewable):
     """
-    Credentials of a role that a token of an identity provider assumes, as in Kubernetes.
+    Credentials of a role that a web identity assumes, as in Kubernetes.
 
     Args:
         role_arn: the role.
@@ -250,7 +250,7 @@ class SSOLogin:
 
 class SSOCredentials(_Renewable):
     """
-    Credentials of a role, by the token that ``aws sso login`` has left in its cache.
+    Credentials of a role, by the cached token of ``aws sso login``.
 
     Args:
         login: what the profile says.
@@ -314,7 +314,7 @@ class SSOCredentials(_Renewable):
 
 class ContainerCredentials(_Renewable):
     """
-    Credentials from the metadata service of a container (ECS, EKS Pod Identity, Lambda).
+    Credentials from the metadata service of a container (ECS, EKS, Lambda).
 
     Args:
         environment: names the service, and the token or the file with it.
@@ -359,7 +359,7 @@ def _check_container_host(url: str) -> None:
 
 class MachineCredentials(_Renewable):
     """
-    Credentials of the role of a machine, from its metadata service (EC2), version 2.
+    Credentials of the role of a machine (EC2), by version 2 of its service.
 
     Args:
         environment: may name another service, or disable it.
@@ -440,7 +440,7 @@ def find_provider(*, profile: str | None = None, environment: Mapping[str, str] 
     if profile is not None:
         files = read_shared_files(variables)
         return _of_profile(files.profile(profile), files, variables)
-    own = EnvironmentCredentials(variables)
+    own = AWSEnvironmentCredentials(variables)
     if own.present:
         return own
     files = read_shared_files(variables)
@@ -511,7 +511,7 @@ def _of_role(
     if source is not None:
         provider = _of_profile(files.profile(source), files, variables, (*seen, profile.name))
     elif kind == "Environment":
-        provider = EnvironmentCredentials(variables)
+        provider = AWSEnvironmentCredentials(variables)
     elif kind == "EcsContainer":
         provider = ContainerCredentials(variables)
     elif kind == "Ec2InstanceMetadata":

@@ -1,4 +1,4 @@
-"""Small requests for credentials: to metadata services, token services and portals."""
+"""Make small requests for credentials."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """
-The files that AWS tools share, `~/.aws/config` and `~/.aws/credentials`, and the settings for S3 in them.
+The files that AWS tools share, and the settings for S3 in them.
+
+They are `~/.aws/config` and `~/.aws/credentials`.
 
 Environment variables take precedence, by the names that all AWS tools read. Files are bounded, and neither an error nor
 its cause contains a line of them.

@@ -292,7 +292,7 @@ class Completion:
 def _compare_parts(
     parts: Iterable[UploadedPart], listed: Mapping[int, UploadedPart]
 ) -> tuple[list[UploadedPart], list[UploadedPart]]:
-    """Return the parts that are not as listed, and those with another ETag, as listed."""
+    """Return the parts that differ from the list, and those with another ETag only."""
     different: list[UploadedPart] = []
     altered: list[UploadedPart] = []
     for part in parts:

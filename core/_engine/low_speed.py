@@ -158,7 +158,7 @@ class LowSpeed:
         self._moved_at = now
 
     def _standstill(self) -> float:
-        """Return the seconds without movement that are a standstill, `_STANDSTILL` at least."""
+        """Return the seconds without movement that are a standstill."""
         if any(track.all_sent_at is None for track in self._tracks.values()):
             return _STANDSTILL
         # All bytes are with the kernel, so only responses show what moves.

@@ -26,7 +26,9 @@ from partwise.protocols import Body, SourceBody
 
 def put_object(context: UploadContext, source_body: SourceBody) -> StoredObject:
     """
-    Store `source_body`, retrying transient errors. The ledger then holds it as one part.
+    Store `source_body`, retrying transient errors.
+
+    The ledger then holds it as one part.
 
     Raises:
         SourceChanged: the source changed before its last bytes were sent. Nothing was stored.

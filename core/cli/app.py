@@ -457,7 +457,7 @@ demo_options = OptionGroup("Options").option(
 @_runs
 def serve(output: Output, **given: Any) -> int:
     """
-    Run a server on loopback that emulates Alibaba Cloud OSS or Amazon S3, for tests.
+    Run a server on loopback that emulates OSS or Amazon S3, for tests.
 
     The tests can be written in any language. With --json it prints one object: endpoint, access_key_id,
     access_key_secret, region. Stop it with Ctrl-C or SIGTERM.

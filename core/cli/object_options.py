@@ -186,7 +186,7 @@ def _parse(name: str, text: str, hint: Any) -> Any:
 
 
 def _kinds_of(hint: Any) -> set[Any]:
-    """Return the types in a type hint, without None; that of its values for a Literal."""
+    """Return the types in a type hint, without None."""
     from types import UnionType
     from typing import Literal, Union, get_args, get_origin
 

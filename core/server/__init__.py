@@ -15,7 +15,7 @@ Objects are stored by any `MultipartBackend`. Properties that a backend does not
 server keeps in memory while it runs.
 
 The modules of this package implement the server without a storage protocol; ``partwise.server.oss`` and
-``partwise.server.s3`` add one each, as an implementation of ``partwise.server.dialect.Dialect``. Needs h11:
+``partwise.server.s3`` add one each, as an implementation of ``partwise.server.dialect.ServerDialect``. Needs h11:
 ``pip install "partwise[server]"``.
 """
 

@@ -16,7 +16,7 @@ from partwise.server.messages import RequestTarget, ServerRequest, ServerRespons
 from partwise.server.settings import ServerSettings
 
 
-class Dialect(Protocol):
+class ServerDialect(Protocol):
     """
     A storage protocol.
 

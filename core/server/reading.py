@@ -63,7 +63,7 @@ def _seconds(date: str) -> float:
 
 def requested_range(request: ServerRequest, size: int, *, standard: bool) -> range | None:
     """
-    Return the requested range of an object of this size; None for the whole object.
+    Return the requested range of an object; None for the whole object.
 
     Args:
         request: the request.

@@ -15,7 +15,7 @@ from partwise.errors import InvalidInput
 from partwise.protocols import MultipartBackend
 from partwise.server.buckets import Buckets, DirectoryBuckets, GivenBuckets
 from partwise.server.connection import ClientConnection
-from partwise.server.dialect import Dialect
+from partwise.server.dialect import ServerDialect
 from partwise.server.exchange import ReceivedRequest
 from partwise.server.faults import ServerFault
 from partwise.server.hosts import is_loopback
@@ -32,7 +32,7 @@ class StorageServer:
     `OSSServer` describes the arguments.
     """
 
-    dialect: ClassVar[Dialect]
+    dialect: ClassVar[ServerDialect]
     """The storage protocol, supplied by a subclass."""
 
     default_settings: ClassVar[Callable[[], ServerSettings]] = ServerSettings

@@ -20,7 +20,7 @@ from partwise.errors import PartwiseError
 from partwise.model import MIB
 from partwise.server.body import RequestBody
 from partwise.server.buckets import Buckets
-from partwise.server.dialect import Dialect
+from partwise.server.dialect import ServerDialect
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.exchange import Exchange, ReceivedRequest, record_request
 from partwise.server.faults import ServerFault, ServerFaultPlan
@@ -55,7 +55,7 @@ class Service:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: ServerDialect,
         settings: ServerSettings,
         buckets: Buckets,
         faults: Iterable[ServerFault],

@@ -20,9 +20,9 @@ import botocore.session
 import pytest
 
 from partwise.backends.s3.credentials import (
+    AWSEnvironmentCredentials,
     ContainerCredentials,
     Credentials,
-    EnvironmentCredentials,
     FrozenCredentials,
     MachineCredentials,
     as_provider,
@@ -474,7 +474,7 @@ def test_what_a_program_passes_is_used(home: Path) -> None:
     assert values(as_provider(session).fetch()) == ("B", "BS", "BT")
     assert values(as_provider(session.get_credentials()).fetch()) == ("B", "BS", "BT")
     assert isinstance(as_provider(session), FrozenCredentials)
-    provider = EnvironmentCredentials({})
+    provider = AWSEnvironmentCredentials({})
     assert as_provider(provider) is provider
 
 

@@ -41,7 +41,7 @@ _HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {
 
 
 class OSSDialect:
-    """Implements `Dialect` for Alibaba Cloud OSS."""
+    """Implements `ServerDialect` for Alibaba Cloud OSS."""
 
     operations = OPERATIONS
     secrets = frozenset({"authorization", "Signature", "security-token", "x-oss-security-token", "x-oss-signature"})

@@ -1,1 +1,1 @@
-"""The S3 protocol for the server: as strict as the service, with the same planned faults."""
+"""The S3 protocol for the server, as strict as the service."""

@@ -44,7 +44,7 @@ _HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {
 
 
 class S3Dialect:
-    """Implements `Dialect` for Amazon S3."""
+    """Implements `ServerDialect` for Amazon S3."""
 
     operations = OPERATIONS
     secrets = frozenset(

@@ -117,7 +117,7 @@ def error_for(error: PartwiseError) -> ServiceError:
 
 
 def error_response(error: ServiceError, request_id: str, resource: str, *, is_head: bool) -> ServerResponse:
-    """Return the response that refuses a request. The response to HEAD has no body."""
+    """Return the response that refuses a request; that to HEAD has no body."""
     usual, text = ERRORS.get(error.code, (500, error.code))
     status = usual if error.status is None else error.status
     if is_head or status == 304:

@@ -77,7 +77,7 @@ def create_multipart_upload(exchange: Exchange) -> ServerResponse:
 
 
 def _requested_checksum(request: ServerRequest) -> tuple[Checksum, bool]:
-    """Return the algorithm of an upload's checksums, and whether that of the object is composite."""
+    """Return the algorithm of an upload, and whether its checksum is composite."""
     name, kind = request.header("x-amz-checksum-algorithm"), request.header("x-amz-checksum-type")
     if name is None:
         return default_checksum(), False
@@ -119,7 +119,7 @@ def upload_part(exchange: Exchange) -> ServerResponse:
 
 
 def _check_part_checksum(request: ServerRequest, upload: UploadInfo) -> Checksum:
-    """Return the algorithm of an upload's parts; refuse a part with a checksum of another one."""
+    """Return the algorithm of an upload's parts; refuse a part with another one."""
     sent, expected = announced_algorithm(request), upload.checksum or default_checksum()
     if sent is not None and sent != expected and upload.checksum is not None:
         raise ServiceError(
@@ -225,7 +225,7 @@ def _object_checksum(
     exchange: Exchange, upload: UploadInfo, parts: Sequence[UploadedPart], listed: Sequence[Mapping[str, str]]
 ) -> tuple[tuple[str, str], ...]:
     """
-    Return the headers that report the checksum of the object; nothing if it is not known.
+    Return the headers that report the checksum of the object, if it is known.
 
     Raises:
         ServiceError: the client expects another checksum, another size or another kind of checksum.
@@ -343,7 +343,7 @@ def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
 
 
 def _after(pending: Sequence[PendingUpload], key_marker: str, id_marker: str) -> Iterator[PendingUpload]:
-    """Yield the uploads after a marker. If its upload is gone, all uploads of its key follow."""
+    """Yield the uploads after a marker; if its upload is gone, all of its key."""
     found = not id_marker or not any((upload.key, upload.upload_id) == (key_marker, id_marker) for upload in pending)
     for upload in pending:
         if upload.key > key_marker or (upload.key == key_marker and id_marker and found):

@@ -113,7 +113,7 @@ def check_length(exchange: Exchange) -> None:
 
 
 def check_digest(exchange: Exchange) -> None:
-    """Raise an InvalidRequest error if the settings demand a digest and there is none."""
+    """Refuse a request without a digest, if the settings demand one."""
     request = exchange.request
     has_digest = request.header("content-md5") is not None or announced_algorithm(request) is not None
     if exchange.settings.require_digests and not has_digest:

@@ -1,4 +1,4 @@
-"""What the headers of a request say about its object, and the headers that show it."""
+"""What the headers of a request say about its object."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _KEPT_HEADERS = (
 
 
 def check_owner(request: ServerRequest) -> None:
-    """Refuse a request that expects another owner of the bucket, or a payer that there is not."""
+    """Refuse a request that expects another owner or an unknown payer."""
     expected = request.header("x-amz-expected-bucket-owner")
     if expected is not None and expected != OWNER:
         raise ServiceError("AccessDenied")

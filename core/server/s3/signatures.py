@@ -49,7 +49,7 @@ class SignatureClaim:
 
 @define(frozen=True)
 class SigningKey:
-    """A key that belongs to one day, region and service, and signs the chunks of a body."""
+    """A key of one day, region and service, which signs the chunks of a body."""
 
     key: bytes
     date: str

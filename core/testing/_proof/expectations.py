@@ -209,7 +209,7 @@ def _met_only_transient_failures(scenario: Scenario, trace: ProcessTrace) -> boo
 
 
 def _parts_damaged_for_good(scenario: Scenario, trace: ProcessTrace) -> list[Fault]:
-    """Return the faults by which parts arrived otherwise than they were sent, and can't be replaced."""
+    """Return the faults by which parts were damaged and can't be replaced."""
     damaged = injected(trace, ("upload_part",), FaultKind.WRONG_CHECKSUM)
     return [] if scenario.capabilities.replaces_parts else damaged
 

@@ -112,7 +112,7 @@ def exact(scenario: Scenario, trace: ProcessTrace) -> None:
 
 
 def _check_options(scenario: Scenario, trace: ProcessTrace) -> None:
-    """Check the options of an object that this process made, as far as the harness shows them."""
+    """Check the options of an object that this process made, if they are shown."""
     if not any(call.operation in _STORING for call in effects_of(scenario, trace)):
         return  # an earlier process made it, and had its own options
     requested, shown = trace.script.options, dict(scenario.backend.options(scenario.key))

@@ -1,4 +1,4 @@
-"""Claims: exclusive, never waited for, renewed, lost, and fenced by the upload id (16, 21, 22)."""
+"""Checks of claims: exclusive, renewed, lost, fenced (16, 21, 22)."""
 
 from __future__ import annotations
 

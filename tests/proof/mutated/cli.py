@@ -180,7 +180,7 @@ MUTATIONS = [
     Mutation(
         "gc does not read checkpoints again after the confirmation",
         CLI_GC,
-        "                decisions = _decide_again(decisions, backend, store)  # the",
+        "                decisions = _decide_again(decisions, backend, store, retries)  # the",
         "                pass  # the",
         COMMANDS,
     ),
