@@ -363,17 +363,22 @@ class UploadContext:
             ClaimLost: it does not.
             CheckpointError: it is not known.
         """
-        if self.claim_lost is not None:
-            raise self.claim_lost
+        self._require_claim()
         if isinstance(self.store, SupportsClaimCheck):
             self._call_store(partial(self.store.check_claim, self.name), patience)
 
     def _call_store(self, call: Callable[[], _T], patience: Patience | None = None) -> _T:
+        self._require_claim()
         try:
             return self.retry(call, moves=False, patience=patience)
         except ClaimLost as error:
             self.claim_lost = error
             raise
+
+    def _require_claim(self) -> None:
+        """Raise ClaimLost if the store has said so, perhaps while the last parts of an upload were recorded."""
+        if self.claim_lost is not None:
+            raise self.claim_lost
 
     # --- the source --------------------------------------------------------------------------------------------------
 

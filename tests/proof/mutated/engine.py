@@ -213,8 +213,15 @@ MUTATIONS = [
         "after a lost claim the checkpoint of another run is deleted",
         CONTEXT,
         "        if self.claim_lost is not None:\n            raise self.claim_lost\n",
-        "",
+        "        pass\n",
         (*CLAIM_TESTS, "tests/proof/test_every_instant.py -k other_kind"),
+    ),
+    Mutation(
+        "a run that has lost its claim and its upload saves the checkpoint of another upload",
+        CONTEXT,
+        "        self._require_claim()\n        try:",
+        "        try:",
+        ("tests/proof/test_takeovers.py -k newer_source",),
     ),
     Mutation(
         "a claim that was lost while the object was made is a failure",
