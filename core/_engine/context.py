@@ -346,6 +346,7 @@ class UploadContext:
             with suppress(ClaimLost):
                 self.retry(partial(self.store.delete, self.name, upload_id), moves=False, patience=patience)
                 break
+            self.check_claim(patience)  # it has another record, or the claim is lost
         else:
             self._call_store(partial(self.store.delete, self.name, last), patience)
         self.recorded_ids = (None,)

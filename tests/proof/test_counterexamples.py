@@ -17,6 +17,7 @@ from attrs import evolve
 
 from partwise import (
     CallbackError,
+    ClaimLost,
     ObjectOptions,
     SourceChanged,
     StreamSource,
@@ -286,6 +287,16 @@ def test_a_cancel_that_fails_to_abort_keeps_the_checkpoint_for_the_next_one(make
     assert isinstance(first.error, UploadCancelled)
     assert isinstance(again.error, UploadCancelled)
     assert not scenario.history.pending()
+
+
+def test_a_checkpoint_is_not_deleted_by_another_id_when_the_claim_is_lost(make_scenario, config):
+    """After a save that failed, either of two ids may be recorded; the loss of the claim was taken for the wrong one."""
+    faults = (Fault("save", FaultKind.BEFORE, 2), Fault("delete", FaultKind.CLAIM_LOST))
+
+    trace = make_scenario().run(ProcessScript(faults, config=config()))
+
+    assert [call.operation for call in trace.calls].count("delete") == 1
+    assert isinstance(trace.error, ClaimLost)
 
 
 # --- CLEAN: what can't be cleaned up is reported ---------------------------------------------------------------------
