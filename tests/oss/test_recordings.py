@@ -50,7 +50,7 @@ def same_request(sent, recorded_request: dict[str, Any], bucket: str = "exampleb
     assert query == {name: value for name, value in sent.query.items() if name not in FREE_QUERY}
     signing = {"x-oss-date", "x-oss-content-sha256", "x-oss-security-token"}
     own = {name: value for name, value in headers.items() if name.startswith("x-oss-") and name not in signing}
-    assert own == sent.oss_headers()
+    assert own == sent.service_headers("x-oss-")
     for name in ("x-oss-security-token", "x-oss-content-sha256"):
         assert headers.get(name) == sent.header(name)
     if recorded_request["operation"] != "CompleteMultipartUpload" and recorded_request["method"] in ("PUT", "POST"):
@@ -239,7 +239,7 @@ def test_a_callback_is_sent_with_complete_as_only_one_client_does(kit, server, c
     )
     sent = server.requests[-1]
     assert {n: v for n, v in headers.items() if n.startswith("x-oss-callback")} == {
-        n: v for n, v in sent.oss_headers().items() if n.startswith("x-oss-callback")
+        n: v for n, v in sent.service_headers("x-oss-").items() if n.startswith("x-oss-callback")
     }
     assert stored.callback_response == recorded_request["response"]["body_text"].encode()
 
