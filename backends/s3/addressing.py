@@ -115,8 +115,8 @@ def resolve(
         endpoint: the host of a region, or a server that speaks S3; with or without scheme (then https), port and path.
             None means the endpoint of `region` in AWS.
         region: the region; None derives it from the ARN or the endpoint, and is otherwise ``us-east-1``.
-        addressing_style: ``virtual``: the bucket is part of the host; ``path``: it is the first segment of the path;
-            ``auto``: virtual in AWS where the name allows it, and path elsewhere.
+        addressing_style: ``virtual``: the bucket is part of the host, if its name allows it: with a dot it fits no
+            certificate; ``path``: it is the first segment of the path; ``auto``: virtual in AWS, path elsewhere.
         dual_stack: use the endpoint with IPv6 and IPv4 addresses.
         accelerate: use the endpoint of transfer acceleration.
 
@@ -137,10 +137,6 @@ def resolve(
         )
     _check_bucket(bucket)
     fits_in_host = _BUCKET.fullmatch(bucket) is not None and not _NOT_IN_A_HOST.search(bucket)
-    if addressing_style == "virtual" and not fits_in_host:
-        raise InvalidInput(
-            f"the name of bucket {bucket!r} can't be part of a host name", hint="Pass {addressing_style=path}"
-        )
     if endpoint is None:
         return _in_aws(
             bucket,
@@ -159,9 +155,8 @@ def resolve(
             hint="Pass that {endpoint}",
         )
     in_domain = (aws is not None and aws["endpoint"] is None) or _AWS_ACCELERATED.fullmatch(host) is not None
-    virtual = addressing_style == "virtual" or (
-        addressing_style == "auto" and in_domain and not prefix and fits_in_host and not _breaks_tls(bucket, scheme)
-    )
+    wanted = addressing_style == "virtual" or (addressing_style == "auto" and in_domain and not prefix)
+    virtual = wanted and fits_in_host and not _breaks_tls(bucket, scheme)
     if virtual and (is_ip(host) or prefix):
         why = "an IP address" if is_ip(host) else "an endpoint with a path"
         raise InvalidInput(f"the bucket can't be part of the host of {why}", hint="Pass {addressing_style=path}")
@@ -215,7 +210,7 @@ def _in_aws(
     bucket: str, region: str, *, style: str, fits_in_host: bool, dual_stack: bool, accelerate: bool
 ) -> S3Address:
     domain = _domain(region)
-    virtual = style == "virtual" or (style == "auto" and fits_in_host and not _breaks_tls(bucket, "https"))
+    virtual = style != "path" and fits_in_host and not _breaks_tls(bucket, "https")
     host = f"s3.dualstack.{region}.{domain}" if dual_stack else f"s3.{region}.{domain}"
     if accelerate:
         if not virtual or "." in bucket:

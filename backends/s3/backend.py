@@ -70,8 +70,8 @@ class S3Backend(BucketBackend):
             provider. None means the environment.
         dialect: what the storage does differently: ``"aws"``, ``"r2"``, ``"b2"``, ``"gcs"``, ``"ceph"``, ``"minio"``,
             ``"oss"``, or a `Dialect`. None takes it from the endpoint, and is otherwise ``"aws"``.
-        addressing_style: ``"virtual"``: the bucket is part of the host; ``"path"``: it is the first segment of the
-            path; ``"auto"``: virtual in AWS where the name allows it, and path elsewhere.
+        addressing_style: ``"virtual"``: the bucket is part of the host, if its name allows it; ``"path"``: it is the
+            first segment of the path; ``"auto"``: virtual in AWS, and path elsewhere.
         dual_stack: use the endpoint of AWS that has IPv6 addresses, too.
         accelerate: use transfer acceleration.
         sign_payload: whether the digest of a body is part of the signature, for which the body is read twice. None
