@@ -39,6 +39,7 @@ from partwise.errors import (
 from partwise.model import MIB, UploadedPart
 from partwise.protocols import CheckpointStore
 from partwise.registry import open_checkpoint_store
+from partwise.stores import _journal as journal
 from partwise.stores import _postgres
 from partwise.stores import postgres as module
 from partwise.stores.postgres import PostgresCheckpointStore, open_url
@@ -569,6 +570,7 @@ def test_both_schemes_open_the_store(scheme: str) -> None:
         ("postgresql:///uploads", "postgresql:///uploads"),
         ("postgresql://", "postgresql:///"),
         ("postgresql://me@one,two:5433/u", "postgresql://one,two:5433/u"),
+        ("host=one,two port=5433 dbname=u", "postgresql://one:5433,two:5433/u"),
         ("host=/run/postgresql dbname=u password=secret", "postgresql:///u?host=/run/postgresql"),
     ],
 )
@@ -667,6 +669,24 @@ def test_rows_of_another_checkpoint_or_upload_are_damage(postgres, store, saved,
     with pytest.raises(CheckpointDamaged):
         store.load(saved.name)
     assert stale
+
+
+@pytest.mark.parametrize("changes", [{"key": "another key"}, {"upload_id": "another"}])
+def test_a_header_of_another_checkpoint_or_upload_with_a_valid_checksum_is_damage(
+    postgres, store, saved, changes
+) -> None:
+    other = evolve(saved, parts=(), **changes)
+    header = journal.header_text(other)
+    upload = module._upload_digest("UPLOAD")
+    checksum = module._checksum(header.encode(), saved.name, 0, upload)
+    ask(
+        postgres,
+        store,
+        "UPDATE partwise_checkpoints SET record = %s, checksum = %s WHERE name = %s AND part_number = 0",
+        *(header, checksum, saved.name),
+    )
+    with pytest.raises(CheckpointDamaged, match=r"it is that of the upload|its row is that of another upload"):
+        store.load(saved.name)
 
 
 @pytest.mark.parametrize(
@@ -914,6 +934,37 @@ def test_the_rows_are_the_fence_even_if_two_sessions_had_the_lock(postgres, stor
             calls[method]()
         assert table(postgres, store, "*") == before
     assert table(postgres, store, "*") == before
+
+
+def test_a_claim_is_lost_with_its_table(postgres, store, checkpoint) -> None:
+    saved = checkpoint()
+    with store.claim(saved.name):
+        store.save(saved)
+        ask(postgres, store, "DROP TABLE partwise_checkpoints")
+        with pytest.raises(CheckpointUnwritable, match="does not exist") as caught:
+            store.save(saved)
+        assert not caught.value.retryable
+        postgres.end_sessions()
+        with pytest.raises(ClaimLost):
+            store.check_claim(saved.name)
+
+
+def test_a_busy_claim_is_busy_even_if_the_server_is_away(store, checkpoint, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("connection refused")
+
+    name = checkpoint().name
+    with store.claim(name):
+        monkeypatch.setattr(_postgres, "connect", fail)
+        with pytest.raises(CheckpointBusy, match=f"the upload {name} is in progress: another run in this process"):
+            store_claims(store, name)
+        monkeypatch.undo()
+
+
+def test_an_old_server_is_refused(store, checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(_postgres, "_OLDEST_SERVER", 99)
+    with pytest.raises(CheckpointUnwritable, match=r"it is on PostgreSQL \d+, and partwise needs version 99 or later"):
+        store_claims(store, checkpoint().name)
 
 
 def test_under_the_claim_only_the_same_upload_is_changed(postgres, store, checkpoint, part) -> None:

@@ -169,8 +169,8 @@ MUTATIONS = [
     Mutation(
         "the password of a URL with a mistyped scheme is shown",
         "core/registry.py",
-        '    raise UnknownScheme(f"{_without_password(url)!r}: no installed',
-        '    raise UnknownScheme(f"{url!r}: no installed',
+        'f"{_without_password(url)!r}: no installed',
+        'f"{url!r}: no installed',
         ("tests/core/test_registry.py -k password",),
     ),
     Mutation(
