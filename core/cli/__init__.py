@@ -2,6 +2,7 @@
 The command line: one module for each command, and what the commands share.
 
     app, common_options   the commands and their flags, for click
+    object_options        the flags for options of objects, and those of one storage
     help_pages            commands and options whose help pages have headings
     completion            shell completion
     param_types, parsing  from text to sizes, rates, durations, pairs and URLs

@@ -1,0 +1,44 @@
+"""The words for options that all storages share are documented, with what backends make of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from partwise.backends._http.option_headers import RequestKind
+from partwise.backends.oss.options import OPTION_TABLE
+from partwise.backends.s3.dialects import AWS
+from partwise.backends.s3.options import _ENCRYPTION_WORDS
+from partwise.cli.object_options import _WORDS
+from partwise.model import ObjectOptions
+
+
+@pytest.fixture
+def words(section, tables, names) -> list[tuple[str, str, str, str]]:
+    """Of each word in the table: its option, itself, and the words of OSS and S3."""
+    found, option = [], ""
+    for row in tables(section("reference/api", "Object properties"))[0]:
+        option = next(iter(names(row["option"])), option)
+        for word in names(row["word"]):
+            at = names(row["word"]).index(word)
+            natives = [[word] if row[column] == "the same" else names(row[column]) for column in ("OSS", "S3")]
+            found.append((option, word, *(native[min(at, len(native) - 1)] for native in natives)))
+    return found
+
+
+def test_every_word_is_documented(words) -> None:
+    documented = {option: {word for other, word, *_ in words if other == option} for option, *_ in words}
+    assert documented == {option: set(known) for option, known in _WORDS.items()}
+
+
+def test_oss_gets_its_own_words(words) -> None:
+    for option, word, native, _ in words:
+        options = ObjectOptions(**{option: word})
+        OPTION_TABLE.check(options)
+        headers = OPTION_TABLE.headers(RequestKind.PUT, options)
+        assert list(headers.values()) == [native]
+
+
+def test_s3_gets_its_own_words(words) -> None:
+    natives = {"storage_class": AWS.class_words, "encryption": _ENCRYPTION_WORDS, "acl": {}}
+    for option, word, _, native in words:
+        assert natives[option].get(word, word) == native
