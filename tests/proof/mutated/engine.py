@@ -1542,8 +1542,8 @@ MUTATIONS = [
     Mutation(
         "bytes in flight are summed while parts start",
         THROTTLE,
-        "list(self._sent.items()) if",
-        "self._sent.items() if",
+        "        sent = self._sent.copy()\n",
+        "        sent = self._sent\n",
         THROTTLE_TESTS,
     ),
     Mutation(
