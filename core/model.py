@@ -266,7 +266,8 @@ class UploadedPart:
         """
         Return this part as the list ``[part_number, size, etag, checksum]``, for JSON.
 
-        The checksum is a string of decimal digits or None, since not every JSON reader keeps integers of 64 bits. The
+        This is how a checkpoint store keeps a part: in a row, a line, or a list. Later versions read it, too. The
+        checksum is a string of decimal digits or None, since not every JSON reader keeps integers of 64 bits. The
         checkpoint names its algorithm.
         """
         return [self.part_number, self.size, self.etag, None if self.checksum is None else str(self.checksum)]

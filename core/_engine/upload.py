@@ -4,6 +4,7 @@ One upload, from the claim on its checkpoint to the release.
 `stages` has the table of what it does. Where the promises are kept:
 
 - ONE-OWNER, UNWRITABLE, INTENT: here, by the order of claim, save, initiate, save.
+- FENCED: `UploadContext.check_claim`, which comes right before what can't be undone; `finish` cleans up only under it.
 - NO-MIX: `_on_part_uploaded` checks the source after a part was read and before it counts; `complete` checks it again;
   `single_put` does so before the last bytes of an object that is stored with one request.
 - WHOLE, LOST-REPLY: `complete`.
