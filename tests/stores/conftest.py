@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -179,15 +179,12 @@ class PostgresServer:
     def suspended(self) -> Iterator[None]:
         """Stop all its processes where they are: connections stay open, and nothing is answered."""
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        processes = [self._process.pid, *map(int, children)]
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
+        processes = [self._process.pid, *(pid for (pid,) in self.ask("SELECT pid FROM pg_stat_activity"))]
+        self._signal(processes, signal.SIGSTOP)
         try:
             yield
         finally:
-            for process in processes:
-                os.kill(process, signal.SIGCONT)
+            self._signal(processes, signal.SIGCONT)
 
     def url(
         self, database: str = "postgres", *, schema: str = "", tcp: bool = False, port: int = 0, more: str = ""
@@ -221,6 +218,12 @@ class PostgresServer:
             yield schema
         finally:
             self.ask(f"DROP SCHEMA {schema} CASCADE")
+
+    @staticmethod
+    def _signal(processes: list[int], number: int) -> None:
+        for process in processes:
+            with suppress(ProcessLookupError):  # a session that has ended meanwhile
+                os.kill(process, number)
 
     def _accepts_connections(self) -> bool:
         import psycopg

@@ -71,7 +71,7 @@ class PostgresHarness(StoreHarness):
 
     server: ClassVar[PostgresServer]
     secrets: ClassVar[list[str]]
-    examples = 5
+    examples = 4
     hooks_left_out: ClassVar[dict[str, str]] = {"advance": "nothing in it depends on the time"}
 
     def __init__(self) -> None:
@@ -797,7 +797,7 @@ def test_a_claim_survives_the_end_of_its_session(postgres, store, other, checkpo
     ]
     with store.claim(saved.name):
         for call in calls:
-            assert postgres.end_sessions() == 1
+            assert postgres.end_sessions() >= 1
             call()
             with pytest.raises(CheckpointBusy), other.claim(saved.name):
                 pass
