@@ -146,13 +146,6 @@ MUTATIONS = [
         _tests("forked", "test_postgres_hosts"),
     ),
     Mutation(
-        "leaving a claim in a forked child releases it",
-        STORE,
-        "            if os.getpid() == process:\n                with claim.lock:",
-        "            if True:\n                with claim.lock:",
-        _tests("forked", "test_postgres_hosts"),
-    ),
-    Mutation(
         "an invalid URL is shown with its password",
         SESSION,
         '            "the URL of a PostgreSQL database is not valid",',
