@@ -290,7 +290,7 @@ def test_a_cancel_that_fails_to_abort_keeps_the_checkpoint_for_the_next_one(make
 
 
 def test_a_checkpoint_is_not_deleted_by_another_id_when_the_claim_is_lost(make_scenario, config):
-    """After a save that failed, either of two ids may be recorded; the loss of the claim was taken for the wrong one."""
+    """After a save that failed, either of two ids may be recorded; a lost claim was taken for the wrong one."""
     faults = (Fault("save", FaultKind.BEFORE, 2), Fault("delete", FaultKind.CLAIM_LOST))
 
     trace = make_scenario().run(ProcessScript(faults, config=config()))

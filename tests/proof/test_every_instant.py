@@ -90,15 +90,11 @@ CASES = [
     *(UploadCase(SimulatedStream, parts) for parts in (0, 1, 2, 3)),
     *(UploadCase(SimulatedStream, 3, 2, order) for order in ORDERS),
 ]
-#: The same on storages of other shapes.
+#: The same on storages of other shapes; those without checksums have the fewest ways to find out what happened.
 ON_SHAPES = [
-    case
-    for shape in SHAPES
-    for case in (
-        UploadCase(SimulatedFile, 0, shape=shape),
-        UploadCase(SimulatedFile, 3, 2, "in turns", shape),
-        UploadCase(SimulatedStream, 2, shape=shape),
-    )
+    *(UploadCase(SimulatedFile, 3, 2, "in turns", shape) for shape in SHAPES),
+    *(UploadCase(SimulatedFile, 0, shape=shape) for shape in SHAPES if "no checksums" in shape),
+    *(UploadCase(SimulatedStream, 2, shape=shape) for shape in SHAPES if "no checksums" in shape),
 ]
 #: The number of pairs of crashes grows with the square of the number of calls.
 PAIRS = [

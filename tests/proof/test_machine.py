@@ -16,6 +16,7 @@ import pytest
 from attrs import evolve
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from toys.harnesses import SHAPES
 
 from partwise import server as oss_server
 from partwise.backends.local import LocalBackend
@@ -40,6 +41,12 @@ LACKING = {
         FULL, part_checksums=False, object_checksums=False, options=FULL.options - {"metadata"}
     ),
     "parts of unequal sizes": evolve(FULL, equal_part_sizes=True),
+    "aborts": evolve(FULL, aborts=False, lists_uploads=False),
+    "other bytes for a part": evolve(FULL, replaces_parts=False, part_checksums=False, object_checksums=False),
+    "parts in any order": evolve(FULL, sequential=True),
+    "parts in any order, lists of them, and other bytes": evolve(
+        FULL, sequential=True, lists_parts=False, replaces_parts=False, part_checksums=False
+    ),
 }
 
 
@@ -184,6 +191,14 @@ def test_no_sequence_breaks_a_promise_on_a_storage_without(lacking, figure):
         backend = staticmethod(lambda: MemoryHarness(capabilities=LACKING[lacking]))
 
     explore(Poor, figure, share=3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_sequence_breaks_a_promise_on_a_storage(shape, figure):
+    class Shaped(ResumeMachine):
+        backend = SHAPES[shape]
+
+    explore(Shaped, figure, share=5)
 
 
 def test_no_sequence_breaks_a_promise_with_files_on_a_disk(figure):

@@ -103,7 +103,8 @@ class S3(Bucket):
 
     min_part_size: int = 4
     equal_part_sizes: bool = False
-    conflicting: set[str] = field(factory=set)  # uploads whose key another request wrote at a bad moment
+    conflicts: int = 0  # how many of the next uploads to be completed meet another request that writes their key
+    conflicting: set[str] = field(factory=set)  # those that have met one
     uploads: dict[str, Multipart] = field(factory=dict)
 
     def create(self, key: str, headers: Mapping[str, object]) -> str:
@@ -132,6 +133,9 @@ class S3(Bucket):
     ) -> Stored:
         with _LOCK:
             upload, numbers = self.upload(key, upload_id), [number for number, _ in parts]
+            if self.conflicts:
+                self.conflicts -= 1
+                self.conflicting.add(upload_id)
             if upload_id in self.conflicting:
                 raise Refused("ConditionalRequestConflict")
             if not parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from partwise import IntegrityError, ObjectOptions, TransferConfig, Uploader, UploadFailed
+from partwise.errors import UploadUnusable
 from partwise.sources import BytesSource
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import BackendConformance
@@ -78,3 +79,32 @@ def test_a_bit_that_flips_between_the_parts_and_the_object_is_noticed(name):
             upload(toy)
 
     assert isinstance(failed.value.__cause__, IntegrityError)
+
+
+@pytest.fixture
+def s3():
+    with S3Harness() as toy:
+        yield toy
+
+
+def test_an_upload_that_meets_a_conflict_is_aborted_and_sent_again(s3):
+    s3.service.conflicts = 1
+
+    result = upload(s3)
+
+    assert s3.read("key") == DATA
+    assert result.verified
+    assert len(result.warnings) == 1
+    assert "ConditionalRequestConflict" in result.warnings[0]
+    assert s3.service.uploads == {}
+
+
+def test_an_upload_that_meets_a_conflict_twice_fails(s3):
+    s3.service.conflicts = 2
+
+    with pytest.raises(UploadFailed) as failed:
+        upload(s3)
+
+    assert isinstance(failed.value.__cause__, UploadUnusable)
+    assert s3.read("key") is None
+    assert s3.service.uploads == {}
