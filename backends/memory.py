@@ -576,7 +576,9 @@ def _final_options(initiated: ObjectOptions, completed: ObjectOptions, capabilit
     values = {name: getattr(initiated, name) for name in initiated.explicitly_set() - late}
     values |= {name: getattr(completed, name) for name in completed.explicitly_set() & late}
     kinds = (type(initiated), type(completed), capabilities.option_type)
-    return next(kind for kind in kinds if values.keys() <= {a.name for a in fields(kind)})(**values)
+    # Not by `next`: what a signal handler raises while an abandoned generator is closed is lost.
+    kind, *_ = [kind for kind in kinds if values.keys() <= {a.name for a in fields(kind)}]
+    return kind(**values)
 
 
 def _check_key(key: str) -> None:

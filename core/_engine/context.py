@@ -24,7 +24,7 @@ from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reconcile import TOKEN_NAME
 from partwise._engine.reporter import ProgressReporter
-from partwise._engine.retry import call_with_retries
+from partwise._engine.retry import after_failure, call_with_retries
 from partwise._engine.status import RunStatus, outage_reason
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
@@ -32,7 +32,14 @@ from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
 from partwise.content_types import guess_content_type
-from partwise.errors import CheckpointDamaged, CheckpointError, ClaimLost, SourceChanged, SourceMismatch
+from partwise.errors import (
+    CheckpointDamaged,
+    CheckpointError,
+    ClaimLost,
+    PartwiseError,
+    SourceChanged,
+    SourceMismatch,
+)
 from partwise.model import ObjectOptions, UploadedPart
 from partwise.protocols import (
     CheckpointStore,
@@ -424,7 +431,10 @@ class UploadContext:
         self.fingerprint = found
 
     def _current_fingerprint(self, patience: Patience, wait: Callable[[float], object]) -> Fingerprint:
-        attempt = partial(call_plugin, self.source.fingerprint)
+        try:
+            return call_plugin(self.source.fingerprint)
+        except PartwiseError as error:
+            attempt = after_failure(error, partial(call_plugin, self.source.fingerprint))
         return call_with_retries(attempt, patience, self.clock.monotonic, wait, self.log_retry, moves=False)
 
     def adapt_part_size(self) -> None:
@@ -486,7 +496,11 @@ class UploadContext:
 
     def read_source(self, offset: int, size: int) -> SourceBody:
         """Return the body of a range of the source, retrying transient errors."""
-        return self.retry(partial(self.source.body, offset, size), moves=False)
+        try:
+            return call_plugin(self.source.body, offset, size)
+        except PartwiseError as error:
+            attempt = after_failure(error, partial(self.source.body, offset, size))
+        return self.retry(attempt, moves=False)
 
     def moved(self) -> None:
         """Note that the upload moved."""

@@ -59,6 +59,23 @@ def call_with_retries(
             return result
 
 
+def after_failure(error: PartwiseError, attempt: Callable[[], _T]) -> Callable[[], _T]:
+    """
+    Return what fails with this error when it is called first, and calls `attempt` afterwards.
+
+    So a call that is made for each part and nearly never fails costs nothing more: only if it fails, it is retried by
+    `call_with_retries`, and counts as the first attempt.
+    """
+    failures = [error]
+
+    def next_attempt() -> _T:
+        if failures:
+            raise failures.pop()
+        return attempt()
+
+    return next_attempt
+
+
 def add_hint(error: BaseException, patience: Patience) -> None:
     """
     Name the setting on the error of a run that gave up for lack of time.

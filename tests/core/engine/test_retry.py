@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from partwise._engine.patience import Patience
-from partwise._engine.retry import call_with_retries
+from partwise._engine.retry import after_failure, call_with_retries
 from partwise.clock import SystemClock
 from partwise.errors import AccessDenied, ConnectionFailed, ServerFailed, Throttled
 
@@ -130,6 +130,20 @@ def test_after_the_patience_has_ended_every_further_request_is_made_once(make_ca
             calls.run()
 
     assert calls.attempts == 3
+
+
+def test_a_call_that_has_failed_counts_as_the_first_attempt(make_calls):
+    """A call for each part is made without all this, and retried only if it fails."""
+    first = ConnectionFailed("the first")
+    calls = make_calls(ConnectionFailed("the second"))
+    attempt = after_failure(first, calls.attempt)
+
+    with pytest.raises(ConnectionFailed, match="the first"):
+        attempt()
+    with pytest.raises(ConnectionFailed, match="the second"):
+        attempt()
+    attempt()
+    assert calls.attempts == 2
 
 
 def test_the_system_clock_goes_forward():
