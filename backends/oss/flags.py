@@ -21,7 +21,7 @@ FLAGS: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
             "Maximum rate of each request in bits per second, enforced by OSS.",
             "traffic_limit",
         ),
-        ("--request-payer WHO", "text", "requester, if the requester pays for the requests to OSS.", "request_payer"),
+        ("--request-payer WHO", "text", "requester, if the requester pays for the requests.", "request_payer"),
         ("--data-encryption METHOD", "text", "Cipher under --encryption KMS in OSS: SM4.", "data_encryption"),
     ),
     "Callback": (
