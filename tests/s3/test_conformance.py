@@ -1,0 +1,147 @@
+"""The backend passes the conformance suite, against a server that shares no code with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import ClassVar
+
+from attrs import evolve
+
+from partwise.backends.memory import MemoryBackend
+from partwise.backends.s3 import DIALECTS, Credentials, Dialect, S3Backend, S3Options
+from partwise.errors import (
+    AccessDenied,
+    BackendError,
+    BucketNotFound,
+    ClockSkewed,
+    ConnectionFailed,
+    CredentialsExpired,
+    ServerFailed,
+    Throttled,
+)
+from partwise.model import KIB
+from partwise.server.faults import CorruptBody, Effect, Fail, LoseResponse, ReplaceResponse, ServerFault
+from partwise.server.s3.server import S3Server
+from partwise.server.settings import AccessKey, ServerSettings
+from partwise.testing import BackendConformance, BackendHarness, shown_options
+
+_CUSTOMER_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+
+class S3Harness(BackendHarness):
+    """A bucket on the test server, with small parts so that a check takes milliseconds."""
+
+    examples = 5
+    secrets = ("partwise-test-secret", _CUSTOMER_KEY)
+    min_part_size: ClassVar[int] = KIB
+    own_options: ClassVar = {
+        "encryption_context": S3Options(encryption="KMS", encryption_context={"a": "b"}),
+        "bucket_key": S3Options(encryption="KMS", bucket_key=True),
+        "sse_customer_key": S3Options(sse_customer_key=_CUSTOMER_KEY),
+        "object_lock_mode": S3Options(
+            object_lock_mode="GOVERNANCE", object_lock_retain_until="2030-12-31T00:00:00Z"
+        ),
+        "object_lock_retain_until": S3Options(
+            object_lock_mode="COMPLIANCE", object_lock_retain_until="2030-12-31T00:00:00Z"
+        ),
+        "object_lock_legal_hold": S3Options(object_lock_legal_hold=True),
+        "website_redirect": S3Options(website_redirect="/other"),
+        "request_payer": S3Options(request_payer="requester"),
+        "expected_bucket_owner": S3Options(expected_bucket_owner="123456789012"),
+    }
+
+    def __init__(self) -> None:
+        self.bucket = MemoryBackend("examplebucket")
+        self.servers: list[S3Server] = []
+        self.server = self.serve()
+
+    @property
+    def key_pair(self) -> AccessKey:
+        return AccessKey("partwise-test-id", "partwise-test-secret")
+
+    @property
+    def dialect(self) -> Dialect:
+        aws = DIALECTS["aws"]
+        return evolve(aws, limits=evolve(aws.limits, min_part_size=self.min_part_size))
+
+    def serve(self, *faults: Effect, operation: str | None = None) -> S3Server:
+        """Start a server of the bucket to whose every request these faults apply."""
+        settings = ServerSettings(
+            access_keys=(self.key_pair,), region="us-east-1", min_part_size=self.min_part_size
+        )
+        server = S3Server({"examplebucket": self.bucket}, settings=settings)
+        server.start()
+        server.plan(*(ServerFault(operation, effect, times=None) for effect in faults))
+        self.servers.append(server)
+        return server
+
+    def opener(
+        self, server: S3Server, bucket: str = "examplebucket", secret: str | None = None, **settings: object
+    ) -> Callable[[], S3Backend]:
+        pair = self.key_pair
+        return partial(
+            S3Backend,
+            bucket,
+            endpoint=server.endpoint,
+            region=server.region,
+            credentials=Credentials(pair.access_key_id, secret or pair.access_key_secret, pair.security_token),
+            dialect=self.dialect,
+            **settings,
+        )
+
+    def open(self) -> S3Backend:
+        return self.opener(self.server)()
+
+    def elsewhere(self) -> Callable[[], S3Backend]:
+        return self.opener(self.server)
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return self.bucket.read(key)
+        except KeyError:
+            return None
+
+    def options(self, key: str) -> Mapping[str, object]:
+        shown = dict(shown_options(self.bucket.describe(key)))
+        words = {"STANDARD_IA": "infrequent-access", "aws:kms": "KMS"}
+        return {name: words.get(value, value) if isinstance(value, str) else value for name, value in shown.items()}
+
+    def open_with_page_size(self, page_size: int) -> S3Backend:
+        return self.opener(self.server, page_size=page_size)()
+
+    def open_failing(self, error: type[BackendError], *, retry_after: int | None = None) -> S3Backend | None:
+        codes = {
+            ServerFailed: "InternalError",
+            Throttled: "SlowDown",
+            CredentialsExpired: "ExpiredToken",
+            ClockSkewed: "RequestTimeTooSkewed",
+        }
+        if error in codes:
+            return self.opener(self.serve(Fail(codes[error], retry_after=retry_after)))()
+        if error is BucketNotFound:
+            return self.opener(self.server, "nosuchbucket")()
+        if error is AccessDenied:
+            return self.opener(self.server, secret="wrong")()
+        assert error is ConnectionFailed
+        return self.opener(self.serve(LoseResponse()))()
+
+    def open_damaging(self) -> S3Backend:
+        return self.opener(self.serve(CorruptBody()))()
+
+    def open_failing_in_body(self) -> S3Backend:
+        document = b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
+        response = ReplaceResponse(document, status=200, content_type="application/xml", before_effect=True)
+        return self.opener(self.serve(response))()
+
+    def requests(self) -> int:
+        return sum(server.requests[-1].number for server in self.servers if server.requests)
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.stop()
+        self.bucket.close()
+
+
+class TestS3Backend(BackendConformance):
+    harness = S3Harness
