@@ -49,6 +49,9 @@ from partwise.protocols import Body
 #: it may take several minutes.
 _COMPLETE_SECONDS = 3600.0
 
+#: Statuses of a failed HEAD that can have several reasons. There is no body that could say which.
+_WITHOUT_REASON = frozenset({400, 403, 404})
+
 
 class S3Backend(BucketBackend):
     """
@@ -345,8 +348,9 @@ class S3Backend(BucketBackend):
         """
         Describe an object; see `MultipartBackend.head_object`.
 
-        The response of S3 to this request does not say why there is none: a bucket that does not exist is the same as
-        an object that does not exist. For credentials that may not list the bucket, it is AccessDenied.
+        The response of S3 to a failed request of this kind does not say why it failed, such as that there is no bucket.
+        So another request, for the first byte of the object, asks for the reason. For credentials that may not list the
+        bucket, a missing object is AccessDenied.
         """
         self._check_usable(key)
         operation = f"looking up {self._describe(key)}"
@@ -356,9 +360,10 @@ class S3Backend(BucketBackend):
         try:
             response = self._send(request)
         except BackendError as error:
-            if error.status == 404 and error.code in (None, "NoSuchKey"):
-                return None
-            raise
+            if error.code is not None or error.status not in _WITHOUT_REASON:
+                raise
+            self._raise_reason(key, operation, error)
+            return None
         return StoredObject(
             key,
             READER.size(response, operation),
@@ -380,6 +385,18 @@ class S3Backend(BucketBackend):
             raise InvalidInput(
                 f"sse_customer_key would be sent to {self.endpoint} unencrypted", hint="Pass {endpoint} with https://"
             )
+
+    def _raise_reason(self, key: str, operation: str, error: BackendError) -> None:
+        """Raise what a failed HEAD could not say; return if there is no object."""
+        request = self._reading(operation, "GET", key, (), RequestKind.READ, Range="bytes=0-0")
+        try:
+            self._client.send(request, expected=(200, 206, 416))
+        except BackendError as reason:
+            if reason.status == 404 and reason.code in (None, "NoSuchKey"):
+                return
+            raise reason from error
+        if error.status != 404:  # otherwise the object was created since
+            raise error
 
     def _is_known_to_exist(self, key: str) -> bool:
         try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from calendar import timegm
-from time import strptime
 
 from attrs import define, evolve
 
@@ -25,9 +23,7 @@ from partwise.errors import BackendError
 _SIGNATURE = re.compile(rb", Signature=([^\r]+)\r\n")
 _CUSTOMER_KEY = re.compile(rb"\r\nx-amz-server-side-encryption-customer-key(?:-md5)?: ([^\r]+)")
 _IF_MATCH = re.compile(rb"\r\nIf-Match: ")
-_HAS_TOKEN = re.compile(rb"\r\nx-amz-security-token: ")
 _HAS_CHECKSUM = re.compile(rb"\r\n(?:x-amz-checksum-[a-z0-9]+|Content-MD5): ")
-_TIME = re.compile(rb"\r\nx-amz-date: (\d{8}T\d{6}Z)\r\n")
 
 
 @define
@@ -101,19 +97,12 @@ class S3Client(SignedClient):
         """
         head = context.head
         request = RequestFacts(
-            context.method,
+            is_head=context.method == "HEAD",
             is_complete=context.method == "POST" and b"uploadId=" in head.partition(b"\r\n")[0],
             if_match=_IF_MATCH.search(head) is not None,
-            has_token=_HAS_TOKEN.search(head) is not None,
-            time=_signed_at(head),
         )
         error = error_for(response, operation, details, request)
         if context.method == "PUT" and is_checksum_required(details) and not _HAS_CHECKSUM.search(head):
             self._learned.parts_need_checksums = True
             error.retryable = True
         return error
-
-
-def _signed_at(head: bytes) -> float:
-    found = _TIME.search(head)
-    return 0.0 if found is None else float(timegm(strptime(found[1].decode(), "%Y%m%dT%H%M%SZ")))

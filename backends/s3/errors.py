@@ -91,19 +91,14 @@ _CHECKSUM_REQUIRED = re.compile(
 _WRONG_SIZE = re.compile(r"x-amz-mp-object-size", re.IGNORECASE)
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 
-#: Seconds. Without a body, a response to HEAD does not say that the clock is wrong, but has a date.
-_SKEW = 900.0
-
 
 @define(frozen=True)
 class RequestFacts:
     """What the meaning of a failed response depends on."""
 
-    method: str
+    is_head: bool = False  # whether the response has no body
     is_complete: bool = False  # whether it completes an upload
     if_match: bool = False  # whether it is for one version of the object only
-    has_token: bool = False  # whether it was signed with temporary credentials
-    time: float = 0.0  # the time that it was signed with, in seconds since 1970
 
 
 def parse_error(response: Response, secrets: Iterable[str] = ()) -> ErrorDetails:
@@ -169,27 +164,20 @@ def _class_of(
     response: Response, details: ErrorDetails, request: RequestFacts, *, asks_to_wait: bool
 ) -> type[BackendError]:
     status, code = response.status, details.code
-    special = _class_of_bare_head(response, request) if request.method == "HEAD" and code is None else None
+    special: type[BackendError] | None = None
     if status == 412 or code == "PreconditionFailed" or (request.if_match and code == "NoSuchKey"):
         special = PreconditionFailed if request.if_match else ObjectExists
     elif code == "ConditionalRequestConflict":
         special = UploadUnusable if request.is_complete else ServerFailed
     elif request.is_complete and code == "InvalidRequest" and _WRONG_SIZE.search(details.message):
         special = PartRejected
+    elif request.is_head and status == 503:
+        special = Throttled  # the usual reason, for which there is no body that could say it
     if special is not None:
         return special
     # An error in a response that began as a success is an internal one, unless its code says more.
     classes: dict[str | int, Any] = ERRORS
     return class_for_status(500 if status < 300 else status, code=code, classes=classes, asks_to_wait=asks_to_wait)
-
-
-def _class_of_bare_head(response: Response, request: RequestFacts) -> type[BackendError] | None:
-    """Return the class of a failed HEAD without a code, None for that of its status."""
-    # It has no body that could say why.
-    stated = parse_http_date(response.headers.get("date", ""))
-    if response.status == 403 and stated is not None and abs(stated - request.time) > _SKEW:
-        return ClockSkewed
-    return CredentialsExpired if response.status == 400 and request.has_token else None
 
 
 def _other_region(response: Response, details: ErrorDetails) -> str | None:

@@ -34,14 +34,12 @@ class S3Harness(BackendHarness):
 
     examples = 5
     secrets = ("partwise-test-secret", _CUSTOMER_KEY)
-    min_part_size: ClassVar[int] = KIB
+    min_part_size: ClassVar[int] = 100 * KIB
     own_options: ClassVar = {
         "encryption_context": S3Options(encryption="KMS", encryption_context={"a": "b"}),
         "bucket_key": S3Options(encryption="KMS", bucket_key=True),
         "sse_customer_key": S3Options(sse_customer_key=_CUSTOMER_KEY),
-        "object_lock_mode": S3Options(
-            object_lock_mode="GOVERNANCE", object_lock_retain_until="2030-12-31T00:00:00Z"
-        ),
+        "object_lock_mode": S3Options(object_lock_mode="GOVERNANCE", object_lock_retain_until="2030-12-31T00:00:00Z"),
         "object_lock_retain_until": S3Options(
             object_lock_mode="COMPLIANCE", object_lock_retain_until="2030-12-31T00:00:00Z"
         ),
@@ -67,9 +65,7 @@ class S3Harness(BackendHarness):
 
     def serve(self, *faults: Effect, operation: str | None = None) -> S3Server:
         """Start a server of the bucket to whose every request these faults apply."""
-        settings = ServerSettings(
-            access_keys=(self.key_pair,), region="us-east-1", min_part_size=self.min_part_size
-        )
+        settings = ServerSettings(access_keys=(self.key_pair,), region="us-east-1", min_part_size=self.min_part_size)
         server = S3Server({"examplebucket": self.bucket}, settings=settings)
         server.start()
         server.plan(*(ServerFault(operation, effect, times=None) for effect in faults))

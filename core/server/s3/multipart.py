@@ -11,7 +11,7 @@ from attrs import evolve
 
 from partwise.checksums import Checksum
 from partwise.errors import UploadNotFound
-from partwise.model import ObjectOptions, PendingUpload, UploadedPart
+from partwise.model import PendingUpload, UploadedPart
 from partwise.server.body import BODY_BYTES_MAX
 from partwise.server.buckets import Bucket, UploadInfo
 from partwise.server.errors import ServiceError, bad_argument
@@ -193,7 +193,7 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
     _check_sizes(exchange, parts)
     checksums = _object_checksum(exchange, upload, parts, listed)
     check_conditions(exchange)
-    relevant = ObjectOptions(forbid_overwrite=request.header("if-none-match") == "*")
+    relevant = evolve(upload.options, forbid_overwrite=request.header("if-none-match") == "*")
     with _naming_upload(upload_id):
         stored = bucket.backend.complete_upload(
             key, upload_id, parts, for_backend(relevant, bucket.backend.capabilities.options)
