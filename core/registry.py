@@ -201,7 +201,7 @@ def _find(group: str, url: str) -> Any:
     scheme = scheme.lower()
     if not colon or not scheme:
         raise InvalidInput(
-            f"{_without_password(url)!r} is not a URL: it does not start with a scheme, as {_example(group)} does"
+            f"{without_password(url)!r} is not a URL: it does not start with a scheme, as {_example(group)} does"
         )
     if (group, scheme) in _registered:
         return _registered[group, scheme]
@@ -211,7 +211,7 @@ def _find(group: str, url: str) -> Any:
         if found.name == scheme:
             return _load(found.load, url)
     raise UnknownScheme(
-        f"{_without_password(url)!r}: no installed plug-in handles {scheme}: URLs. Known are {_known(group)}"
+        f"{without_password(url)!r}: no installed plug-in handles {scheme}: URLs. Known are {_known(group)}"
     )
 
 
@@ -226,10 +226,10 @@ def _load(load: Callable[[], Any], url: str) -> Any:
     try:
         return load()
     except (ImportError, AttributeError) as error:
-        raise UnknownScheme(f"{_without_password(url)!r}: its plug-in can't be loaded: {error}") from error
+        raise UnknownScheme(f"{without_password(url)!r}: its plug-in can't be loaded: {error}") from error
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """
     Return a URL for messages.
 

@@ -90,6 +90,13 @@ LEFT JOIN pg_class AS class ON class.oid = wanted.oid
 LEFT JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 """  # noqa: S608  # constants
 
+#: The lock of a name, as the server lists it while a session holds it.
+_LOCK = (
+    "FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND classid = %(high)s::bigint::oid AND objid = %(low)s::bigint::oid"
+)
+
 _OLDEST_SERVER = 12
 
 _REASON_MAX = 300
@@ -274,15 +281,14 @@ class Session:
         """Release the lock of this name."""
         self.execute("SELECT pg_advisory_unlock(%(key)s)", {"key": self._lock_key(name)})
 
+    def is_locked(self, name: str) -> bool:
+        """Return whether any session has the lock of this name."""
+        return bool(self.execute(f"SELECT pid {_LOCK}", self._lock_values(name)))
+
     def end_session(self, process: int, *, holding: str) -> None:
         """End the session of a process on the server, if it holds the lock of this name."""
-        key = self._lock_key(holding) % 2**64
-        self.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND pid = %(pid)s AND classid = %(high)s::bigint::oid AND objid = %(low)s::bigint::oid",
-            {"pid": process, "high": key >> 32, "low": key % 2**32},
-        )
+        values = {**self._lock_values(holding), "pid": process}
+        self.execute(f"SELECT pg_terminate_backend(pid) {_LOCK} AND pid = %(pid)s", values)
 
     def close(self) -> None:
         """End the session, and release its locks."""
@@ -310,6 +316,10 @@ class Session:
             psycopg.pq.TransactionStatus.INTRANS,
             psycopg.pq.TransactionStatus.INERROR,
         )
+
+    def _lock_values(self, name: str) -> dict[str, object]:
+        key = self._lock_key(name) % 2**64
+        return {"high": key >> 32, "low": key % 2**32}
 
     def _lock_key(self, name: str) -> int:
         digest = blake2b(f"partwise\0{self._table.schema}\0{name}".encode(), digest_size=8).digest()

@@ -156,6 +156,18 @@ class PostgresCheckpointStore(Closing):
         """
         self._closed = True
 
+    def is_claimed(self, name: str) -> bool:
+        """
+        Return whether a run, on this or another host, holds the claim on this name.
+
+        Unlike an attempt to claim it, this does not disturb a run that has lost its connection for a moment.
+
+        Raises:
+            CheckpointError: the server can't be asked. Retryable if that may pass by.
+        """
+        key = self._key_of(name)
+        return self._read(name, lambda session: session.is_locked(key), default=False)
+
     # --- the protocol ------------------------------------------------------------------------------------------------
 
     @contextmanager

@@ -214,8 +214,11 @@ def _rows(store: CheckpointStore, checkpoints: Sequence[Checkpoint]) -> Iterator
 
 def is_running(store: CheckpointStore, checkpoint: Checkpoint) -> bool | None:
     """Return whether the upload is running now; None if that is not known."""
-    # A run claims its checkpoint, and a claim ends with its process. Our own claim is released at once.
+    # A run claims its checkpoint, and a claim ends with its process. Our own claim is released at once. A store whose
+    # claims can be lost is asked instead: a claim of ours would end a run that has lost its connection for a moment.
     try:
+        if (is_claimed := getattr(store, "is_claimed", None)) is not None:
+            return bool(is_claimed(checkpoint.name))
         with store.claim(checkpoint.name):
             return False
     except CheckpointBusy:

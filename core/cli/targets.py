@@ -15,7 +15,7 @@ from partwise.cli.parsing import require_at_most_one
 from partwise.cli.stdin import STANDARD_INPUT
 from partwise.errors import InvalidInput
 from partwise.protocols import CheckpointStore, MultipartBackend
-from partwise.registry import default_checkpoint_store, open_backend, open_checkpoint_store
+from partwise.registry import default_checkpoint_store, open_backend, open_checkpoint_store, without_password
 
 
 @define(frozen=True)
@@ -37,7 +37,7 @@ class StoreSpec:
     def __str__(self) -> str:
         if self.file is not None and not os.path.lexists(self.file):
             return f"{self.file}, which does not exist"
-        return self.file or self.directory or self.url or "your state directory"
+        return self.file or self.directory or (without_password(self.url) if self.url else "your state directory")
 
     @contextmanager
     def open(self) -> Iterator[CheckpointStore]:
@@ -88,7 +88,7 @@ class StoreSpec:
             with self.open() as store:
                 exists = getattr(store, "exists", None)
                 if exists is not None and not exists():
-                    return f"--store: {self.url} does not exist"
+                    return f"--store: {without_password(self.url)} does not exist"
         return ""
 
     def _open(self) -> CheckpointStore:

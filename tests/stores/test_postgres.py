@@ -28,6 +28,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from partwise import stores
 from partwise.checkpoint import Checkpoint
+from partwise.cli import main
 from partwise.errors import (
     CheckpointBusy,
     CheckpointDamaged,
@@ -1027,6 +1028,33 @@ def test_a_claim_that_is_busy_says_what_is_uploaded(store, other, checkpoint) ->
 def store_claims(store: PostgresCheckpointStore, name: str) -> None:
     with store.claim(name):
         pass
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_status_shows_what_is_running_and_neither_disturbs_it_nor_shows_the_password(
+    postgres, schema, store, checkpoint, capfd
+) -> None:
+    url = postgres.url(schema=schema, tcp=True)
+    saved = checkpoint()
+
+    def status() -> str:
+        assert main(["status", "--store", url]) == 0
+        output = "".join(capfd.readouterr())
+        assert postgres.password not in output
+        assert quote(postgres.password, safe="") not in output
+        return output
+
+    assert "no unfinished uploads are recorded in postgresql://partwise:***@127.0.0.1" in status()
+    with store.claim(saved.name):
+        store.save(saved)
+        assert "running" in status()
+        postgres.end_sessions()
+        assert "running" not in status()
+        store.check_claim(saved.name)  # the run goes on
+        assert "running" in status()
+    soon(lambda: not store.is_claimed(saved.name))
 
 
 def test_while_the_server_is_away_appends_fail_at_once(postgres, store, checkpoint, part, monkeypatch) -> None:

@@ -92,8 +92,8 @@ MUTATIONS = [
     Mutation(
         "the session of another host is ended",
         SESSION,
-        " AND pid = %(pid)s AND classid",
-        " AND %(pid)s > 0 AND classid",
+        " {_LOCK} AND pid = %(pid)s",
+        " {_LOCK} AND %(pid)s > 0",
         _tests("session_that_is_in_use"),
     ),
     Mutation(
@@ -162,7 +162,7 @@ MUTATIONS = [
     Mutation(
         "the password of a URL with a mistyped scheme is shown",
         "core/registry.py",
-        'f"{_without_password(url)!r}: no installed',
+        'f"{without_password(url)!r}: no installed',
         'f"{url!r}: no installed',
         ("tests/core/test_registry.py -k password",),
     ),
@@ -215,5 +215,19 @@ MUTATIONS = [
         "part_number = 0 OR (total.row_count <= {PART_NUMBER_MAX} AND total.byte_count <= {journal.BYTES_MAX})",
         "true",
         _tests("too_large"),
+    ),
+    Mutation(
+        "status takes the claim of a run that has lost its connection",
+        "core/cli/status.py",
+        'if (is_claimed := getattr(store, "is_claimed", None)) is not None:',
+        "if (is_claimed := None) is not None:",
+        _tests("status"),
+    ),
+    Mutation(
+        "status shows the password of the store",
+        "core/cli/targets.py",
+        "(without_password(self.url) if self.url else",
+        "(self.url if self.url else",
+        _tests("status"),
     ),
 ]
