@@ -66,7 +66,7 @@ shared_options = (
 _further_options = OptionGroup("Object properties").option(
     "--set NAME=VALUE",
     Value("pair"),
-    "Any option of the storage's class of options by its name, such as content_language=en; can be repeated.",
+    "Any option of the storage by its name, such as content_language=en; can be repeated.",
     "assignments",
     **PAIRS,
 )
