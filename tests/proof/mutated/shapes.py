@@ -276,4 +276,48 @@ MUTATIONS = [
         "        if True:\n",
         BUCKET_TESTS,
     ),
+    # --- processes on toys of storages ---
+    Mutation(
+        "a session is resumed by a run that can't know which bytes it has",
+        ENGINE_RECONCILE,
+        "    if not fixed or facts.listed is not Missing.LISTING_UNSUPPORTED:",
+        "    if True:",
+        PROCESSES_ON_SHAPES,
+    ),
+    Mutation(
+        "options of this run that had no effect are not mentioned",
+        ENGINE_FINISH,
+        "    if late := sorted(options.explicitly_set() & capabilities.late_options - _CONDITIONS):",
+        "    if late := []:",
+        PROCESSES_ON_SHAPES,
+    ),
+    Mutation(
+        "the token takes the place of the metadata",
+        "core/_engine/context.py",
+        "        return options if token is None else evolve(options, metadata={**options.metadata, TOKEN_NAME: token})",
+        "        return options if token is None else evolve(options, metadata={TOKEN_NAME: token})",
+        PROCESSES_ON_SHAPES,
+    ),
+    Mutation(
+        "a lost claim is taken for the record of another upload",
+        "core/_engine/context.py",
+        "            self.check_claim(patience)  # it has another record, or the claim is lost\n",
+        "",
+        ("tests/proof/test_counterexamples.py",),
+    ),
+    # --- the invariants ---
+    Mutation(
+        "an object may have other options than were requested",
+        "core/testing/_proof/invariants.py",
+        "    _check_options(scenario, trace)\n",
+        "",
+        ("tests/proof/test_invariants.py",),
+    ),
+    Mutation(
+        "an unusable upload takes parts again",
+        "core/testing/faulty.py",
+        "            self._unusable.add(upload_id)",
+        "            pass",
+        ("tests/testing/test_faults.py",),
+    ),
 ]
