@@ -78,7 +78,7 @@ class BlockBlobBackend(Client):
 
     def _blocks(self, key: str) -> tuple[str, dict[int, UploadedPart], int]:
         """Return the upload that has the blob, its blocks by part number, and the next time."""
-        upload_id, parts, time = "", {}, 0
+        upload_id, parts, time = "", dict[int, UploadedPart](), 0
         for name, size in sorted(self.request(self._service.blocks, key).items()):
             time, number = int(name[:8], 16), int(name[24:29])
             if number == 0:

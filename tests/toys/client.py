@@ -62,7 +62,7 @@ class Client:
     def describe(self, key: str, stored: Stored, checksum: Callable[[bytes], int]) -> StoredObject:
         """Return an object of the service as the protocol describes it."""
         value = checksum(stored.data) if self.capabilities.object_checksums else None
-        return StoredObject(key, len(stored.data), stored.etag, value, metadata=stored.headers.get("metadata", {}))
+        return StoredObject(key, len(stored.data), stored.etag, value, metadata=stored.metadata)
 
 
 def read(body: Body) -> bytes:

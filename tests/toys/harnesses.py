@@ -41,7 +41,8 @@ class ToyHarness(InMemoryHarness):
         raise NotImplementedError
 
     def open(self) -> MultipartBackend:
-        return self.backend_class(self.service, checksums=self.checksums)
+        backend: MultipartBackend = self.backend_class(self.service, checksums=self.checksums)
+        return backend
 
     def read(self, key: str) -> bytes | None:
         found = self.service.objects.get(key)
@@ -51,7 +52,7 @@ class ToyHarness(InMemoryHarness):
         headers = self.service.objects[key].headers
         named = {"content_type": "Content-Type", "acl": "acl"}
         shown = {name: headers.get(header) for name, header in named.items() if name in self._supported()}
-        return {**shown, "metadata": headers.get("metadata", {})}
+        return {**shown, "metadata": self.service.objects[key].metadata}
 
     def _supported(self) -> frozenset[str]:
         return frozenset(self.open_for_test().capabilities.options)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from anycrc import Model
 from attrs import define, field
 from fastcrc.crc32 import iscsi
 
-crc64_nvme = Model("CRC64-NVME").calc
+crc64_nvme: Callable[[bytes], int] = Model("CRC64-NVME").calc
 crc32c = iscsi
 
 #: One request at a time. It is shared by all services, as a lock can't be copied.
@@ -38,7 +39,13 @@ class Stored:
 
     data: bytes
     etag: str
-    headers: Mapping[str, object]
+    headers: Mapping[str, Any]
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The metadata in the headers."""
+        found: Mapping[str, str] = self.headers.get("metadata", {})
+        return found
 
 
 @define
@@ -55,7 +62,7 @@ class Bucket:
             self.count += 1
             return hashlib.sha256(f"{self.count}".encode()).hexdigest()[:16]
 
-    def check_conditions(self, key: str, headers: Mapping[str, object]) -> None:
+    def check_conditions(self, key: str, headers: Mapping[str, Any]) -> None:
         """Refuse a request whose If-None-Match or If-Match is not met."""
         found = self.objects.get(key)
         if headers.get("If-None-Match") == "*" and found is not None:
@@ -63,7 +70,7 @@ class Bucket:
         if (wanted := headers.get("If-Match")) is not None and (found is None or found.etag != wanted):
             raise Refused("PreconditionFailed")
 
-    def store(self, key: str, data: bytes, headers: Mapping[str, object], etag: str | None = None) -> Stored:
+    def store(self, key: str, data: bytes, headers: Mapping[str, Any], etag: str | None = None) -> Stored:
         """Store an object, if the conditions in the headers are met."""
         with _LOCK:
             self.check_conditions(key, headers)
@@ -72,7 +79,7 @@ class Bucket:
             return self.objects[key]
 
     @staticmethod
-    def without_conditions(headers: Mapping[str, object]) -> Mapping[str, object]:
+    def without_conditions(headers: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the headers that are kept; a condition holds for one request."""
         return {name: value for name, value in headers.items() if not name.startswith("If-")}
 
@@ -89,7 +96,7 @@ class Multipart:
     """A multipart upload; all headers but the conditions are fixed when it is created."""
 
     key: str
-    headers: Mapping[str, object]
+    headers: Mapping[str, Any]
     parts: dict[int, tuple[str, bytes]] = field(factory=dict)  # ETag and bytes, by part number
 
 
@@ -107,7 +114,7 @@ class S3(Bucket):
     conflicting: set[str] = field(factory=set)  # those that have met one
     uploads: dict[str, Multipart] = field(factory=dict)
 
-    def create(self, key: str, headers: Mapping[str, object]) -> str:
+    def create(self, key: str, headers: Mapping[str, Any]) -> str:
         upload_id = self.new_id()
         self.uploads[upload_id] = Multipart(key, self.without_conditions(headers))
         return upload_id
@@ -129,7 +136,7 @@ class S3(Bucket):
         return etag, crc64_nvme(data)
 
     def complete(
-        self, key: str, upload_id: str, parts: Sequence[tuple[int, str]], conditions: Mapping[str, object]
+        self, key: str, upload_id: str, parts: Sequence[tuple[int, str]], conditions: Mapping[str, Any]
     ) -> Stored:
         with _LOCK:
             upload, numbers = self.upload(key, upload_id), [number for number, _ in parts]
@@ -184,7 +191,7 @@ class BlockBlobs(Bucket):
         with _LOCK:
             return {block_id: len(data) for block_id, data in sorted(self.uncommitted.get(key, {}).items())}
 
-    def commit(self, key: str, block_ids: Sequence[str], headers: Mapping[str, object]) -> Stored:
+    def commit(self, key: str, block_ids: Sequence[str], headers: Mapping[str, Any]) -> Stored:
         with _LOCK:
             blocks = self.uncommitted.get(key, {})
             if any(block_id not in blocks for block_id in block_ids):
@@ -194,7 +201,7 @@ class BlockBlobs(Bucket):
             self.uncommitted.pop(key, None)
             return stored
 
-    def put(self, key: str, data: bytes, headers: Mapping[str, object]) -> Stored:
+    def put(self, key: str, data: bytes, headers: Mapping[str, Any]) -> Stored:
         with _LOCK:
             stored = self.store(key, data, headers, f'"0x{self.new_id()}"')
             self.uncommitted.pop(key, None)
@@ -209,7 +216,7 @@ class Session:
     """A resumable upload: all that can be asked is how far it is, and the checksum of the bytes so far."""
 
     key: str
-    headers: Mapping[str, object]
+    headers: Mapping[str, Any]
     data: bytes = b""
 
 
@@ -223,7 +230,7 @@ class Sessions(Bucket):
 
     sessions: dict[str, Session] = field(factory=dict)
 
-    def create(self, key: str, headers: Mapping[str, object]) -> str:
+    def create(self, key: str, headers: Mapping[str, Any]) -> str:
         session_id = self.new_id()
         self.sessions[session_id] = Session(key, self.without_conditions(headers))
         return session_id
@@ -248,7 +255,7 @@ class Sessions(Bucket):
                 raise Refused("ChecksumMismatch")
             session.data += data
 
-    def finish(self, key: str, session_id: str, size: int, conditions: Mapping[str, object]) -> Stored:
+    def finish(self, key: str, session_id: str, size: int, conditions: Mapping[str, Any]) -> Stored:
         with _LOCK:
             session = self.session(key, session_id)
             if size != len(session.data):

@@ -113,12 +113,15 @@ def must_resume(scenario: Scenario, trace: ProcessTrace, checkpoint: Checkpoint)
         and scenario.keeps_checkpoint(script)
         and checkpoint.options == script.options.fixed_data(scenario.capabilities.late_options)
     )
-    lost = injected(trace, None, FaultKind.FORGOTTEN_UPLOAD, FaultKind.UNUSABLE) or had_event(trace, Event.EXPIRY)
-    lost = lost or _parts_damaged_for_good(scenario, trace)
+    lost = [
+        *injected(trace, None, FaultKind.FORGOTTEN_UPLOAD, FaultKind.UNUSABLE),
+        *_parts_damaged_for_good(scenario, trace),
+    ]
     changed = len(trace.versions) > 1 or injected(trace, None, FaultKind.CHANGED)
     if (
         not usable
         or lost
+        or had_event(trace, Event.EXPIRY)
         or changed
         or injected(trace, ("load",))
         or not _can_take_the_rest(scenario, trace, checkpoint)
