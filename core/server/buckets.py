@@ -64,6 +64,7 @@ class UploadInfo:
     checksum: Checksum | None = None  # the algorithm of its parts' checksums, where clients choose one
     composite: bool = False  # the checksum of its object is that of the checksums of its parts
     customer_key: str | None = None  # the MD5 of the customer's key that encrypts it
+    names_checksum: bool = False  # the client has chosen `checksum`, so its parts must have no other one
 
 
 class Bucket:

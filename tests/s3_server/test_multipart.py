@@ -108,13 +108,23 @@ def test_a_part_that_arrives_damaged_is_refused(client: Any) -> None:
 
 
 def test_a_part_with_a_checksum_of_another_algorithm_is_refused(client: Any) -> None:
-    upload_id = client.create()
+    upload_id = client.create(x_amz_checksum_algorithm="CRC64NVME")
     reply = client.part(upload_id, 1, b"x", x_amz_checksum_crc32=CRC32.to_base64(CRC32.compute(b"x")))
 
     assert (reply.code, "expected checksum Type: crc64nvme" in (reply.text("Message") or "")) == (
         "InvalidRequest",
         True,
     )
+
+
+def test_where_no_algorithm_was_chosen_parts_may_have_checksums_of_any(client: Any) -> None:
+    upload_id, right = client.create(), CRC32.to_base64(CRC32.compute(b"x"))
+    wrong = client.part(upload_id, 1, b"y", x_amz_checksum_crc32=right)
+    reply = client.part(upload_id, 1, b"x", x_amz_checksum_crc32=right)
+    completed = client.complete(upload_id, [(1, reply.headers["ETag"])])
+
+    assert (wrong.code, reply.headers["x-amz-checksum-crc32"]) == ("BadDigest", right)
+    assert completed.text("ChecksumCRC64NVME") == CRC64_NVME.to_base64(CRC64_NVME.compute(b"x"))
 
 
 def test_parts_in_another_order_are_refused_and_the_upload_is_kept(client: Any) -> None:

@@ -378,3 +378,12 @@ def test_the_default_checksum_of_an_object_is_that_of_s3(client: Any) -> None:
     shown = client("HEAD", "key", headers={"x-amz-checksum-mode": "enabled"}).headers
 
     assert shown["x-amz-checksum-crc64nvme"] == CRC64_NVME.to_base64(CRC64_NVME.compute(b"data"))
+
+
+def test_a_range_of_an_object_comes_without_the_checksum_of_the_object(client: Any) -> None:
+    client("PUT", "key", body=b"0123456789")
+    mode = {"x-amz-checksum-mode": "ENABLED"}
+    whole, part = client("GET", "key", headers=mode), client("GET", "key", headers={**mode, "Range": "bytes=2-4"})
+
+    assert (part.status, part.body) == (206, b"234")
+    assert ("x-amz-checksum-type" in whole.headers, "x-amz-checksum-type" in part.headers) == (True, False)

@@ -61,10 +61,11 @@ def create_multipart_upload(exchange: Exchange) -> ServerResponse:
     options = evolve(options, forbid_overwrite=False)
     algorithm, composite = _requested_checksum(request)
     upload_id = bucket.backend.initiate_upload(exchange.key, for_backend(options, bucket.backend.capabilities.options))
-    info = UploadInfo(options, False, headers, algorithm, composite, customer_key)
+    chosen = request.header("x-amz-checksum-algorithm") is not None
+    info = UploadInfo(options, False, headers, algorithm, composite, customer_key, names_checksum=chosen)
     bucket.uploads.put(upload_id, info, len(repr(info)))
     announced: tuple[tuple[str, str], ...] = ()
-    if request.header("x-amz-checksum-algorithm") is not None:
+    if chosen:
         announced = (
             ("x-amz-checksum-algorithm", name_of(algorithm)),
             ("x-amz-checksum-type", "COMPOSITE" if composite else "FULL_OBJECT"),
@@ -110,18 +111,24 @@ def upload_part(exchange: Exchange) -> ServerResponse:
     value = body.tracked(algorithm)
     bucket.part_times.put((upload_id, number), exchange.now, 1)
     bucket.part_checksums.put((upload_id, number), (part.etag, value), 1)
+    shown = announced_algorithm(request) or algorithm
     headers = (
         ("ETag", quoted(part.etag)),
-        *reported(exchange, ((header_of(algorithm), algorithm.to_base64(value)),)),
+        *reported(exchange, ((header_of(shown), shown.to_base64(body.tracked(shown))),)),
         *encryption_headers(upload.options, upload.customer_key),
     )
     return ServerResponse(200, headers)
 
 
 def _check_part_checksum(request: ServerRequest, upload: UploadInfo) -> Checksum:
-    """Return the algorithm of an upload's parts; refuse a part with another one."""
+    """
+    Return the algorithm of an upload's parts.
+
+    Where the client has chosen one, a part with a checksum of another one is refused. Else the checksum of a part may
+    be of any algorithm: SDKs send CRC32 with the parts of an upload that was created without an algorithm.
+    """
     sent, expected = announced_algorithm(request), upload.checksum or default_checksum()
-    if sent is not None and sent != expected and upload.checksum is not None:
+    if sent is not None and sent != expected and upload.names_checksum:
         raise ServiceError(
             "InvalidRequest",
             f"Checksum Type mismatch occurred, expected checksum Type: {name_of(expected).lower()}, actual checksum "

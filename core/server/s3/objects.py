@@ -53,7 +53,10 @@ def put_object(exchange: Exchange) -> ServerResponse:
 
 def get_object(exchange: Exchange) -> ServerResponse:
     info = _readable_object(exchange)
-    headers = dict(_headers(exchange, info))
+    size = info.stored.size
+    requested = requested_range(exchange.request, size, standard=True)
+    # As on S3: the checksum of the object says nothing of a range of it, and clients would compare it with the range.
+    headers = dict(_headers(exchange, info, with_checksum=requested is None))
     for header in _OVERRIDES:
         name = f"response-{header.lower()}"
         override = exchange.request.param(name)
@@ -61,8 +64,6 @@ def get_object(exchange: Exchange) -> ServerResponse:
             if _NOT_IN_A_HEADER.search(override):
                 raise bad_argument(name, override, "The value is not allowed in a header.")
             headers[header] = override
-    size = info.stored.size
-    requested = requested_range(exchange.request, size, standard=True)
     try:
         file = exchange.bucket.access.open_object(exchange.key)
     except KeyError:
@@ -75,7 +76,7 @@ def get_object(exchange: Exchange) -> ServerResponse:
 
 def head_object(exchange: Exchange) -> ServerResponse:
     info = _readable_object(exchange)
-    return ServerResponse(200, _headers(exchange, info), length=info.stored.size)
+    return ServerResponse(200, _headers(exchange, info, with_checksum=True), length=info.stored.size)
 
 
 def delete_object(exchange: Exchange) -> ServerResponse:
@@ -189,8 +190,8 @@ def _readable_object(exchange: Exchange) -> ObjectInfo:
     return info
 
 
-def _headers(exchange: Exchange, info: ObjectInfo) -> tuple[tuple[str, str], ...]:
-    wanted = (exchange.request.header("x-amz-checksum-mode") or "").upper() == "ENABLED"
+def _headers(exchange: Exchange, info: ObjectInfo, *, with_checksum: bool) -> tuple[tuple[str, str], ...]:
+    wanted = with_checksum and (exchange.request.header("x-amz-checksum-mode") or "").upper() == "ENABLED"
     return (
         *object_headers(info.options),
         ("ETag", quoted(info.etag)),

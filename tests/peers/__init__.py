@@ -1,0 +1,1 @@
+"""Programs that others wrote, for the tests of the servers."""
