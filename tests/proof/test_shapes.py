@@ -18,6 +18,7 @@ from toys.harnesses import SHAPES
 
 from partwise import ObjectOptions, TransferConfig
 from partwise._engine.reconcile import TOKEN_NAME
+from partwise.errors import PreconditionFailed
 from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace
 from partwise.testing._proof.invariants import check
 from partwise.testing._proof.scenario import MemoryStoreHarness, Scenario
@@ -174,3 +175,31 @@ def test_an_object_that_must_be_new_is_known_as_ours_when_its_response_is_lost(s
 
     assert trace.faults
     assert_stored(scenario, trace)
+
+
+@pytest.mark.parametrize("threshold", [0, 1000], ids=["by parts", "in one piece"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_object_that_replaces_a_known_one_is_known_as_ours_when_its_response_is_lost(shape, threshold):
+    """The second request finds another ETag: that of the object that the first one has made."""
+    scenario = new_scenario(shape)
+    scenario.overwrite(b"the one to replace")
+    known = ObjectOptions(if_match=scenario.backend.open_for_test().head_object(scenario.key).etag)
+    operation = "put_object" if threshold else "complete_upload"
+
+    trace = scenario.run(script(Fault(operation, FaultKind.AFTER), options=known, multipart_threshold=threshold))
+
+    assert trace.faults
+    assert_stored(scenario, trace)
+
+
+@pytest.mark.parametrize("threshold", [0, 1000], ids=["by parts", "in one piece"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_object_that_is_not_the_known_one_is_not_replaced(shape, threshold):
+    scenario = new_scenario(shape)
+    scenario.overwrite(b"of another program")
+    other = ObjectOptions(if_match='"the tag of another one"')
+
+    trace = scenario.run(script(options=other, multipart_threshold=threshold))
+
+    assert isinstance(trace.error.__cause__, PreconditionFailed)
+    assert scenario.snapshot().stored == b"of another program"

@@ -170,6 +170,7 @@ class ProcessTrace:
     effects: int  # where in the history of the scenario its effects start
     effects_end: int = 0  # where they end
     after: Snapshot = field(init=False)  # the state when it had ended
+    replaceable: bool = True  # whether the object at its start was the one that it may replace, by `if_match`
     versions: set[int] = field(factory=set)  # the numbers of the versions that the source had while it ran
     # for each change of the source that it could see, how many calls it had started by then
     changed_at: list[int] = field(factory=list)

@@ -233,6 +233,8 @@ def _can_be_done(scenario: Scenario, trace: ProcessTrace) -> bool:
     script, capabilities = trace.script, scenario.capabilities
     if script.resume == "require" or (script.options.forbid_overwrite and trace.before.stored is not None):
         return False
+    if not trace.replaceable:
+        return False
     if "callback" in script.options.explicitly_set() and not getattr(scenario.backend, "callback_works", True):
         return False
     # Without checksum and token, a lost response to complete can't be resolved, and the engine does not guess.

@@ -319,6 +319,9 @@ class Scenario:
         self.history.start_process(keeps_checkpoint=self.keeps_checkpoint(script))
         trace = ProcessTrace(script, self.history.process, self.snapshot(), len(self.history.effects))
         trace.versions.add(self.source.version.number)
+        if script.options.if_match is not None:
+            head = self._storage.head_object(self.key)
+            trace.replaceable = head is not None and head.etag == script.options.if_match
         self._current = trace
         try:
             with _logging_to(trace.log):
