@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,16 @@ def database(tmp_path: Path) -> Iterator[SQLiteCheckpointStore]:
 
 PASSWORD = "pass word/of:this@test%"
 
+# If the tests are killed, its input ends: then it ends the server, whose process id is the first argument, and removes
+# its directory.
+WATCH = """
+import os, shutil, signal, sys, time
+sys.stdin.read()
+os.kill(int(sys.argv[1]), signal.SIGQUIT)
+time.sleep(1)
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
+
 
 class PostgresServer:
     """
@@ -159,14 +170,21 @@ class PostgresServer:
                 self._process = subprocess.Popen(
                     command, cwd=self.directory, stdout=log, stderr=log, **self._identity()
                 )
+            self._watch = subprocess.Popen(
+                [sys.executable, "-c", WATCH, str(self._process.pid), self.directory], stdin=subprocess.PIPE
+            )
             if self._accepts_connections():
                 return
+            self._watch.kill()
+            self._watch.communicate()
             self.port = 0  # perhaps another program has taken it
         raise AssertionError(f"PostgreSQL does not start: {(self.directory / 'log').read_text()}")
 
     def stop(self) -> None:
         """End all sessions, and the server."""
         if self._process is not None:
+            self._watch.kill()
+            self._watch.communicate()
             self._process.send_signal(signal.SIGINT)
             self._process.wait(30)
             self._process = None
