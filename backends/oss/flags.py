@@ -1,5 +1,5 @@
 """
-The flags of the command line for the options of OSS.
+The flags of the command line for OSS.
 
 They are plain data, so that help pages and completion start fast: nothing of the backend is imported before a flag is
 given, and nothing of the command line at all.
@@ -10,50 +10,60 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: Flags by the heading under which they are listed. Each has its usage, the type of its value (a function of
-#: `partwise.cli.parsing`, "text", or "pairs" for NAME=VALUE that can be repeated), its text on the help page, and the
-#: name of its value.
-FLAGS: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
-    "Object properties": (
-        (
-            "--traffic-limit BITS",
-            "positive_integer",
-            "Maximum rate of each request in bits per second, enforced by OSS.",
-            "traffic_limit",
-        ),
-        ("--request-payer WHO", "text", "requester, if the requester pays for the requests.", "request_payer"),
-        ("--data-encryption METHOD", "text", "Cipher under --encryption KMS in OSS: SM4.", "data_encryption"),
+#: The scheme of the URLs that the flags are for.
+SCHEME = "oss"
+
+#: The heading under which they are listed.
+HEADING = "Only OSS"
+
+#: Where new credentials are put.
+CREDENTIALS = "OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN"
+
+#: The flags for settings of the connection. Each has its usage, the type of its value (a function of
+#: `partwise.cli.parsing`, "text", "pairs" for NAME=VALUE that can be repeated, or "flag" if it has no value), its text
+#: on the help page, and the name of its value.
+CONNECTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (
+    ("--signature-version VERSION", "text", "How requests are signed: v4 (default) or v1.", "signature_version"),
+)
+
+#: The flags for options of the object, in the same form.
+OPTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "--traffic-limit BITS",
+        "positive_integer",
+        "Maximum rate of each request in bits per second, enforced by OSS.",
+        "traffic_limit",
     ),
-    "Callback": (
-        ("--callback-url URL", "text", "Server to which OSS sends a POST once it has stored.", "callback_url"),
-        ("--callback-host HOST", "text", "Host header; default: the URL's host.", "callback_host"),
-        (
-            "--callback-body TEXT",
-            "text",
-            "Body of the request, such as 'object=${object}&size=${size}'.",
-            "callback_body",
-        ),
-        (
-            "--callback-body-type TYPE",
-            "text",
-            "application/json, or application/x-www-form-urlencoded (default).",
-            "callback_body_type",
-        ),
-        (
-            "--callback-var x:NAME=VALUE",
-            "pairs",
-            "Custom variable of the callback; can be repeated.",
-            "callback_variables",
-        ),
+    ("--data-encryption METHOD", "text", "Cipher under --encryption KMS in OSS: SM4.", "data_encryption"),
+    ("--callback-url URL", "text", "Server to which OSS sends a POST once it has stored.", "callback_url"),
+    ("--callback-host HOST", "text", "Host header; default: the URL's host.", "callback_host"),
+    (
+        "--callback-body TEXT",
+        "text",
+        "Body of the request, such as 'object=${object}&size=${size}'.",
+        "callback_body",
     ),
-}
+    (
+        "--callback-body-type TYPE",
+        "text",
+        "application/json, or application/x-www-form-urlencoded (default).",
+        "callback_body_type",
+    ),
+    (
+        "--callback-var x:NAME=VALUE",
+        "pairs",
+        "Custom variable of the callback; can be repeated.",
+        "callback_variables",
+    ),
+)
 
 #: Words that a shell suggests, by the name of the value. Those for options that all storages have add to theirs.
 SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
     "acl": ("default",),
     "storage_class": ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"),
     "encryption": ("SM4",),
-    "request_payer": ("requester",),
+    "addressing_style": ("virtual", "path", "cname"),
+    "signature_version": ("v4", "v1"),
     "data_encryption": ("SM4",),
     "callback_body_type": ("application/x-www-form-urlencoded", "application/json"),
 }
@@ -62,9 +72,12 @@ SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
 SETTINGS: Mapping[str, str] = {
     "callback": "--callback-url and --callback-body",
     "data_encryption": "--data-encryption",
-    "request_payer": "--request-payer",
+    "signature_version": "--signature-version",
     "traffic_limit": "--traffic-limit",
 }
+
+#: Options that must not be on a command line, which other users can read, with the flag to use instead.
+SECRETS: Mapping[str, str] = {}
 
 
 def option_values(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 The command line: one module for each command, and what the commands share.
 
     app, common_options   the commands and their flags, for click
+    vendors               the flags that the packages of storages declare
     object_options        the flags for options of objects, and those of one storage
     help_pages            commands and options whose help pages have headings
     completion            shell completion

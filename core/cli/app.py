@@ -19,6 +19,7 @@ from partwise.cli.common_options import (
     bucket_url,
     checkpoint_options,
     connection_options,
+    connection_settings,
     json_option,
     object_url,
     quiet_option,
@@ -30,6 +31,7 @@ from partwise.cli.help_pages import WIDTH_MAX, Group, OptionGroup, argument
 from partwise.cli.object_options import RequestedOptions, object_options
 from partwise.cli.param_types import Value
 from partwise.cli.runner import invoke, run_command
+from partwise.cli.vendors import option_flags, scheme_of
 
 if TYPE_CHECKING:
     from partwise.cli.output import Output
@@ -63,6 +65,7 @@ def _runs(function: Callable[..., int]) -> Callable[..., int]:
             verbose=given["verbose"],
             subject=f"{'standard input' if file == '-' else file} to {url}" if file and url else "",
             events=given.get("progress") == "json",
+            scheme=scheme_of(url or ""),
         )
 
     return run
@@ -238,6 +241,7 @@ progress_options = (
     epilog=_examples(
         "partwise upload backup.tar oss://examplebucket/backup.tar",
         "partwise upload backup.tar oss://examplebucket/2026/",
+        "partwise upload backup.tar s3://examplebucket/backup.tar --profile work",
         "partwise upload --dry-run backup.tar oss://examplebucket/backup.tar",
         "partwise upload --bandwidth-limit 20MiB backup.tar oss://examplebucket/",
         "partwise upload --checkpoint-dir checkpoints b.tar oss://examplebucket/",
@@ -260,6 +264,7 @@ progress_options = (
 @checkpoint_options
 @object_options
 @connection_options
+@option_flags
 @json_option
 @progress_options
 @quiet_option
@@ -272,9 +277,11 @@ def upload(output: Output, **given: Any) -> int:
     If the upload is stopped or killed, or the network fails, run the same command again: parts that the storage already
     has are not sent again.
 
-    A SIZE is written as 8MiB, 8M (the same), 8MB (8,000,000 bytes) or 1.5GiB; a DURATION as 90s, 5m or 1h30m. The
-    access key for OSS comes from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN, or from
-    ~/.ossutilconfig.
+    A SIZE is written as 8MiB, 8M (the same), 8MB (8,000,000 bytes) or 1.5GiB; a DURATION as 90s, 5m or 1h30m.
+
+    The access key for OSS comes from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN, or from
+    ~/.ossutilconfig; that for S3 from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or as other AWS
+    tools find it: ~/.aws, AWS_PROFILE, single sign-on, the role of the container or machine.
     """
 
     from partwise.cli import formatting
@@ -497,8 +504,10 @@ def demo(output: Output, **given: Any) -> int:
 
 def _target(given: dict[str, Any]) -> BackendSpec:
     from partwise.cli.targets import BackendSpec
+    from partwise.cli.vendors import require_matching_flags
 
-    return BackendSpec(given["url"], connection_options.values(given))
+    require_matching_flags(given["url"], given)
+    return BackendSpec(given["url"], connection_settings(given))
 
 
 def _store(given: dict[str, Any]) -> StoreSpec:

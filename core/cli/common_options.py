@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from partwise.cli.completion import ADDRESSING_STYLES, SIGNATURES, Suggestions
+from collections.abc import Mapping
+from typing import Any
+
 from partwise.cli.help_pages import OptionGroup, argument
 from partwise.cli.param_types import Value
+from partwise.cli.vendors import connection_flags, connection_values, suggestions
 
 OUTPUT = "Output"
-CONNECTION = "OSS connection"
+CONNECTION = "Connection"
 
 object_url = argument(
     "url",
     "URL",
-    "oss://bucket/key, or file:///directory/key. If it ends with a slash, the file's name is added.",
+    "oss://bucket/key, s3://bucket/key, or file:///directory/key. If it ends with a slash, the file's name is added.",
     type=Value("url"),
 )
 bucket_url = argument(
-    "url", "URL", "oss://bucket, or oss://bucket/prefix to select keys; file:///directory/.", type=Value("url")
+    "url",
+    "URL",
+    "oss://bucket or s3://bucket, with /prefix to select keys; or file:///directory/.",
+    type=Value("url"),
 )
 
 checkpoint_options = (
@@ -26,19 +32,30 @@ checkpoint_options = (
     .option("--store URL", Value("store_url"), "Use a checkpoint store, such as sqlite:///uploads.db.")
 )
 
-connection_options = (
+_connection_options = (
     OptionGroup(CONNECTION)
     .option(
-        "--endpoint HOST", str, "Host of the region, or a custom domain; default: OSS_ENDPOINT, or ~/.ossutilconfig."
+        "--endpoint HOST",
+        str,
+        "Host or URL of the region, a service, or a custom domain; default: OSS_ENDPOINT; for S3 AWS_ENDPOINT_URL_S3;"
+        " or that of the profile.",
     )
-    .option("--region ID", str, "Such as cn-hangzhou; default: OSS_REGION, ~/.ossutilconfig, or the endpoint's.")
-    .option("--signature-version VERSION", Suggestions(SIGNATURES), "How requests are signed: v4 (default) or v1.")
+    .option(
+        "--region ID",
+        str,
+        "Such as cn-hangzhou or eu-west-1; default: OSS_REGION; for S3 AWS_REGION; or that of the profile or endpoint.",
+    )
+    .option(
+        "--profile NAME",
+        str,
+        "Profile with settings and credentials: in ~/.ossutilconfig; for S3 in ~/.aws, default: AWS_PROFILE.",
+    )
     .option(
         "--addressing-style STYLE",
-        Suggestions(ADDRESSING_STYLES),
-        "How URLs name the bucket: virtual (default), path, or cname for a custom domain.",
+        suggestions("addressing_style"),
+        "How requests name the bucket: virtual (default) or path; OSS: cname for a custom domain; S3: auto (default).",
     )
-    .option("--ca-bundle PATH", str, "Certificate authorities to trust; default: the system's.")
+    .option("--ca-bundle PATH", str, "Certificate authorities to trust; default: the system's; for S3 AWS_CA_BUNDLE.")
     .option(
         "--proxy URL",
         str,
@@ -50,6 +67,17 @@ connection_options = (
         "Time without any data sent or received after which an attempt fails; default: 60s.",
     )
 )
+
+
+def connection_options(function: Any) -> Any:
+    """Declare the flags for connections, of all storages and of single ones: a decorator of a command."""
+    return _connection_options(connection_flags(function))
+
+
+def connection_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the connection settings that were given, by name."""
+    return _connection_options.values(given) | connection_values(given)
+
 
 retry_options = (
     OptionGroup(CONNECTION)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +17,34 @@ if TYPE_CHECKING:
 VARIABLE = "_PARTWISE_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
-# Values that OSS accepts. Another backend may accept others, so these are suggested and not enforced.
-SIGNATURES = ("v4", "v1")
-ADDRESSING_STYLES = ("virtual", "path", "cname")
-
 
 class Suggestions(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
-    """Text, for which a shell suggests some words."""
+    """
+    Text, for which a shell suggests some words.
+
+    They are not enforced: another backend may accept others.
+
+    Args:
+        words: those for every URL.
+        by_scheme: further ones for the URLs of a scheme. All of them are suggested before a URL was typed.
+    """
 
     name = "text"
 
-    def __init__(self, words: tuple[str, ...]) -> None:
+    def __init__(self, words: tuple[str, ...], by_scheme: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self._words = words
+        self._by_scheme = by_scheme or {}
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:  # noqa: ARG002  # click's signature
         """Return the words that begin as the text does."""
         from click.shell_completion import CompletionItem
 
-        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+        # The option that lacks its value yet stops click from reading arguments: they are words that are left then.
+        urls = (word for word in (ctx.params.get("url"), *ctx.args) if isinstance(word, str) and "://" in word)
+        scheme = next(urls, "").partition(":")[0].lower()
+        further = (words for name, words in self._by_scheme.items() if scheme in ("", name))
+        found = dict.fromkeys((*self._words, *chain.from_iterable(further)))
+        return [CompletionItem(word) for word in found if word.startswith(incomplete)]
 
 
 def complete(command: click.Command, output: Output) -> bool:
@@ -50,15 +61,25 @@ def _completer(shell: str, command: click.Command) -> Any:
     from click.shell_completion import BashComplete, get_completion_class
 
     class Bash(BashComplete):
-        """Bash splits ``--acl=private`` at the ``=``; click expects just the value."""
+        """Bash splits ``--acl=private`` at the ``=``, and URLs at the ``:``; click expects whole values."""
 
         def get_completion_args(self) -> tuple[list[str], str]:
             words, incomplete = super().get_completion_args()
-            return list(_without_equals(words)), incomplete
+            return list(_without_equals(_with_whole_urls(words))), incomplete
 
     kind = Bash if shell == "bash" else get_completion_class(shell)
     assert kind is not None
     return kind(command, {}, "partwise", VARIABLE)
+
+
+def _with_whole_urls(words: list[str]) -> list[str]:
+    joined: list[str] = []
+    for word in words:
+        if joined and (word == ":" or (joined[-1].endswith(":") and word.startswith("/"))):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
 
 
 def _without_equals(words: list[str]) -> Iterator[str]:

@@ -141,7 +141,7 @@ def gc(command: GcCommand, output: Output) -> int:
             error = _drop(decision.pending, backend, retries) if decision.orphan and drop else None
             if error is not None:
                 code = max(code, exit_code(error))
-                _report(decision.pending, error, output)
+                _report(decision.pending, error, command.target.scheme, output)
                 continue
             dropped += decision.orphan
             action = "keep" if not decision.orphan else "dropped" if drop else "would drop"
@@ -164,11 +164,11 @@ def _drop(pending: PendingUpload, backend: MultipartBackend, retries: Retries) -
     return None
 
 
-def _report(pending: PendingUpload, error: BackendError, output: Output) -> None:
-    report = format_error(error)
+def _report(pending: PendingUpload, error: BackendError, scheme: str, output: Output) -> None:
+    report = format_error(error, scheme=scheme)
     message = f"{escape_control(pending.key)} ({escape_control(pending.upload_id)}) was not dropped"
     output.error(ErrorReport(message, report.message, hint=report.hint), error)
-    output.record({**_as_data(pending), "action": "failed", **failure(error)})
+    output.record({**_as_data(pending), "action": "failed", **failure(error, scheme=scheme)})
 
 
 def _fail_if_unreadable(decisions: Sequence[GcDecision], store: StoreSpec, output: Output) -> int:

@@ -58,6 +58,8 @@ class OptionGroup:
         self._heading = heading
         self._decorators: list[Callable[[Any], Any]] = []
         self._names: list[str] = []
+        #: The flag of each option, by the name of its value.
+        self.usages: dict[str, str] = {}
 
     def option(self, usage: str, kind: Any, explanation: str, name: str = "", **attributes: Any) -> OptionGroup:
         """
@@ -80,12 +82,17 @@ class OptionGroup:
     def _add(self, flags: Sequence[str], name: str, **attributes: Any) -> OptionGroup:
         name = name or flags[-1].lstrip("-").replace("-", "_")
         self._names.append(name)
+        self.usages[name] = flags[-1]
         self._decorators.append(click.option(name, *flags, cls=Option, heading=self._heading, **attributes))
         return self
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the options of this group that were given."""
         return {name: given[name] for name in self._names if given[name] is not None}
+
+    def values_present(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that were given, for a command that may not have these options."""
+        return {name: given[name] for name in self._names if given.get(name) is not None}
 
     def __call__(self, function: _F) -> _F:
         for decorate in reversed(self._decorators):

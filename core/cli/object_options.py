@@ -1,42 +1,36 @@
 """
 The flags for the properties of an object, and the options made of them.
 
-The flags for options that all storages share are declared here; those for options of one storage by its package, as
-plain data. Any option that has no flag is set by its name.
+The flags for options that several storages have are declared here; those for options of one storage by its package (see
+`partwise.cli.vendors`). Any option that has no flag is set by its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
 from partwise.cli.completion import Suggestions
 from partwise.cli.help_pages import OptionGroup
-from partwise.cli.param_types import Value, unique_pairs
+from partwise.cli.param_types import Value
+from partwise.cli.vendors import PAIRS, option_values, present, secret_options, suggestions
 
 if TYPE_CHECKING:
     from partwise.model import ObjectOptions
     from partwise.protocols import MultipartBackend
 
-#: Modules that declare the flags for options of one storage; `partwise.backends.oss.flags` says how.
-_VENDORS = tuple(map(import_module, ("partwise.backends.oss.flags",)))
-
 _WORDS = {
     "acl": ("private", "public-read", "public-read-write"),
     "storage_class": ("standard", "infrequent-access", "archive", "deep-archive"),
     "encryption": ("AES256", "KMS"),
+    "request_payer": ("requester",),
 }
-
-PAIRS: dict[str, Any] = {"multiple": True, "callback": unique_pairs}
 
 
 def _suggestions(name: str) -> Suggestions:
-    return Suggestions(
-        (*_WORDS.get(name, ()), *(word for vendor in _VENDORS for word in vendor.SUGGESTIONS.get(name, ())))
-    )
+    return suggestions(name, _WORDS[name])
 
 
 shared_options = (
@@ -61,6 +55,11 @@ shared_options = (
         "Server-side encryption: AES256, KMS, or a word of the storage, such as SM4.",
     )
     .option("--kms-key-id ID", str, "Key for --encryption KMS.")
+    .option(
+        "--request-payer WHO",
+        _suggestions("request_payer"),
+        "requester, if the requester pays for the requests.",
+    )
 )
 
 _further_options = OptionGroup("Object properties").option(
@@ -72,34 +71,9 @@ _further_options = OptionGroup("Object properties").option(
 )
 
 
-def _vendor_group(vendor: Any) -> list[OptionGroup]:
-    groups = []
-    for heading, flags in vendor.FLAGS.items():
-        group = OptionGroup(heading)
-        for usage, kind, explanation, name in flags:
-            if kind == "pairs":
-                group.option(usage, Value("pair"), explanation, name, **PAIRS)
-            elif kind == "text":
-                group.option(usage, _suggestions(name), explanation, name)
-            else:
-                group.option(usage, Value(kind), explanation, name)
-        groups.append(group)
-    return groups
-
-
-_VENDOR_GROUPS = [(vendor, _vendor_group(vendor)) for vendor in _VENDORS]
-
-
 def object_options(function: Any) -> Any:
-    """Declare the flags: a decorator of a command."""
-    for _, groups in reversed(_VENDOR_GROUPS):
-        for group in reversed(groups):
-            function = group(function)
+    """Declare the flags that are not of one storage only: a decorator of a command."""
     return shared_options(_further_options(function))
-
-
-#: The flags for the settings of storages that hints name.
-SETTINGS: Mapping[str, str] = {name: flag for vendor in _VENDORS for name, flag in vendor.SETTINGS.items()}
 
 
 # --- from flags to options -------------------------------------------------------------------------------------------
@@ -109,7 +83,7 @@ SETTINGS: Mapping[str, str] = {name: flag for vendor in _VENDORS for name, flag 
 class RequestedOptions:
     """The options that a command line requests, for a backend that is not open yet."""
 
-    values: Mapping[str, Any] = field(factory=dict)  # from flags, by the name of the option
+    values: Mapping[str, Any] = field(factory=dict, repr=False)  # from flags, by the name of the option
     assignments: Mapping[str, str] = field(factory=dict)  # from --set, by the name of the option
 
     @classmethod
@@ -118,13 +92,19 @@ class RequestedOptions:
         Return what the values of all flags request.
 
         Raises:
-            InvalidInput: flags that belong together are incomplete.
+            InvalidInput: flags that belong together are incomplete, a file that a flag names can't be used, or --set
+                gives a secret.
         """
-        values = _given(shared_options.values(given))
-        for vendor, groups in _VENDOR_GROUPS:
-            own = {name: value for group in groups for name, value in _given(group.values(given)).items()}
-            values |= vendor.option_values(own)
-        return cls(values, given["assignments"])
+        assignments = given["assignments"]
+        for name, flag in secret_options().items():
+            if name in assignments:
+                from partwise.errors import InvalidInput
+
+                raise InvalidInput(
+                    f"--set can't give {name}, which is secret: other users can read command lines",
+                    hint=f"Write it to a file, and use {flag}",
+                )
+        return cls(present(shared_options.values(given)) | option_values(given), assignments)
 
     def for_backend(self, backend: MultipartBackend) -> ObjectOptions:
         """
@@ -149,11 +129,6 @@ class RequestedOptions:
         types = _types_of_fields(kind)
         assigned = {name: _parse(name, text, types.get(name, str)) for name, text in self.assignments.items()}
         return kind(**self.values, **assigned)
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out flags that were not given: their value is False, or no pairs."""
-    return {name: value for name, value in values.items() if value is not False and value != {}}
 
 
 def _types_of_fields(kind: type[ObjectOptions]) -> dict[str, Any]:

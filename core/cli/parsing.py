@@ -207,14 +207,14 @@ def pair(text: str) -> tuple[str, str]:
 def url(text: str) -> str:
     """Return a URL; raise InvalidInput for a path or the memory of this process."""
     if ":" not in text.replace("\\", "/").partition("/")[0] or re.match(r"[A-Za-z]:[\\/]", text):
-        example = "oss://bucket/key"
+        example = "oss://bucket/key or s3://bucket/key"
         with suppress(OSError, ValueError):  # the working directory was removed, or this can't be a path
             if text:
                 # Such a URL is percent-encoded, so that it has no braces, which mean a setting in a hint.
                 as_uri = Path(text).absolute().as_uri()
                 example += f", or {as_uri}{'/' * text.endswith('/')} for a directory of this machine"
         raise InvalidInput(f"{text!r:.200} is not a URL", hint=f"Write {example}")
-    return _not_memory(text, "Write oss://bucket/key or file:///directory/key")
+    return _not_memory(text, "Write oss://bucket/key, s3://bucket/key or file:///directory/key")
 
 
 def store_url(text: str) -> str:

@@ -18,8 +18,8 @@ from attrs import asdict, define, has
 
 from partwise.checksums import CRC64_XZ
 from partwise.cli.formatting import collapse_lines, escape_control, format_ratio, pluralize
-from partwise.cli.object_options import SETTINGS
 from partwise.cli.signals import SignalReceived
+from partwise.cli.vendors import SETTINGS, credentials_of
 from partwise.errors import (
     BackendError,
     CannotResume,
@@ -82,11 +82,12 @@ class ErrorReport:
         return escape_control(collapse_lines(_sentences(what_and_why, kept, hint)))
 
 
-def format_error(error: BaseException, subject: str = "") -> ErrorReport:  # noqa: PLR0911  # a table
+def format_error(error: BaseException, subject: str = "", scheme: str = "") -> ErrorReport:  # noqa: PLR0911  # a table
     """
     Describe an error that a command raised.
 
-    The subject is what the command works on, such as "backup.tar to oss://bucket/backup.tar".
+    The subject is what the command works on, such as "backup.tar to oss://bucket/backup.tar"; the scheme that of its
+    URL, on which depends where credentials come from.
     """
     match error:
         case SignalReceived():
@@ -94,20 +95,20 @@ def format_error(error: BaseException, subject: str = "") -> ErrorReport:  # noq
         case KeyboardInterrupt():
             return ErrorReport("interrupted")
         case UploadFailed() if error.reason:
-            return _upload_failed(error, subject)
+            return _upload_failed(error, subject, scheme)
         case CannotResume():
             message = f"{subject or 'the upload'} can't be resumed; nothing was changed"
-            return ErrorReport(message, error.reason, hint=_hint(error))
+            return ErrorReport(message, error.reason, hint=_hint(error, scheme))
         case UploadStopped():
-            return ErrorReport(error.message, error.reason, error.kept, _hint(error))
+            return ErrorReport(error.message, error.reason, error.kept, _hint(error, scheme))
         case PartwiseError():
-            return ErrorReport(_message(error), hint=_hint(error))
+            return ErrorReport(_message(error), hint=_hint(error, scheme))
     return ErrorReport(
         f"{type(error).__name__}: {error}", hint="This is a defect of partwise; --verbose shows the traceback"
     )
 
 
-def _upload_failed(error: UploadFailed, subject: str) -> ErrorReport:
+def _upload_failed(error: UploadFailed, subject: str, scheme: str) -> ErrorReport:
     aborting = error.message.endswith("could not be aborted")
     again = "run the same command again" + (" to resume" if error.resumable and not aborting else "")
     next_step = ""
@@ -122,7 +123,7 @@ def _upload_failed(error: UploadFailed, subject: str) -> ErrorReport:
         what,
         error.reason,
         progress_of(error) if error.resumable else "nothing",
-        _sentences(_hint(error), next_step),
+        _sentences(_hint(error, scheme), next_step),
     )
 
 
@@ -139,15 +140,15 @@ _SAME_NAME = (
     *("part_size", "multipart_threshold", "concurrency", "concurrency_max", "give_up_after", "max_attempts"),
     *("bandwidth_limit", "verify_source", "on_source_change", "checkpoint", "checkpoint_dir", "store", "content_type"),
     *("acl", "storage_class", "cache_control", "content_disposition", "content_encoding", "forbid_overwrite"),
-    *("if_match", "encryption", "kms_key_id"),
-    *("endpoint", "region", "signature_version", "addressing_style", "ca_bundle", "proxy"),
+    *("if_match", "encryption", "kms_key_id", "request_payer"),
+    *("endpoint", "region", "profile", "addressing_style", "ca_bundle", "proxy"),
 )
 
 #: The flags for the settings that hints of the library name, ``setting`` or ``setting=value``.
 FLAGS = {
     **{setting: f"--{setting.replace('_', '-')}" for setting in _SAME_NAME},
     "connect_timeout": "--timeout",
-    "credentials": "OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN",
+    "credentials": credentials_of("oss"),  # for URLs of another scheme, what its package says
     "expected_crc64": "--expect-crc64",
     "expected_size": "--expect-size",
     "metadata": "--meta",
@@ -174,20 +175,22 @@ def _message(error: PartwiseError) -> str:
     return f"{flag}{space}{rest}" if isinstance(error, InvalidInput) and is_one_flag else error.message
 
 
-def hint_as_flags(error: PartwiseError) -> str:
+def hint_as_flags(error: PartwiseError, scheme: str = "") -> str:
     """Return the hint of an error, with settings as flags."""
-    return render_hint(error.hint_template, _flag)
+    return render_hint(error.hint_template, lambda setting, value: _flag(setting, value, scheme))
 
 
-def _hint(error: PartwiseError) -> str:
-    return _sentences(hint_as_flags(error), _FURTHER_HINTS.get(type(error), ""))
+def _hint(error: PartwiseError, scheme: str) -> str:
+    return _sentences(hint_as_flags(error, scheme), _FURTHER_HINTS.get(type(error), ""))
 
 
 def _sentences(*texts: str) -> str:
     return ". ".join(text.rstrip(".") for text in texts if text)
 
 
-def _flag(setting: str, value: str | None) -> str:
+def _flag(setting: str, value: str | None, scheme: str) -> str:
+    if setting == "credentials":
+        return credentials_of(scheme)
     if value is None:
         return FLAGS.get(setting, setting)
     return FLAGS.get(f"{setting}={value}") or f"{FLAGS.get(setting, setting)} {value}"
@@ -201,21 +204,25 @@ def success(result: UploadResult) -> dict[str, Any]:
     return {"ok": True, **result_fields(result)}
 
 
-def failure(error: BaseException, subject: str = "") -> dict[str, Any]:
+def failure(error: BaseException, subject: str = "", scheme: str = "") -> dict[str, Any]:
     """Return an error as an object."""
     stop = (
         error.__cause__ if isinstance(error, SignalReceived) and isinstance(error.__cause__, UploadStopped) else error
     )
     payload = {
         "type": type(stop).__name__,
-        "message": format_error(error, subject).one_line(),
+        "message": format_error(error, subject, scheme).one_line(),
         "retryable": exit_code(error) == TRY_AGAIN,
         "resumable": bool(getattr(stop, "resumable", False)),
         **_fields(stop),
     }
     cause = stop.__cause__
     if cause is not None and type(cause) is not type(stop):
-        message = format_error(cause).one_line() if isinstance(cause, PartwiseError) else collapse_lines(str(cause))
+        message = (
+            format_error(cause, scheme=scheme).one_line()
+            if isinstance(cause, PartwiseError)
+            else collapse_lines(str(cause))
+        )
         payload["cause"] = {"type": type(cause).__name__, "message": message, **_fields(cause)}
     return {"ok": False, "error": payload, "exit_code": exit_code(error)}
 

@@ -102,6 +102,7 @@ def run_command(
     verbose: bool = False,
     subject: str = "",
     events: bool = False,
+    scheme: str = "",
 ) -> int:
     """
     Run a command and return its exit code; None from `work` is 0.
@@ -117,6 +118,6 @@ def run_command(
         try:
             return work(output) or 0
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect is reported, too
-            output.error(format_error(error, subject), error)
-            output.record(failure(error, subject))
+            output.error(format_error(error, subject, scheme), error)
+            output.record(failure(error, subject, scheme))
             return exit_code(error)

@@ -110,6 +110,11 @@ class BackendSpec:
     url: str
     settings: Mapping[str, object]  # the connection settings that were given
 
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URL, in lower case."""
+        return self.url.partition(":")[0].lower()
+
     @contextmanager
     def open(self) -> Iterator[tuple[MultipartBackend, str]]:
         """
