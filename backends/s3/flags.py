@@ -87,7 +87,11 @@ def option_values(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _key_in(path: str) -> str:
-    """Return the key in a file, in base64. Neither an error nor its cause shows what is in the file."""
+    """
+    Return the key in a file, in base64.
+
+    Neither an error nor its cause shows what is in the file.
+    """
     import base64
 
     from partwise.errors import InvalidInput

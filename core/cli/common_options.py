@@ -70,7 +70,7 @@ _connection_options = (
 
 
 def connection_options(function: Any) -> Any:
-    """Declare the flags for connections, of all storages and of single ones: a decorator of a command."""
+    """Declare the flags for connections: a decorator of a command."""
     return _connection_options(connection_flags(function))
 
 

@@ -61,7 +61,7 @@ def _completer(shell: str, command: click.Command) -> Any:
     from click.shell_completion import BashComplete, get_completion_class
 
     class Bash(BashComplete):
-        """Bash splits ``--acl=private`` at the ``=``, and URLs at the ``:``; click expects whole values."""
+        """Bash splits ``--acl=private`` at the ``=`` and URLs at the ``:``."""
 
         def get_completion_args(self) -> tuple[list[str], str]:
             words, incomplete = super().get_completion_args()

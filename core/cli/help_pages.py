@@ -91,7 +91,11 @@ class OptionGroup:
         return {name: given[name] for name in self._names if given[name] is not None}
 
     def values_present(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that were given, for a command that may not have these options."""
+        """
+        Return the values that were given.
+
+        The command need not have these options.
+        """
         return {name: given[name] for name in self._names if given.get(name) is not None}
 
     def __call__(self, function: _F) -> _F:

@@ -25,7 +25,6 @@ _WORDS = {
     "acl": ("private", "public-read", "public-read-write"),
     "storage_class": ("standard", "infrequent-access", "archive", "deep-archive"),
     "encryption": ("AES256", "KMS"),
-    "request_payer": ("requester",),
 }
 
 
@@ -57,7 +56,7 @@ shared_options = (
     .option("--kms-key-id ID", str, "Key for --encryption KMS.")
     .option(
         "--request-payer WHO",
-        _suggestions("request_payer"),
+        suggestions("request_payer", ("requester",)),
         "requester, if the requester pays for the requests.",
     )
 )
@@ -72,7 +71,7 @@ _further_options = OptionGroup("Object properties").option(
 
 
 def object_options(function: Any) -> Any:
-    """Declare the flags that are not of one storage only: a decorator of a command."""
+    """Declare the flags that several storages have: a decorator."""
     return shared_options(_further_options(function))
 
 

@@ -212,7 +212,8 @@ def url(text: str) -> str:
             if text:
                 # Such a URL is percent-encoded, so that it has no braces, which mean a setting in a hint.
                 as_uri = Path(text).absolute().as_uri()
-                example += f", or {as_uri}{'/' * text.endswith('/')} for a directory of this machine"
+                slash = "/" * text.endswith("/")
+                example = f"oss://bucket/key, s3://bucket/key, or {as_uri}{slash} for a directory of this machine"
         raise InvalidInput(f"{text!r:.200} is not a URL", hint=f"Write {example}")
     return _not_memory(text, "Write oss://bucket/key, s3://bucket/key or file:///directory/key")
 

@@ -27,7 +27,11 @@ SETTINGS: Mapping[str, str] = {name: flag for vendor in VENDORS for name, flag i
 
 
 def suggestions(name: str, words: tuple[str, ...] = ()) -> Suggestions:
-    """Return the words that a shell suggests for the value of this name: those of all storages, and of each."""
+    """
+    Return the words that a shell suggests for the value of this name.
+
+    The words given are those of all storages; each package adds its own.
+    """
     return Suggestions(words, {vendor.SCHEME: vendor.SUGGESTIONS.get(name, ()) for vendor in VENDORS})
 
 
@@ -53,21 +57,21 @@ _OPTION_GROUPS = _groups(lambda vendor: vendor.OPTION_FLAGS)
 
 
 def connection_flags(function: Any) -> Any:
-    """Declare the flags for the connections of single storages: a decorator of a command."""
+    """Declare the connection flags of single storages: a decorator."""
     for _, group in reversed(_CONNECTION_GROUPS):
         function = group(function)
     return function
 
 
 def option_flags(function: Any) -> Any:
-    """Declare the flags for the options of single storages: a decorator of a command."""
+    """Declare the option flags of single storages: a decorator."""
     for _, group in reversed(_OPTION_GROUPS):
         function = group(function)
     return function
 
 
 def connection_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the connection settings that flags of single storages give, by name."""
+    """Return the connection settings that the flags of storages give."""
     return {name: value for _, group in _CONNECTION_GROUPS for name, value in present(group.values(given)).items()}
 
 
@@ -85,7 +89,7 @@ def option_values(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def present(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out flags that were not given: their value is False, or no pairs."""
+    """Leave out flags that were not given (False, or no pairs)."""
     return {name: value for name, value in values.items() if value is not False and value != {}}
 
 
@@ -119,10 +123,10 @@ def scheme_of(url: str) -> str:
 
 
 def credentials_of(scheme: str) -> str:
-    """Return what to set for new credentials for URLs of this scheme."""
+    """Return where credentials for URLs of this scheme come from."""
     return str(next((vendor for vendor in VENDORS if scheme == vendor.SCHEME), VENDORS[0]).CREDENTIALS)
 
 
 def secret_options() -> dict[str, str]:
-    """Return the options that must not be on a command line, with the flag to use instead."""
+    """Return the options that --set refuses, with the flag to use instead."""
     return {name: flag for vendor in VENDORS for name, flag in vendor.SECRETS.items()}
