@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from attrs import evolve
 
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.s3 import DIALECTS, Credentials, Dialect, S3Backend, S3Options
+from partwise.checksums import CRC32C
 from partwise.errors import (
     AccessDenied,
     BackendError,
@@ -35,6 +36,7 @@ class S3Harness(BackendHarness):
     examples = 5
     secrets = ("partwise-test-secret", _CUSTOMER_KEY)
     min_part_size: ClassVar[int] = 100 * KIB
+    demands: ClassVar[dict[str, Any]] = {}
     own_options: ClassVar = {
         "encryption_context": S3Options(encryption="KMS", encryption_context={"a": "b"}),
         "bucket_key": S3Options(encryption="KMS", bucket_key=True),
@@ -139,5 +141,58 @@ class S3Harness(BackendHarness):
         self.bucket.close()
 
 
+class SignedByATemporaryKey(S3Harness):
+    """A storage that computes no checksums: bodies are signed, and read twice. The key is temporary."""
+
+    secrets = ("partwise-test-secret", "session/token+=", _CUSTOMER_KEY)
+    demands: ClassVar = {"checksums": False}
+
+    @property
+    def dialect(self) -> Dialect:
+        return evolve(super().dialect, checksums=())
+
+    @property
+    def key_pair(self) -> AccessKey:
+        return AccessKey("partwise-test-id", "partwise-test-secret", "session/token+=")
+
+    def opener(self, *args: Any, **settings: Any) -> Callable[[], S3Backend]:
+        return super().opener(*args, **{"sign_payload": True, **settings})
+
+
+class LockedBucket(S3Harness):
+    """The service refuses a part without a checksum."""
+
+    demands: ClassVar = {"require_digests": True}
+
+    @property
+    def dialect(self) -> Dialect:
+        return evolve(super().dialect, parts_need_checksums=True)
+
+
+class WithoutNVMe(S3Harness):
+    """The other algorithm of S3, for installations without anycrc."""
+
+    hooks_left_out: ClassVar = {"open_damaging": "the damaging server does not know the algorithm of the upload"}
+
+    def open_damaging(self) -> None:
+        return None
+
+    @property
+    def dialect(self) -> Dialect:
+        return evolve(super().dialect, checksums=(CRC32C,))
+
+
 class TestS3Backend(BackendConformance):
     harness = S3Harness
+
+
+class TestS3BackendSignedByATemporaryKey(BackendConformance):
+    harness = SignedByATemporaryKey
+
+
+class TestS3BackendOfALockedBucket(BackendConformance):
+    harness = LockedBucket
+
+
+class TestS3BackendWithoutNVMe(BackendConformance):
+    harness = WithoutNVMe
