@@ -384,7 +384,11 @@ class UploadContext:
             raise
 
     def _require_claim(self) -> None:
-        """Raise ClaimLost if the store has said so, perhaps while the last parts of an upload were recorded."""
+        """
+        Raise ClaimLost if the store has said that the claim is lost.
+
+        It may have said so while the last parts of an upload were recorded, when another error was being handled.
+        """
         if self.claim_lost is not None:
             raise self.claim_lost
 
