@@ -61,7 +61,7 @@ def call_with_retries(
 
 def after_failure(error: PartwiseError, attempt: Callable[[], _T]) -> Callable[[], _T]:
     """
-    Return what fails with this error when it is called first, and calls `attempt` afterwards.
+    Return a call that first fails with this error, and then calls `attempt`.
 
     So a call that is made for each part and nearly never fails costs nothing more: only if it fails, it is retried by
     `call_with_retries`, and counts as the first attempt.

@@ -152,7 +152,7 @@ def test_an_unknown_scheme_is_reported_with_the_known_ones(installed):
     installed(EntryPoint("things", "m:f", BACKENDS), EntryPoint("redis", "m:f", CHECKPOINT_STORES))
     register_backend("box", lambda url, **settings: (None, ""))
 
-    known = "Known are box:, file:, memory:, oss:, things:$"
+    known = "Known are box:, file:, memory:, oss:, s3:, things:$"
     with pytest.raises(UnknownScheme, match=rf"'ftp://x/y': no installed plug-in handles ftp: URLs. {known}"):
         open_backend("ftp://x/y")
     with pytest.raises(UnknownScheme, match=r"Known are file:, memory:, postgres:, postgresql:, redis:, sqlite:$"):

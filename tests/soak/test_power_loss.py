@@ -24,12 +24,12 @@ from partwise.backends.local import directories as _local_directories
 from partwise.backends.local import records as _local_records
 from partwise.backends.local import target as _local_target
 from partwise.backends.memory import MemoryBackend
+from partwise.bodies import bytes_body
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.checksums import crc64
 from partwise.errors import BucketNotFound, CheckpointDamaged
 from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.protocols import Body, MultipartBackend
-from partwise.sources import BytesBody
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import (
@@ -303,13 +303,13 @@ def test_an_upload_within_one_disk_resumes_after_any_loss(
 
 
 def put(backend: LocalBackend, options: ObjectOptions) -> None:
-    backend.put_object("a/key", BytesBody(SOURCE), options)
+    backend.put_object("a/key", bytes_body(SOURCE), options)
 
 
 def complete(backend: LocalBackend, options: ObjectOptions) -> None:
     upload_id = backend.initiate_upload("a/key", options)
     parts = [
-        backend.upload_part("a/key", upload_id, number, BytesBody(SOURCE[begin : begin + PART]))
+        backend.upload_part("a/key", upload_id, number, bytes_body(SOURCE[begin : begin + PART]))
         for number, begin in enumerate(range(0, len(SOURCE), PART), start=1)
     ]
     backend.complete_upload("a/key", upload_id, parts, options)
@@ -343,7 +343,7 @@ def test_a_stored_object_exists_after_any_loss(
 ) -> None:
     old = None if options.forbid_overwrite else b"old" * 300
     if old is not None:
-        LocalBackend(place / "bucket").put_object("a/key", BytesBody(old), OLD)
+        LocalBackend(place / "bucket").put_object("a/key", bytes_body(old), OLD)
     backend = NotedBackend(place / "bucket")
     backend.disk = RecordedDisk(place)
     with backend.disk.recording():
