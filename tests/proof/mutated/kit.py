@@ -115,6 +115,41 @@ MUTATIONS = [
         FAULTS_TESTS,
     ),
     Mutation(
+        "a store that can't be reached for a moment can't be called again",
+        FAULTY,
+        'raise refused(f"{INJECTED}: {fault}", name=name, retryable=True)',
+        'raise refused(f"{INJECTED}: {fault}", name=name)',
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "a claim that was lost is held again at the next write",
+        FAULTY,
+        "if FaultKind.CLAIM_LOST.applies_to(operation) and self.plan.has_injected(FaultKind.CLAIM_LOST):",
+        "if _of_kind(faults, FaultKind.CLAIM_LOST):",
+        FAULTS_TESTS,
+    ),
+    Mutation(
+        "the time that an append takes is not compared",
+        "core/testing/conformance/store_records.py",
+        "        if many <= 3 * few + 0.001:",
+        "        if many:",
+        ("tests/testing/test_the_kit_catches_shared_stores.py -k CopyingOnTheServer",),
+    ),
+    Mutation(
+        "a claim that waits is not noticed",
+        "core/testing/conformance/store_claims.py",
+        "            assert quickest < _REFUSED_WITHIN,",
+        "            assert quickest < 60,",
+        ("tests/testing/test_the_kit_catches_shared_stores.py -k ClaimsWait",),
+    ),
+    Mutation(
+        "a lease that is not renewed is not noticed",
+        "core/testing/conformance/store_claims.py",
+        "    time.sleep(max(_HELD_FOR, 1.5 * harness.claim_outlives_its_process))",
+        "    time.sleep(0.01)",
+        ("tests/testing/test_the_kit_catches_shared_stores.py -k NeverRenews",),
+    ),
+    Mutation(
         "an old checkpoint is two steps older", FAULTY, "checkpoint.parts[:-1]", "checkpoint.parts[:-2]", FAULTS_TESTS
     ),
     Mutation(
