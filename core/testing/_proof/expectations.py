@@ -139,6 +139,8 @@ def _can_take_the_rest(scenario: Scenario, trace: ProcessTrace, checkpoint: Chec
     compares = not scenario.source.sized or trace.script.config.verify_source == "content"
     if fixed and not capabilities.lists_parts and compares:
         return False  # parts that were not recorded can't be compared
+    if fixed and not _all_parts_match(scenario, trace, checkpoint):
+        return False  # those of another stream can't be replaced
     held = trace.before.pending[checkpoint.upload_id or ""]
     recorded = {part.part_number for part in checkpoint.parts}
     if not capabilities.replaces_parts and not capabilities.part_checksums and not scenario.source.sized:
