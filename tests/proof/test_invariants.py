@@ -22,6 +22,7 @@ from partwise import (
     UploadCancelled,
     UploadFailed,
 )
+from partwise.model import StoredObject
 from partwise.testing._proof.events import ActualUpload, BackendCall, Event, ProcessScript, ScheduledEvent
 from partwise.testing._proof.invariants import INVARIANTS, check
 from partwise.testing._proof.scenario import Scenario
@@ -260,6 +261,7 @@ def lost_its_claim(*later, error=None):
 
 
 def lost_a_claim_that_nobody_took(scenario, trace):
+    trace.backend_calls.append(BackendCall("head_object", returned=StoredObject("key", 1, "etag")))
     failed(ClaimLost("lost"))(scenario, trace)
     trace.after = evolve(trace.after, checkpoint=trace.before.checkpoint)
 

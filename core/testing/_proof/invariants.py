@@ -379,7 +379,8 @@ def one_owner(scenario: Scenario, trace: ProcessTrace) -> None:
     _raise_problem_of("ONE-OWNER", scenario, trace)
     if isinstance(trace.error, ClaimLost):
         recorded = None if trace.after.checkpoint is None else trace.after.checkpoint.upload_id
-        own = {call.upload_id or call.returned for call in trace.backend_calls} - {None}
+        own = {call.upload_id for call in trace.backend_calls} - {None}
+        own |= {call.returned for call in trace.backend_calls if isinstance(call.returned, str)}
         if recorded in own and not injected(trace, None, FaultKind.CLAIM_LOST) and not store_lost_writes(trace):
             _broken("ONE-OWNER", "the claim counted as lost, though no other process was running", trace)
     elif isinstance(trace.error, CheckpointBusy):
