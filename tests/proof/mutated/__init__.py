@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mutated import api, authors, checksums, cli, engine, kit, local, oss, postgres, server, shapes, stores
+from mutated import api, authors, checksums, cli, engine, kit, local, oss, postgres, s3, server, shapes, stores
 from mutated.mutation import Mutation
 
-AREAS = (api, authors, checksums, cli, engine, kit, local, oss, postgres, server, shapes, stores)
+AREAS = (api, authors, checksums, cli, engine, kit, local, oss, postgres, s3, server, shapes, stores)
 MUTATIONS = [mutation for area in AREAS for mutation in area.MUTATIONS]
 
 __all__ = ["AREAS", "MUTATIONS", "Mutation"]

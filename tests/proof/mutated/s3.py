@@ -1,0 +1,223 @@
+"""Mutations of the S3 backend."""
+
+from __future__ import annotations
+
+from mutated.mutation import Mutation
+
+S3_BACKEND = "backends/s3/backend.py"
+S3_CLIENT = "backends/s3/client.py"
+S3_ERRORS = "backends/s3/errors.py"
+S3_OPTIONS = "backends/s3/options.py"
+S3_SIGNING = "backends/s3/signing.py"
+S3_ADDRESSING = "backends/s3/addressing.py"
+S3_DIALECTS = "backends/s3/dialects.py"
+S3_XML = "backends/s3/xml.py"
+S3_URLS = "backends/s3/urls.py"
+S3_BACKEND_TESTS = ("tests/s3/test_backend.py",)
+S3_ERRORS_TESTS = ("tests/s3/test_errors.py",)
+S3_OPTIONS_TESTS = ("tests/s3/test_options.py",)
+S3_SIGNING_TESTS = ("tests/s3/test_signing.py",)
+S3_ADDRESSING_TESTS = ("tests/s3/test_addressing.py",)
+S3_DIALECTS_TESTS = ("tests/s3/test_dialects.py",)
+S3_URLS_TESTS = ("tests/s3/test_urls.py",)
+
+MUTATIONS = [
+    # --- what is sent ------------------------------------------------------------------------------------------------
+    Mutation(
+        "the checksum of the object is not sent with its parts",
+        S3_BACKEND,
+        "        if folded is not None:\n",
+        "        if False:\n",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "the checksum of some of the parts is sent as that of the object",
+        S3_BACKEND,
+        "algorithm.fold(known) if len(known) == len(parts) else None",
+        "algorithm.fold(known)",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "no checksum of the whole object is asked for",
+        S3_BACKEND,
+        '            headers["x-amz-checksum-type"] = "FULL_OBJECT"\n',
+        "",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "a digest before the request counts as progress",
+        S3_BACKEND,
+        "exact_chunks(body, what, counted=False)",
+        "exact_chunks(body, what)",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "bodies are not signed over plain http",
+        S3_BACKEND,
+        "self._signs_payload = is_plain if sign_payload is None else sign_payload",
+        "self._signs_payload = bool(sign_payload)",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "the key of the customer is sent unencrypted",
+        S3_BACKEND,
+        "self._is_exposed and isinstance(options, S3Options)",
+        "False and isinstance(options, S3Options)",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "a bucket that demands checksums is asked again without one",
+        S3_CLIENT,
+        "            self._learned.parts_need_checksums = True\n",
+        "",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "a bucket that refuses a checksum is asked again and again",
+        S3_CLIENT,
+        " and not _HAS_CHECKSUM.search(head)",
+        "",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "an object that exists is noticed only at the end",
+        S3_BACKEND,
+        "if options.forbid_overwrite and self._is_known_to_exist(key):",
+        "if False:",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "dots in the name of a bucket break TLS",
+        S3_ADDRESSING,
+        'return scheme == "https" and "." in bucket',
+        "return False",
+        S3_ADDRESSING_TESTS,
+    ),
+    Mutation(
+        "the region of an access point is that of the caller",
+        S3_ADDRESSING,
+        '        region=region,\n        service=found["service"],',
+        '        region="us-east-1",\n        service=found["service"],',
+        S3_ADDRESSING_TESTS,
+    ),
+    Mutation(
+        "white space in a header is signed as it is",
+        S3_SIGNING,
+        '" ".join(value.split())',
+        "value.strip()",
+        S3_SIGNING_TESTS,
+    ),
+    Mutation(
+        "a condition takes part in a part",
+        S3_OPTIONS,
+        'OptionRule("forbid_overwrite", "If-None-Match", APPEARANCE,',
+        'OptionRule("forbid_overwrite", "If-None-Match", CREATION | APPEARANCE,',
+        S3_OPTIONS_TESTS,
+    ),
+    Mutation(
+        "the key of the customer is recorded",
+        S3_OPTIONS,
+        '"expected_bucket_owner", "sse_customer_key"})',
+        '"expected_bucket_owner"})',
+        S3_OPTIONS_TESTS,
+    ),
+    Mutation(
+        "the key of the customer is shown",
+        S3_OPTIONS,
+        "sse_customer_key: str | None = field(default=None, validator=optional_string, repr=False)",
+        "sse_customer_key: str | None = field(default=None, validator=optional_string)",
+        S3_OPTIONS_TESTS,
+    ),
+    Mutation(
+        "what a dialect refuses is sent",
+        S3_OPTIONS,
+        "if rule.option not in dialect.refused_options",
+        "if True",
+        S3_DIALECTS_TESTS,
+    ),
+    Mutation(
+        "without anycrc CRC-64/NVME is used",
+        S3_DIALECTS,
+        "if _is_available(algorithm)",
+        "if True",
+        S3_DIALECTS_TESTS,
+    ),
+    # --- what is received --------------------------------------------------------------------------------------------
+    Mutation(
+        "an error in a response that began as a success is a success",
+        S3_BACKEND,
+        "        if is_error(response.body):\n",
+        "        if False:\n",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "a long complete times out in spite of white space",
+        S3_BACKEND,
+        "response_seconds=_COMPLETE_SECONDS",
+        "response_seconds=None",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "a composite checksum is that of the bytes",
+        S3_XML,
+        'if not text or "-" in text:',
+        "if not text:",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "uploads are listed by key and id",
+        S3_BACKEND,
+        "_uploads_are_ordered = False",
+        "_uploads_are_ordered = True",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "a failed condition is always that of overwriting",
+        S3_ERRORS,
+        "special = PreconditionFailed if request.if_match else ObjectExists",
+        "special = ObjectExists",
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "an upload that can't be completed is completed again",
+        S3_ERRORS,
+        "special = UploadUnusable if request.is_complete else ServerFailed",
+        "special = ServerFailed",
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "an object that was made wrong is made again",
+        S3_ERRORS,
+        "        retryable = False  # the parts",
+        "        pass  # the parts",
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "a region of any text is in a hint",
+        S3_ERRORS,
+        "(wrong or is_redirect(response) or response.status == 400) and _REGION.fullmatch(region)",
+        "(wrong or is_redirect(response) or response.status == 400) and region",
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "a missing bucket is a missing object",
+        S3_BACKEND,
+        "            self._raise_reason(key, operation, error)\n",
+        "",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "the key of the customer is not masked",
+        S3_CLIENT,
+        "(*_SIGNATURE.findall(head), *_CUSTOMER_KEY.findall(head))",
+        "_SIGNATURE.findall(head)",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "an endpoint of the profile excludes acceleration",
+        S3_URLS,
+        'if not (given.get("dual_stack") or given.get("accelerate")):',
+        "if True:",
+        S3_URLS_TESTS,
+    ),
+]
