@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
+import pytest
 from attrs import evolve
 
 from partwise.backends.memory import MemoryBackend
@@ -21,11 +22,18 @@ from partwise.errors import (
     ServerFailed,
     Throttled,
 )
-from partwise.model import KIB
+from partwise.model import KIB, PartLimits
 from partwise.server.faults import CorruptBody, Effect, Fail, LoseResponse, ReplaceResponse, ServerFault
 from partwise.server.s3.server import S3Server
 from partwise.server.settings import AccessKey, ServerSettings
-from partwise.testing import BackendConformance, BackendHarness, shown_options
+from partwise.testing import (
+    BackendConformance,
+    BackendHarness,
+    ResumeMachine,
+    backend_machine,
+    run_machine,
+    shown_options,
+)
 
 _CUSTOMER_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
@@ -196,3 +204,53 @@ class TestS3BackendOfALockedBucket(BackendConformance):
 
 class TestS3BackendWithoutNVMe(BackendConformance):
     harness = WithoutNVMe
+
+
+class RealLimits(S3Harness):
+    """The limits of S3: parts of at least 5 MiB."""
+
+    min_part_size = DIALECTS["aws"].limits.min_part_size
+    examples = 2
+    page_size = None  # small parts cover listings of more than a page
+
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS["aws"]
+
+
+class TestS3BackendWithTheLimitsOfS3(BackendConformance):
+    harness = RealLimits
+
+    @pytest.mark.skip(
+        reason="takes long with large parts, and the size of a part does not matter: TestS3Backend has it"
+    )
+    def test_pipelined_parts(self) -> None: ...
+
+
+class TinyParts(S3Harness):
+    """Parts of any size, so that many sequences of calls take a second."""
+
+    min_part_size = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bucket = MemoryBackend("examplebucket", limits=PartLimits())
+        self.server = self.serve()
+
+
+def test_no_sequence_of_calls_with_tiny_parts_differs_from_the_model() -> None:
+    run_machine(backend_machine(TinyParts), examples=25)
+
+
+def test_no_sequence_of_processes_with_tiny_parts_breaks_a_promise() -> None:
+    class OnS3(ResumeMachine):
+        backend = TinyParts
+
+    run_machine(OnS3, examples=25, steps=8)
+
+
+def test_no_sequence_of_processes_with_the_limits_of_s3_breaks_a_promise() -> None:
+    class OnS3(ResumeMachine):
+        backend = RealLimits
+
+    run_machine(OnS3, examples=2, steps=5)

@@ -303,7 +303,8 @@ class Scenario:
     def overwrite(self, data: bytes) -> None:
         """Store an object under the key, as another program would."""
         self.history.foreign.append(data)
-        self._storage.put_object(self.key, StrictBody(data), ObjectOptions())
+        body = StrictBody(data, checksum=self._storage.capabilities.checksum)
+        self._storage.put_object(self.key, body, ObjectOptions())
         self.history.object_stored()
 
     # --- processes ---------------------------------------------------------------------------------------------------
