@@ -145,6 +145,13 @@ def parse_uploads(data: bytes, decode: Callable[..., str] = unquote) -> ResultPa
         raise BadDocument("a key in it is not UTF-8") from error
 
 
+def parse_versions(data: bytes) -> list[tuple[str, str]]:
+    """Return the keys and version ids in one page of versions, with those of delete markers."""
+    root = _root(data, "ListVersionsResult")
+    found = [_children(element) for name in ("Version", "DeleteMarker") for element in _all(root, name)]
+    return [(_key(one.get("Key", "")), _name(one, "VersionId")) for one in found]
+
+
 def parse_error_document(data: bytes) -> dict[str, str]:
     """Return the texts of an error document, by element name."""
     return {name: text.strip() for name, text in _children(_root(data, "Error")).items()}

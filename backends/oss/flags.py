@@ -16,6 +16,9 @@ SCHEME = "oss"
 #: The heading under which they are listed.
 HEADING = "Only OSS"
 
+#: The module that finds out what such a storage can do; None: there is none.
+PROBE: str | None = None
+
 #: Where new credentials are put.
 CREDENTIALS = "OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 SCHEME = "s3"
 HEADING = "Only S3"
+PROBE: str | None = "partwise.backends.s3.probing"
 CREDENTIALS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or --profile"
 
 CONNECTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (

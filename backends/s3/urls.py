@@ -7,6 +7,7 @@ Settings come from the environment and from profiles, too.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from partwise.backends.s3.backend import S3Backend
@@ -46,6 +47,16 @@ def open_url(url: str, **settings: Any) -> tuple[S3Backend, str]:
     Raises:
         InvalidInput: the URL has no bucket, or a setting is unknown or invalid.
     """
+    bucket, key, given = parse_url(url, settings)
+    return S3Backend(bucket, **given), key
+
+
+def parse_url(url: str, settings: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """
+    Return the bucket, the key, and the settings for the backend of a URL.
+
+    Those of environment and profile are among them; see `open_url`, also for the errors.
+    """
     unknown = sorted(settings.keys() - SETTINGS)
     if unknown:
         known = ", ".join(sorted(SETTINGS))
@@ -65,7 +76,7 @@ def open_url(url: str, **settings: Any) -> tuple[S3Backend, str]:
     if timeout is not None:
         given.setdefault("connect_timeout", timeout)
         given.setdefault("read_timeout", timeout)
-    return S3Backend(bucket, **given), key
+    return bucket, key, given
 
 
 def _add_configured(given: dict[str, Any], configured: Settings) -> None:

@@ -432,6 +432,42 @@ def gc(output: Output, **given: Any) -> int:
     return command.gc(request, output)
 
 
+probe_options = OptionGroup("Options").flag(
+    "-y --yes", "Probe a bucket with a default retention, too, in which what is stored can't be deleted."
+)
+
+
+@app.command(
+    short_help="Find out what a storage that speaks S3 can do.",
+    epilog=_examples(
+        "partwise probe s3://examplebucket",
+        "partwise probe s3://examplebucket/tmp --endpoint https://s3.example.com",
+        "partwise probe --json s3://examplebucket | jq -r .dialect",
+    ),
+)
+@argument("url", "URL", "s3://bucket, or s3://bucket/prefix to store below a prefix.", type=Value("url"))
+@probe_options
+@connection_options
+@retry_options
+@json_option
+@quiet_option
+@verbose_option
+@_runs
+def probe(output: Output, **given: Any) -> int:
+    """
+    Find out what a storage that speaks S3 can do, and which --dialect fits it.
+
+    It uploads a few small objects and up to 11 MiB of parts, under a random name below the prefix, and removes all of
+    it, also after Ctrl-C. No other key is read or written.
+
+    Shown are the dialect, what uploads verify with it, and what was observed: checksums, conditions, sizes of parts,
+    lists, aborts.
+    """
+    from partwise.cli import probe as command
+
+    return command.probe(_target(given), _retry_config(given), output, yes=given["yes"])
+
+
 # --- server and demo -------------------------------------------------------------------------------------------------
 
 serve_options = (

@@ -158,6 +158,7 @@ FLAGS = {
     "resume=require": "--require-resume",
     "spool_above": "spool_above",  # only programs upload open files
     "tags": "--tag",
+    "yes": "--yes",
     **SETTINGS,
 }
 

@@ -127,6 +127,24 @@ def credentials_of(scheme: str) -> str:
     return str(next((vendor for vendor in VENDORS if scheme == vendor.SCHEME), VENDORS[0]).CREDENTIALS)
 
 
+def probing_module(url: str) -> Any:
+    """
+    Import the module that probes the storage of a URL.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    vendor = next((vendor for vendor in VENDORS if scheme_of(url) == vendor.SCHEME), None)
+    if vendor is None or vendor.PROBE is None:
+        from partwise.errors import InvalidInput
+
+        schemes = " or ".join(f"{vendor.SCHEME}://bucket/prefix" for vendor in VENDORS if vendor.PROBE)
+        raise InvalidInput(
+            f"{url!r:.200} can't be probed: only storages behind one protocol differ", hint=f"Write {schemes}"
+        )
+    return import_module(vendor.PROBE)
+
+
 def secret_options() -> dict[str, str]:
     """Return the options that --set refuses, with the flag to use instead."""
     return {name: flag for vendor in VENDORS for name, flag in vendor.SECRETS.items()}
