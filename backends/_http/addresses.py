@@ -1,8 +1,67 @@
-"""Which hosts are IP addresses, and which are this machine."""
+"""Endpoints, and which hosts are IP addresses, or this machine."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from attrs import define
+
+from partwise._validation import check_string
+from partwise.errors import InvalidInput
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_HOST = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+
+
+@define(frozen=True)
+class ServerAddress:
+    """Scheme, host and port of a server, and the path of its service."""
+
+    scheme: str
+    host: str  # without brackets if it is an IPv6 address
+    port: int
+    path: str  # without a slash at its end
+
+    @property
+    def port_shown(self) -> int | None:
+        """The port, None if it is the scheme's default."""
+        return None if self.port == DEFAULT_PORTS[self.scheme] else self.port
+
+
+def parse_endpoint(endpoint: object, example: str) -> ServerAddress:
+    """
+    Parse an endpoint with or without scheme (then https), port and path.
+
+    Raises:
+        InvalidInput: it is not one, unlike `example`. The message does not contain the password of a user in it.
+    """
+    text = check_string("endpoint", endpoint).strip()
+    shown = re.sub(r"(//|^).*@", r"\1", text)
+    wrong = InvalidInput(f"{shown!r} is not a valid endpoint, such as {example}")
+    try:
+        url = urlsplit(text if "://" in text else f"https://{text}")
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        # The error is raised below: this one may contain a password, and would be its context.
+        url, host, port = urlsplit(""), "", None
+    path = url.path.rstrip("/")
+    if not text.isprintable() or url.scheme not in DEFAULT_PORTS or url.username is not None:
+        raise wrong
+    if url.query or url.fragment or port == 0 or not (is_ip(host) or _HOST.fullmatch(host)):
+        raise wrong
+    if not _PATH.fullmatch(path) or any(segment in (".", "..") for segment in path.split("/")):
+        raise wrong
+    return ServerAddress(url.scheme, host, port or DEFAULT_PORTS[url.scheme], path)
+
+
+def authority(host: str, port: int | None) -> str:
+    """Return a host as in a URL and in the Host header, with the port if there is one."""
+    name = f"[{host}]" if ":" in host else host
+    return name if port is None else f"{name}:{port}"
 
 
 def is_ip(host: str) -> bool:

@@ -8,12 +8,11 @@ V4 signatures; it is derived from the endpoint's name where possible.
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from attrs import define
 
 from partwise._validation import brief, check_string
-from partwise.backends._http.addresses import is_ip
+from partwise.backends._http.addresses import DEFAULT_PORTS, authority, is_ip, parse_endpoint
 from partwise.backends._http.signatures import Query, encoded_key, encoded_query
 from partwise.errors import InvalidInput, InvalidKey
 
@@ -23,14 +22,13 @@ KEY_BYTES_MAX = 1023
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]*")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 
 # Every region id begins with two letters and a hyphen; other first labels, such as "oss-accelerate", do not.
 _PUBLIC = re.compile(r"oss-(?P<region>[a-z]{2}-[a-z0-9-]+?)(-internal)?\.aliyuncs\.com")
 _DUAL_STACK = re.compile(r"(?P<region>[a-z]{2}-[a-z0-9-]+)\.oss\.aliyuncs\.com")
 _ACCELERATED = re.compile(r"oss-accelerate(-overseas)?\.aliyuncs\.com")
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_EXAMPLE = "https://oss-cn-hangzhou.aliyuncs.com"
 
 ENDPOINT_HINT = "Pass {region} or {endpoint}, or set OSS_REGION or OSS_ENDPOINT"
 
@@ -54,7 +52,7 @@ class Address:
 
         It has the port, unless that is the scheme's default.
         """
-        return _authority(self.host, None if self.port == _DEFAULT_PORTS[self.scheme] else self.port)
+        return authority(self.host, None if self.port == DEFAULT_PORTS[self.scheme] else self.port)
 
     def target(self, key: str | None, query: Query) -> str:
         """
@@ -168,26 +166,10 @@ def _checked_region(region: str) -> str:
 
 
 def _parsed(endpoint: str) -> tuple[str, str, int]:
-    text = check_string("endpoint", endpoint).strip()
-    # An endpoint with a user is refused; the message must not contain the password.
-    shown = re.sub(r"(//|^).*@", r"\1", text)
-    wrong = InvalidInput(f"{shown!r} is not a valid endpoint, such as https://oss-cn-hangzhou.aliyuncs.com")
-    try:
-        url = urlsplit(text if "://" in text else f"https://{text}")
-        host, port = url.hostname or "", url.port
-    except ValueError:
-        # The error is raised below: this one may contain a password, and would be its context.
-        url, host, port = urlsplit(""), "", None
-    if (
-        not text.isprintable()
-        or url.scheme not in _DEFAULT_PORTS
-        or url.username is not None
-        or url.path not in ("", "/")
-    ):
-        raise wrong
-    if url.query or url.fragment or port == 0 or not (is_ip(host) or _HOST.fullmatch(host)):
-        raise wrong
-    return url.scheme, host, port or _DEFAULT_PORTS[url.scheme]
+    found = parse_endpoint(endpoint, _EXAMPLE)
+    if found.path:
+        raise InvalidInput(f"{endpoint!r} is not a valid endpoint, such as {_EXAMPLE}: it has a path")
+    return found.scheme, found.host, found.port
 
 
 def _region_of(host: str) -> str | None:
@@ -201,9 +183,4 @@ def _stable_host(scheme: str, host: str, port: int, region: str | None) -> str:
     # servers, so they are identified by host and port; http and https on their default ports are the same.
     if region is not None and any(name.fullmatch(host) for name in (_PUBLIC, _DUAL_STACK, _ACCELERATED)):
         return f"oss-{region}.aliyuncs.com"
-    return _authority(host, None if port == _DEFAULT_PORTS[scheme] else port)
-
-
-def _authority(host: str, port: int | None) -> str:
-    name = f"[{host}]" if ":" in host else host
-    return name if port is None else f"{name}:{port}"
+    return authority(host, None if port == DEFAULT_PORTS[scheme] else port)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Self
 
 from attrs import evolve
 
@@ -104,6 +104,7 @@ class OSSBackend(BucketBackend):
         user_agent: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         if signature_version not in SIGNATURE_VERSIONS:
             raise InvalidInput(
                 f"the signature version must be {' or '.join(SIGNATURE_VERSIONS)}, not {brief(signature_version)}"
@@ -125,22 +126,7 @@ class OSSBackend(BucketBackend):
             region_needed=signature_version == "v4",
         )
         provider = as_provider(credentials)
-        settings: dict[str, Any] = {
-            "bucket": bucket,
-            "endpoint": endpoint,
-            "region": region,
-            "credentials": provider,
-            "signature_version": signature_version,
-            "addressing_style": addressing_style,
-            "connect_timeout": connect_timeout,
-            "read_timeout": read_timeout,
-            "ca_bundle": ca_bundle,
-            "proxy": proxy,
-            "max_connections": max_connections,
-            "page_size": page_size,
-            "user_agent": user_agent,
-            "clock": clock,
-        }
+        settings["credentials"] = provider
         access = open_access(address, provider, settings, clock)
         client = OSSClient(address, access.http, access.credentials, access.clock, v4=signature_version == "v4")
         self._set_up(address, client, settings)

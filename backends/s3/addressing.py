@@ -8,12 +8,12 @@ speaks S3, with or without a path.
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from attrs import define
 
 from partwise._validation import brief, check_string
-from partwise.backends._http.addresses import is_ip
+from partwise.backends._http.addresses import DEFAULT_PORTS, ServerAddress, authority, is_ip, parse_endpoint
 from partwise.backends._http.signatures import Query, encoded_key, encoded_query
 from partwise.errors import InvalidInput, InvalidKey
 
@@ -34,8 +34,6 @@ _OTHER_BUCKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,253}[A-Za-z0-9_]")
 
 _DIRECTORY_BUCKET = re.compile(r".+--.+-.+--x-s3")
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]*")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):(?P<service>s3|s3-outposts):(?P<region>[a-z0-9-]+):(?P<account>\d{12}):"
@@ -59,8 +57,6 @@ _AWS = re.compile(
 )
 _AWS_ACCELERATED = re.compile(r"s3-accelerate(\.dualstack)?\.amazonaws\.com")
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
 
 @define(frozen=True)
 class S3Address:
@@ -82,7 +78,7 @@ class S3Address:
 
         It has the port, unless that is the scheme's default.
         """
-        return _authority(self.host, None if self.port == _DEFAULT_PORTS[self.scheme] else self.port)
+        return authority(self.host, None if self.port == DEFAULT_PORTS[self.scheme] else self.port)
 
     def path_of(self, key: str | None) -> str:
         """
@@ -146,7 +142,8 @@ def resolve(
             dual_stack=dual_stack,
             accelerate=accelerate,
         )
-    scheme, host, port, prefix = _parsed(endpoint)
+    server = _parsed(endpoint)
+    scheme, host, prefix = server.scheme, server.host, server.path
     aws = _AWS.fullmatch(host)
     if aws and aws["endpoint"] == bucket:
         raise InvalidInput(
@@ -167,9 +164,9 @@ def resolve(
         service="s3",
         scheme=scheme,
         host=f"{bucket}.{host}" if virtual else host,
-        port=port,
+        port=server.port,
         path=f"{prefix}/" if virtual else f"{prefix}/{quote(bucket, safe='')}/",
-        location=_location(bucket, aws, host, None if port == _DEFAULT_PORTS[scheme] else port, prefix),
+        location=_location(bucket, aws, server),
     )
 
 
@@ -188,7 +185,7 @@ def check_key(key: str) -> str:
 
 def host_of(endpoint: str) -> str:
     """Return the host of an endpoint; raise InvalidInput if it is invalid."""
-    return _parsed(endpoint)[1]
+    return _parsed(endpoint).host
 
 
 def is_access_point(bucket: str) -> bool:
@@ -250,16 +247,16 @@ def _access_point(arn: str, *, endpoint: str | None, style: str, dual_stack: boo
         own = f"s3-outposts.{region}.{_domain(region)}"
     else:
         own = f"s3-accesspoint{'.dualstack' if dual_stack else ''}.{region}.{_domain(region)}"
-    scheme, host, port, prefix = ("https", own, 443, "") if endpoint is None else _parsed(endpoint)
-    if prefix or is_ip(host):
-        raise InvalidInput(f"the endpoint {host} can't have an access point: it has a path, or is an IP address")
+    server = ServerAddress("https", own, 443, "") if endpoint is None else _parsed(endpoint)
+    if server.path or is_ip(server.host):
+        raise InvalidInput(f"the endpoint {server.host} can't have an access point: it has a path, or is an IP address")
     return S3Address(
         bucket=name,
         region=region,
         service=found["service"],
-        scheme=scheme,
-        host=f"{label}.{host}",
-        port=port,
+        scheme=server.scheme,
+        host=f"{label}.{server.host}",
+        port=server.port,
         path="/",
         location=f"s3://{label}@{found['service']}.{region}.{_domain(region)}",
     )
@@ -286,39 +283,16 @@ def _checked_region(region: str) -> str:
     return region
 
 
-def _parsed(endpoint: str) -> tuple[str, str, int, str]:
-    """Return scheme, host, port and path; the path has no slash at its end."""
-    text = check_string("endpoint", endpoint).strip()
-    # An endpoint with a user is refused; the message must not contain the password.
-    shown = re.sub(r"(//|^).*@", r"\1", text)
-    wrong = InvalidInput(f"{shown!r} is not a valid endpoint, such as https://s3.example.com")
-    try:
-        url = urlsplit(text if "://" in text else f"https://{text}")
-        host, port = url.hostname or "", url.port
-    except ValueError:
-        # The error is raised below: this one may contain a password, and would be its context.
-        url, host, port = urlsplit(""), "", None
-    path = url.path.rstrip("/")
-    if not text.isprintable() or url.scheme not in _DEFAULT_PORTS or url.username is not None:
-        raise wrong
-    if url.query or url.fragment or port == 0 or not (is_ip(host) or _HOST.fullmatch(host)):
-        raise wrong
-    if not _PATH.fullmatch(path) or any(segment in (".", "..") for segment in path.split("/")):
-        raise wrong
-    return url.scheme, host, port or _DEFAULT_PORTS[url.scheme], path
+def _parsed(endpoint: str) -> ServerAddress:
+    return parse_endpoint(endpoint, "https://s3.example.com")
 
 
-def _location(bucket: str, aws: re.Match[str] | None, host: str, port: int | None, prefix: str) -> str:
+def _location(bucket: str, aws: re.Match[str] | None, server: ServerAddress) -> str:
     # All endpoints of AWS (of a region, dual-stack, accelerated, private) reach the same bucket, whose name is unique
     # in its partition: an upload that was started through one can be resumed through another. That is unknown for other
     # servers, so they are identified by host, port and path; http and https on their default ports are the same.
     if aws is not None:
         return f"s3://{bucket}@{aws['domain']}"
-    if _AWS_ACCELERATED.fullmatch(host):
+    if _AWS_ACCELERATED.fullmatch(server.host):
         return f"s3://{bucket}@amazonaws.com"
-    return f"s3://{bucket}@{_authority(host, port)}{prefix}"
-
-
-def _authority(host: str, port: int | None) -> str:
-    name = f"[{host}]" if ":" in host else host
-    return name if port is None else f"{name}:{port}"
+    return f"s3://{bucket}@{authority(server.host, server.port_shown)}{server.path}"

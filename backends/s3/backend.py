@@ -10,7 +10,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import Self
 
 from attrs import evolve
 
@@ -119,6 +119,7 @@ class S3Backend(BucketBackend):
         user_agent: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         for name, value in (("dual_stack", dual_stack), ("accelerate", accelerate)):
             if type(value) is not bool:
                 raise InvalidInput(f"{name} must be True or False, not {type(value).__name__}")
@@ -145,25 +146,7 @@ class S3Backend(BucketBackend):
             accelerate=accelerate,
         )
         provider = as_provider(credentials)
-        settings: dict[str, Any] = {
-            "bucket": bucket,
-            "endpoint": endpoint,
-            "region": region,
-            "credentials": provider,
-            "dialect": dialect,
-            "addressing_style": addressing_style,
-            "dual_stack": dual_stack,
-            "accelerate": accelerate,
-            "sign_payload": sign_payload,
-            "connect_timeout": connect_timeout,
-            "read_timeout": read_timeout,
-            "ca_bundle": ca_bundle,
-            "proxy": proxy,
-            "max_connections": max_connections,
-            "page_size": page_size,
-            "user_agent": user_agent,
-            "clock": clock,
-        }
+        settings["credentials"] = provider
         self.option_table = option_table(self._dialect)
         access = open_access(address, provider, settings, clock)
         self._learned = LearnedFacts(self._dialect.parts_need_checksums)
