@@ -102,6 +102,15 @@ def test_the_path_of_any_key_is_that_of_botocore(judge, key):
     assert address.path_of(key) == urlsplit(sent.url).path
 
 
+@pytest.mark.parametrize("value", ["a  b", " a ", "a\tb", "a   b  c", ""])
+def test_white_space_in_a_header_is_signed_as_botocore_signs_it(value):
+    request = REQUEST.with_headers({"x-amz-meta-text": value})
+
+    ours = prepare(KEYS, request, NOW, region="r").signed()
+
+    assert ours["Authorization"] == botocores(request, KEYS, NOW, "r", "s3")["authorization"]
+
+
 def test_a_body_is_signed_where_the_header_says_so():
     digest = hashlib.sha256(b"body").hexdigest()
     signed = REQUEST.with_headers({PAYLOAD_HEADER: digest})
