@@ -71,6 +71,7 @@ ENGINE = [
     "ledger",
     "reconcile",
     "reporter",
+    "record",
     "context",
     "resume",
     "stream",

@@ -47,5 +47,5 @@ def abort_upload(context: UploadContext) -> bool:
             raise abort_failed_error(context, context.abort_error) from context.abort_error
         if isinstance(found, DamagedCheckpoint):
             # Raises if the damaged checkpoint is still there: it may be another user's, which can't be removed.
-            call_plugin_unwrapped(context.load_checkpoint)
+            call_plugin_unwrapped(context.record.load)
         return True

@@ -78,7 +78,7 @@ class Completion:
             BackendError: the request was refused, or failed too often.
         """
         context = self._context
-        context.record_remaining_parts()
+        context.record.append_remaining_parts()
         while True:
             context.control.check()
             self._check_before_request()
@@ -113,9 +113,9 @@ class Completion:
     # --- before the request ------------------------------------------------------------------------------------------
 
     def _check_before_request(self) -> None:
-        self._context.check_claim()
+        self._context.record.check_claim()
         while self._check_parts_and_source():
-            self._context.check_claim()
+            self._context.record.check_claim()
 
     def _check_parts_and_source(self) -> bool:
         """
@@ -222,7 +222,7 @@ class Completion:
             if not context.backend.capabilities.aborts:
                 return False  # not known: completing again shows it
             # Without a list, only an abort makes sure that the upload does not remain; it does not touch the object.
-            context.check_claim()
+            context.record.check_claim()
             context.retry(lambda: context.backend.abort_upload(context.key, context.upload_id), moves=False)
             return True
         try:
@@ -282,7 +282,7 @@ class Completion:
                 raise UploadUnusable(f"{problem}: {error}") from error
         for part in altered:
             ledger.replace(part)
-            context.record_part(part)
+            context.record.append_part(context.upload_id, part)
         for part in different:
             ledger.remove(part.part_number)
         done = "were not on the storage as recorded, and are sent again" if different else "had altered ETags"

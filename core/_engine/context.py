@@ -8,9 +8,7 @@ return an `Outcome`.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -19,10 +17,11 @@ from attrs import define, evolve, field
 from partwise._engine.concurrency import CONCURRENCY_MIN
 from partwise._engine.control import Control
 from partwise._engine.ledger import Ledger
-from partwise._engine.patience import Patience, is_retryable
+from partwise._engine.patience import Patience
 from partwise._engine.plan import PartPlan, plan_parts
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reconcile import TOKEN_NAME
+from partwise._engine.record import CheckpointRecord
 from partwise._engine.reporter import ProgressReporter
 from partwise._engine.retry import after_failure, call_with_retries
 from partwise._engine.status import RunStatus, outage_reason
@@ -33,9 +32,7 @@ from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
 from partwise.content_types import guess_content_type
 from partwise.errors import (
-    CheckpointDamaged,
     CheckpointError,
-    ClaimLost,
     PartwiseError,
     SourceChanged,
     SourceMismatch,
@@ -46,7 +43,6 @@ from partwise.protocols import (
     MultipartBackend,
     Source,
     SourceBody,
-    SupportsClaimCheck,
     SupportsRequestOptions,
     SupportsSourceFile,
 )
@@ -124,12 +120,6 @@ class UploadContext:
         #: The multipart upload in progress, without its parts, which are in the ledger; None if there is none.
         self.checkpoint: Checkpoint | None = None
         self.ledger = Ledger(PartPlan(1, 0))
-        #: The upload ids that the checkpoint in the store may have: one; several after a save that failed.
-        self.recorded_ids: tuple[str | None, ...] = (None,)
-        #: Acknowledged parts that the store could not append yet.
-        self._unrecorded: deque[UploadedPart] = deque()
-        #: The error by which the store said that this run no longer holds the claim. Nothing is sent after it.
-        self.claim_lost: ClaimLost | None = None
         #: Whether the ledger has the parts that count, which is decided after they were compared with the storage's.
         self.is_decided = False
         limit = request.config.bandwidth_limit
@@ -148,6 +138,9 @@ class UploadContext:
         #: The algorithm of the checksums of the backend's parts and objects.
         self.checksum = self.backend.capabilities.checksum
         self.name = checkpoint_name(self.backend.location, self.key, self.source.name)
+        self.record = CheckpointRecord(
+            self.store, self.name, retry=self.retry, warn=self.warn, log_delay=self._log_unrecorded_part
+        )
 
     # --- the upload --------------------------------------------------------------------------------------------------
 
@@ -244,153 +237,7 @@ class UploadContext:
         """Forget the upload, which no longer exists on the storage."""
         self.checkpoint = None
         self.ledger = Ledger(self.ledger.plan)
-        self._unrecorded.clear()
-
-    # --- the store ---------------------------------------------------------------------------------------------------
-
-    def load_checkpoint(self) -> Checkpoint | None:
-        """
-        Load the checkpoint, retrying transient errors; None if there is none.
-
-        Raises:
-            CheckpointError: it can't be loaded.
-        """
-        if self.store is None:
-            return None
-        self.recorded_ids = (None,)
-        try:
-            found = self._call_store(partial(self.store.load, self.name))
-        except CheckpointDamaged as error:
-            self.recorded_ids = (error.upload_id,)
-            raise
-        if found is not None:
-            self.recorded_ids = (found.upload_id,)
-        return found
-
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """
-        Save a checkpoint, retrying transient errors. Without a store, do nothing.
-
-        Raises:
-            ClaimLost: this run no longer holds the claim.
-            CheckpointError: it can't be saved.
-        """
-        if self.store is None:
-            return
-        # After an error it is not known which of the two the store has.
-        self.recorded_ids = (checkpoint.upload_id, *(i for i in self.recorded_ids if i != checkpoint.upload_id))
-        self._call_store(partial(self.store.save, checkpoint))
-        self.recorded_ids = (checkpoint.upload_id,)
-        self._unrecorded.clear()  # of an earlier upload
-
-    def record_part(self, part: UploadedPart) -> None:
-        """
-        Append an acknowledged part to the checkpoint.
-
-        A failure to write it is a warning: the storage's own list has the part, too. After a transient failure it is
-        appended again with the next part.
-
-        Raises:
-            ClaimLost: this run no longer holds the claim.
-        """
-        if self.store is not None and self.claim_lost is None:
-            self._unrecorded.append(part)
-            self._record_parts(self.store)
-
-    def record_remaining_parts(self) -> None:
-        """
-        Append the parts whose recording failed for a moment, before the upload ends.
-
-        One attempt is made.
-
-        Raises:
-            ClaimLost: this run no longer holds the claim.
-        """
-        if self.store is None or not self._unrecorded or self.claim_lost is not None:
-            return
-        error = self._record_parts(self.store)
-        if error is not None:
-            self.warn_unrecorded(error)
-
-    def _record_parts(self, store: CheckpointStore) -> CheckpointError | None:
-        """
-        Append the parts that are not recorded.
-
-        Returns:
-            the transient error after which some of them are left; None if none is.
-        """
-        while self._unrecorded:
-            part = self._unrecorded.popleft()
-            try:
-                call_plugin(store.append_part, self.name, self.upload_id, part)
-            except ClaimLost as error:
-                self.claim_lost = error
-                raise
-            except CheckpointError as error:
-                if is_retryable(error):
-                    self._unrecorded.appendleft(part)
-                    logger.debug("%s: a part could not be recorded yet: %s", self.key, error, extra=self.log_fields())
-                    return error
-                self.warn_unrecorded(error)
-        return None
-
-    def delete_record(self, patience: Patience | None = None) -> None:
-        """
-        Delete the checkpoint of this run, retrying transient errors.
-
-        Args:
-            patience: decides how long; None: that of the run.
-
-        Raises:
-            ClaimLost: this run no longer holds the claim, or the store has the checkpoint of another run.
-            CheckpointError: it can't be deleted.
-        """
-        if self.store is None:
-            return
-        self.check_claim(patience)
-        *others, last = self.recorded_ids
-        for upload_id in others:
-            with suppress(ClaimLost):
-                self.retry(partial(self.store.delete, self.name, upload_id), moves=False, patience=patience)
-                break
-            self.check_claim(patience)  # it has another record, or the claim is lost
-        else:
-            self._call_store(partial(self.store.delete, self.name, last), patience)
-        self.recorded_ids = (None,)
-
-    def check_claim(self, patience: Patience | None = None) -> None:
-        """
-        Check that this run still holds the claim, if the store can tell.
-
-        Called before what can't be undone.
-
-        Args:
-            patience: decides how long transient errors are retried; None: that of the run.
-
-        Raises:
-            ClaimLost: it does not.
-            CheckpointError: it is not known.
-        """
-        self._require_claim()
-        if isinstance(self.store, SupportsClaimCheck):
-            self._call_store(partial(self.store.check_claim, self.name), patience)
-
-    def _call_store(self, call: Callable[[], _T], patience: Patience | None = None) -> _T:
-        self._require_claim()
-        try:
-            return self.retry(call, moves=False, patience=patience)
-        except ClaimLost as error:
-            self.claim_lost = error
-            raise
-
-    def _require_claim(self) -> None:
-        """
-        Raise ClaimLost if the store has said that the claim is lost.
-
-        It may have said so while the last parts of an upload were recorded, when another error was being handled.
-        """
-        if self.claim_lost is not None:
-            raise self.claim_lost
+        self.record.forget_waiting_parts()
 
     # --- the source --------------------------------------------------------------------------------------------------
 
@@ -571,12 +418,6 @@ class UploadContext:
         logger.warning("%s: %s", self.key, message, extra=self.log_fields())
         self.warnings.append(message)
 
-    def warn_unrecorded(self, error: CheckpointError) -> None:
-        """Warn, once in a run, that progress could not be written to the checkpoint."""
-        prefix = "progress could not be recorded"
-        if not any(warning.startswith(prefix) for warning in self.warnings):
-            self.warn(f"{prefix}: {error}")
-
     def warn_not_aborted(self) -> None:
         """Warn, once in a run, that the storage can't abort uploads."""
         message = "the storage can't abort an upload: its parts expire by themselves"
@@ -603,6 +444,9 @@ class UploadContext:
         if since is not None and (self.patience.outage or self.status.parts_in_flight == 0):
             self.status.failing(since, outage_reason(error), self.patience.gives_up_at)
             self.status.announce(now)
+
+    def _log_unrecorded_part(self, error: CheckpointError) -> None:
+        logger.debug("%s: a part could not be recorded yet: %s", self.key, error, extra=self.log_fields())
 
     def _log_failing(self, waiting: Waiting) -> None:
         limit = "" if waiting.gives_up_in is None else f", giving up in {waiting.gives_up_in:.0f} s"

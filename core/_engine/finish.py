@@ -57,7 +57,7 @@ def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[
 
 def _abort(context: UploadContext, upload_id: str) -> bool:
     try:
-        context.check_claim(context.short_patience)
+        context.record.check_claim(context.short_patience)
         context.retry(lambda: context.backend.abort_upload(context.key, upload_id), patience=context.short_patience)
     except UploadNotFound:
         return True
@@ -102,7 +102,7 @@ def discard_unless_resumable(context: UploadContext) -> None:
         ClaimLost: this run no longer holds the claim. Nothing was aborted or deleted.
     """
     if context.is_resumable:
-        context.record_remaining_parts()
+        context.record.append_remaining_parts()
     else:
         discard_upload(context)
 
@@ -115,7 +115,7 @@ def delete_checkpoint(context: UploadContext) -> None:
         ClaimLost: this run no longer holds the claim. Nothing was deleted.
     """
     try:
-        context.delete_record(context.short_patience)
+        context.record.delete(context.short_patience)
     except ClaimLost:
         raise
     except (CheckpointError, PluginDefect) as error:
@@ -216,7 +216,7 @@ def _delete_finished_checkpoint(context: UploadContext) -> None:
             context.warn(f"orphans on the storage{finds}: {', '.join(left)}")
         delete_checkpoint(context)
     except ClaimLost as error:
-        context.claim_lost = None  # only the clean-up is the other run's: the object is stored
+        context.record.claim_lost = None  # only the clean-up is the other run's: the object is stored
         context.warn(f"the checkpoint was kept: {error}")
     context.checkpoint = None
 
@@ -284,7 +284,7 @@ def claim_lost_error(context: UploadContext, cause: ClaimLost) -> ClaimLost:
     upload_id = None if context.checkpoint is None else context.checkpoint.upload_id
     if upload_id is None:
         kept = "Nothing was sent"
-    elif context.recorded_ids == (upload_id,):
+    elif context.record.upload_ids == (upload_id,):
         kept = f"Kept: {_progress(context)}, for the run that holds the claim"
     else:
         kept = f"The upload {upload_id} was not aborted, and may be in no checkpoint"
@@ -418,8 +418,8 @@ def pause_for(context: UploadContext, error: BaseException) -> None:
     if context.checkpoint is None:
         return
     try:
-        if context.claim_lost is not None:
-            raise context.claim_lost
+        if context.record.claim_lost is not None:
+            raise context.record.claim_lost
         if context.control.cancelled:
             discard_upload(context)
             return

@@ -39,7 +39,7 @@ def load_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | 
     if context.store is None:
         return None
     try:
-        found = context.load_checkpoint()
+        found = context.record.load()
     except CheckpointDamaged as error:
         logger.warning("%s: %s", context.key, error, extra=context.log_fields())
         return DamagedCheckpoint(f"the checkpoint is damaged: {error}", error.upload_id)

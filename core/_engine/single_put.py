@@ -108,7 +108,7 @@ class _PutAttempts:
     def __call__(self) -> StoredObject:
         context, body = self._context, self._body
         context.control.check()
-        context.check_claim()
+        context.record.check_claim()
         context.status.set_in_flight(1)
         try:
             stored = context.backend.put_object(context.key, body, self._options)

@@ -128,6 +128,6 @@ class StreamParts:
             return False
         context.ledger.add(candidate, resumed=True)
         if candidate not in self._recorded:
-            context.record_part(candidate)
+            context.record.append_part(context.upload_id, candidate)
         context.emit_progress()
         return True

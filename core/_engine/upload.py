@@ -4,7 +4,7 @@ One upload, from the claim on its checkpoint to the release.
 `stages` has the table of what it does. Where the promises are kept:
 
 - ONE-OWNER, UNWRITABLE, INTENT: here, by the order of claim, save, initiate, save.
-- FENCED: `UploadContext.check_claim`, which comes right before what can't be undone; `finish` cleans up only under it.
+- FENCED: `CheckpointRecord.check_claim`, right before what can't be undone; `finish` cleans up only under it.
 - NO-MIX: `_on_part_uploaded` checks the source after a part was read and before it counts; `complete` checks it again;
   `single_put` does so before the last bytes of an object that is stored with one request.
 - WHOLE, LOST-REPLY: `complete`.
@@ -181,7 +181,7 @@ class UploadRun:
         try:
             return self._run_translating_errors()
         except PartwiseError as error:
-            lost = context.claim_lost
+            lost = context.record.claim_lost
             if lost is None:
                 raise
             raise claim_lost_error(context, lost) from (lost if isinstance(error, ClaimLost) else error)
@@ -329,11 +329,11 @@ class UploadRun:
     def _save_changed_checkpoint(self, checkpoint: Checkpoint, recorded: Checkpoint | None) -> None:
         assert self._context.store is not None, "what is resumed was found there"
         try:
-            self._context.save_checkpoint(checkpoint)
+            self._context.record.save(checkpoint)
         except CheckpointUnwritable as error:
             if recorded is None or recorded.fingerprint != checkpoint.fingerprint:
                 raise  # parts of this version of the source must never follow the header of another version
-            self._context.warn_unrecorded(error)
+            self._context.record.warn_unwritten(error)
 
     # --- START -------------------------------------------------------------------------------------------------------
 
@@ -345,7 +345,7 @@ class UploadRun:
         context.checkpoint = None
         if self._is_single_put():
             if not not_aborted:
-                context.delete_record()
+                context.record.delete()
             return Stage.PUT
         context.ledger = Ledger(context.plan)
         context.is_decided = True
@@ -372,7 +372,7 @@ class UploadRun:
         token = context.new_token()
         options = context.object_options(token)
         intent = evolve(context.new_checkpoint(), token=token, abandoned=not_aborted)
-        context.save_checkpoint(intent)
+        context.record.save(intent)
         context.checkpoint = intent
         upload_id: str | None = None
         try:
@@ -383,7 +383,7 @@ class UploadRun:
                 intent = evolve(intent, abandoned=())  # the storage has ended them
             context.adapt_part_size()  # while there are no parts
             context.checkpoint = evolve(intent, upload_id=upload_id, part_size=context.plan.part_size)
-            context.save_checkpoint(context.checkpoint)
+            context.record.save(context.checkpoint)
         except BaseException:
             if upload_id is not None:
                 # Even for a Ctrl-C: an upload whose id is not recorded must not become an orphan.
@@ -490,7 +490,7 @@ class UploadRun:
         context.ledger.add(part)
         if context.source_moved and not had_moved:
             compare_moved_source(context)  # now, before more is sent of another file; and again before complete
-        context.record_part(part)
+        context.record.append_part(context.upload_id, part)
         if logger.isEnabledFor(logging.DEBUG):
             number, size, fields = part.part_number, part.size, context.log_fields(part.part_number)
             logger.debug("part %d of %s: uploaded, %d bytes", number, context.description, size, extra=fields)

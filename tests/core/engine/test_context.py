@@ -223,7 +223,7 @@ def test_the_source_is_compared_with_what_it_was(run, source):
 def test_a_part_is_recorded(started_run, store):
     made = started_run()
     store.save(made.checkpoint)
-    made.record_part(UploadedPart(1, 10, "E1"))
+    made.record.append_part(made.upload_id, UploadedPart(1, 10, "E1"))
 
     assert store.load(made.name).parts == (UploadedPart(1, 10, "E1"),)
 
@@ -235,15 +235,15 @@ def test_a_part_that_can_not_be_recorded_is_reported_once(started_run, store, mo
         raise CheckpointUnwritable(f"disk full at part {part.part_number}")
 
     monkeypatch.setattr(store, "append_part", refuse)
-    made.record_part(UploadedPart(1, 10, "E1"))
-    made.record_part(UploadedPart(3, 10, "E3"))
+    made.record.append_part(made.upload_id, UploadedPart(1, 10, "E1"))
+    made.record.append_part(made.upload_id, UploadedPart(3, 10, "E3"))
 
     assert made.warnings == ["progress could not be recorded: disk full at part 1"]
 
 
 def test_without_a_store_nothing_is_recorded(run):
     made = run(store=None)
-    made.record_part(UploadedPart(1, 10, "E1"))
+    made.record.append_part("ID", UploadedPart(1, 10, "E1"))
 
     assert made.warnings == []
 
@@ -273,7 +273,7 @@ def test_a_checkpoint_that_can_not_be_written_is_one_warning_in_a_run(run):
     made = run()
     made.warn("a")
     for number in (1, 2):
-        made.warn_unrecorded(CheckpointUnwritable(f"disk full {number}"))
+        made.record.warn_unwritten(CheckpointUnwritable(f"disk full {number}"))
     made.warn("a")
 
     assert made.warnings == ["a", "progress could not be recorded: disk full 1", "a"]

@@ -449,7 +449,7 @@ MUTATIONS = [
     Mutation(
         "an abort reports success though the damaged checkpoint remains",
         "core/_engine/abort.py",
-        "            call_plugin_unwrapped(context.load_checkpoint)\n",
+        "            call_plugin_unwrapped(context.record.load)\n",
         "            pass\n",
         ("tests/stores/test_shared_locations.py -k abort",),
     ),

@@ -50,6 +50,7 @@ PLAN = "core/_engine/plan.py"
 CANCEL_TESTS = ("tests/core/engine/test_workers.py -k cancel",)
 PLAN_TESTS = ("tests/core/engine/test_plan.py",)
 UPLOAD, CONTEXT, LEDGER = "core/_engine/upload.py", "core/_engine/context.py", "core/_engine/ledger.py"
+RECORD = "core/_engine/record.py"
 SCHEDULER, COMPLETE, FINISH = "core/_engine/scheduler.py", "core/_engine/complete.py", "core/_engine/finish.py"
 MODEL, RESUME, RETRY, WORKERS = (
     "core/model.py",
@@ -105,18 +106,18 @@ MUTATIONS = [
         "            with self._claim():\n                result = self._run_stages()\n",
         "            with self._claim():\n                pass\n            result = self._run_stages()\n",
     ),
-    Mutation("the first save is left out", UPLOAD, "        context.save_checkpoint(intent)\n", "        pass\n"),
+    Mutation("the first save is left out", UPLOAD, "        context.record.save(intent)\n", "        pass\n"),
     Mutation(
         "a first save that fails is swallowed",
         UPLOAD,
-        "        context.save_checkpoint(intent)\n",
-        "        try:\n            context.save_checkpoint(intent)\n        except Exception:\n            pass\n",
+        "        context.record.save(intent)\n",
+        "        try:\n            context.record.save(intent)\n        except Exception:\n            pass\n",
         STORE_FAILS,
     ),
     Mutation(
         "the second save is left out",
         UPLOAD,
-        "            context.save_checkpoint(context.checkpoint)\n        except",
+        "            context.record.save(context.checkpoint)\n        except",
         "            pass\n        except",
     ),
     Mutation(
@@ -136,7 +137,7 @@ MUTATIONS = [
     Mutation(
         "parts are not recorded",
         "core/_engine/upload.py",
-        "        context.record_part(part)\n",
+        "        context.record.append_part(context.upload_id, part)\n",
         "",
     ),
     Mutation(
@@ -154,7 +155,7 @@ MUTATIONS = [
     # --- the claim ---------------------------------------------------------------------------------------------------
     Mutation(
         "a part of which the store says that the claim is lost is only a warning",
-        CONTEXT,
+        RECORD,
         "            except ClaimLost as error:\n                self.claim_lost = error\n                raise\n"
         "            except CheckpointError",
         "            except CheckpointError",
@@ -163,41 +164,41 @@ MUTATIONS = [
     Mutation(
         "the claim is not checked before the object is made",
         COMPLETE,
-        "        self._context.check_claim()\n        while",
+        "        self._context.record.check_claim()\n        while",
         "        while",
         CLAIM_TESTS,
     ),
     Mutation(
         "the claim is not checked after a moved source was read",
         COMPLETE,
-        "        while self._check_parts_and_source():\n            self._context.check_claim()",
+        "        while self._check_parts_and_source():\n            self._context.record.check_claim()",
         "        self._check_parts_and_source()",
         CLAIM_TESTS,
     ),
     Mutation(
         "the claim is not checked before an abort that shows whether an upload is gone",
         COMPLETE,
-        "            context.check_claim()\n            context.retry",
+        "            context.record.check_claim()\n            context.retry",
         "            context.retry",
         CLAIM_TESTS,
     ),
     Mutation(
         "the claim is not checked before a small object is put",
         "core/_engine/single_put.py",
-        "        context.check_claim()\n",
+        "        context.record.check_claim()\n",
         "",
         CLAIM_TESTS,
     ),
     Mutation(
         "the claim is not checked before an abort",
         FINISH,
-        "        context.check_claim(context.short_patience)\n",
+        "        context.record.check_claim(context.short_patience)\n",
         "",
         CLAIM_TESTS,
     ),
     Mutation(
         "the claim is not checked before a checkpoint is deleted",
-        CONTEXT,
+        RECORD,
         "        self.check_claim(patience)\n",
         "",
         ("tests/core/engine/test_store_retries.py -k check_of_the_claim", *CLAIM_TESTS),
@@ -211,14 +212,14 @@ MUTATIONS = [
     ),
     Mutation(
         "after a lost claim the checkpoint of another run is deleted",
-        CONTEXT,
+        RECORD,
         "        if self.claim_lost is not None:\n            raise self.claim_lost\n",
         "        pass\n",
         (*CLAIM_TESTS, "tests/proof/test_every_instant.py -k other_kind"),
     ),
     Mutation(
         "a run that has lost its claim and its upload saves the checkpoint of another upload",
-        CONTEXT,
+        RECORD,
         "        self._require_claim()\n        try:",
         "        try:",
         ("tests/proof/test_takeovers.py -k newer_source",),
@@ -226,14 +227,14 @@ MUTATIONS = [
     Mutation(
         "a claim that was lost while the object was made is a failure",
         FINISH,
-        "    except ClaimLost as error:\n        context.claim_lost = None",
-        "    except ZeroDivisionError as error:\n        context.claim_lost = None",
+        "    except ClaimLost as error:\n        context.record.claim_lost = None",
+        "    except ZeroDivisionError as error:\n        context.record.claim_lost = None",
         CLAIM_TESTS,
     ),
     Mutation(
         "a pause hides that the claim was lost",
         UPLOAD,
-        "            lost = context.claim_lost\n",
+        "            lost = context.record.claim_lost\n",
         "            lost = error if isinstance(error, ClaimLost) else None\n",
         CLAIM_TESTS,
     ),
@@ -267,28 +268,28 @@ MUTATIONS = [
     ),
     Mutation(
         "a part that can't be recorded for a moment is not recorded",
-        CONTEXT,
-        "                    self._unrecorded.appendleft(part)\n",
+        RECORD,
+        "                    self._waiting.appendleft((upload_id, part))\n",
         "",
         STORE_RETRY_TESTS,
     ),
     Mutation(
         "parts that were not recorded are left out before the object is made",
         COMPLETE,
-        "        context.record_remaining_parts()\n",
+        "        context.record.append_remaining_parts()\n",
         "",
         STORE_RETRY_TESTS,
     ),
     Mutation(
         "parts that were not recorded are left out when the run ends",
         FINISH,
-        "        context.record_remaining_parts()\n",
+        "        context.record.append_remaining_parts()\n",
         "        pass\n",
         STORE_RETRY_TESTS,
     ),
     Mutation(
         "after a save whose effect is not known the checkpoint is not deleted",
-        CONTEXT,
+        RECORD,
         "        for upload_id in others:",
         "        for upload_id in ():",
         STORE_RETRY_TESTS,
@@ -1044,15 +1045,15 @@ MUTATIONS = [
     ),
     Mutation(
         "a part that can't be recorded fails the upload",
-        "core/_engine/context.py",
+        RECORD,
         "            except CheckpointError as error:\n                if is_retryable",
         "            except ZeroDivisionError as error:\n                if is_retryable",
         STORE_FAILS,
     ),
     Mutation(
         "a part that can't be recorded is no warning",
-        "core/_engine/context.py",
-        "                self.warn_unrecorded(error)\n        return None",
+        RECORD,
+        "                self.warn_unwritten(error)\n        return None",
         "                pass\n        return None",
         STORE_FAILS,
     ),

@@ -300,7 +300,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a lost claim is taken for the record of another upload",
-        "core/_engine/context.py",
+        "core/_engine/record.py",
         "            self.check_claim(patience)  # it has another record, or the claim is lost\n",
         "",
         ("tests/proof/test_counterexamples.py",),
