@@ -235,7 +235,7 @@ MUTATIONS = [
     ),
     Mutation(
         "empty callback options are ignored",
-        "core/cli/object_options.py",
+        "core/cli/vendors.py",
         "if value is not False and value != {}}",
         "if value}",
         COMMANDS,
