@@ -1,7 +1,7 @@
 """
 Sessions of a PostgreSQL server, for `PostgresCheckpointStore`.
 
-Needs psycopg. No wait here is unlimited: neither for a connection, nor for a lock, nor for an answer.
+Needs psycopg 3.3. No wait here is unlimited: neither for a connection, nor for a lock, nor for an answer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from psycopg.abc import Buffer, PQGen
 from psycopg.adapt import Loader
 
 from partwise.errors import InvalidInput
+
+if [int(number) for number in psycopg.__version__.split(".")[:2]] < [3, 3]:
+    # Earlier versions do not interrupt a wait for the server: see `_bounded`.
+    raise ImportError(f"psycopg 3.3 or later is needed, and {psycopg.__version__} is installed")
 
 #: What a session raises if the server, or the connection to it, fails.
 Error = psycopg.Error

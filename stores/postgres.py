@@ -1,7 +1,7 @@
 """
 Checkpoints in a PostgreSQL database, for uploads of many hosts.
 
-Needs psycopg: ``pip install "partwise[postgres]"``, and PostgreSQL 12 or later.
+Needs psycopg 3.3: ``pip install "partwise[postgres]"``, and PostgreSQL 12 or later.
 
 How the guarantees are met:
 

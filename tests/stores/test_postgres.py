@@ -603,6 +603,14 @@ def test_without_psycopg_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
         open_url("postgresql:///uploads")
 
 
+def test_an_old_psycopg_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psycopg, "__version__", "3.2.13")
+    monkeypatch.delitem(sys.modules, "partwise.stores._postgres")
+    monkeypatch.delattr(stores, "_postgres")
+    with pytest.raises(InvalidInput, match=r"psycopg 3\.3 or later is needed, and 3\.2\.13 is installed.*pip install"):
+        open_url("postgresql:///uploads")
+
+
 # --- damaged rows ----------------------------------------------------------------------------------------------------
 
 
