@@ -117,7 +117,7 @@ WATCH = """
 import os, shutil, signal, sys, time
 sys.stdin.read()
 os.kill(int(sys.argv[1]), signal.SIGQUIT)
-time.sleep(1)
+time.sleep(3)
 shutil.rmtree(sys.argv[2], ignore_errors=True)
 """
 
@@ -171,7 +171,9 @@ class PostgresServer:
                     command, cwd=self.directory, stdout=log, stderr=log, **self._identity()
                 )
             self._watch = subprocess.Popen(
-                [sys.executable, "-c", WATCH, str(self._process.pid), self.directory], stdin=subprocess.PIPE
+                [sys.executable, "-c", WATCH, str(self._process.pid), self.directory],
+                stdin=subprocess.PIPE,
+                start_new_session=True,  # not killed with the group of the tests
             )
             if self._accepts_connections():
                 return
