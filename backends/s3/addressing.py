@@ -166,7 +166,7 @@ def resolve(
         host=f"{bucket}.{host}" if virtual else host,
         port=server.port,
         path=f"{prefix}/" if virtual else f"{prefix}/{quote(bucket, safe='')}/",
-        location=_location(bucket, aws, server),
+        location=_location(bucket, aws, server, region or own_region or DEFAULT_REGION),
     )
 
 
@@ -224,7 +224,7 @@ def _in_aws(
         host=f"{bucket}.{host}" if virtual else host,
         port=443,
         path="/" if virtual else f"/{quote(bucket, safe='')}/",
-        location=f"s3://{bucket}@{domain}",
+        location=_aws_location(bucket, region, domain),
     )
 
 
@@ -287,12 +287,17 @@ def _parsed(endpoint: str) -> ServerAddress:
     return parse_endpoint(endpoint, "https://s3.example.com")
 
 
-def _location(bucket: str, aws: re.Match[str] | None, server: ServerAddress) -> str:
+def _location(bucket: str, aws: re.Match[str] | None, server: ServerAddress, region: str) -> str:
     # All endpoints of AWS (of a region, dual-stack, accelerated, private) reach the same bucket, whose name is unique
     # in its partition: an upload that was started through one can be resumed through another. That is unknown for other
     # servers, so they are identified by host, port and path; http and https on their default ports are the same.
     if aws is not None:
-        return f"s3://{bucket}@{aws['domain']}"
+        return _aws_location(bucket, region, aws["domain"])
     if _AWS_ACCELERATED.fullmatch(server.host):
-        return f"s3://{bucket}@amazonaws.com"
+        return _aws_location(bucket, region, "amazonaws.com")
     return f"s3://{bucket}@{authority(server.host, server.port_shown)}{server.path}"
+
+
+def _aws_location(bucket: str, region: str, domain: str) -> str:
+    # GovCloud is a partition with buckets of its own, but has no domain of its own.
+    return f"s3://{bucket}@{'us-gov.' if region.startswith('us-gov-') else ''}{domain}"

@@ -193,6 +193,7 @@ class Kit:
     initiated = staticmethod(initiated)
     completed = staticmethod(completed)
     hang_up = staticmethod(scripted.hang_up)
+    make_certificate = staticmethod(scripted.make_certificate)
 
 
 @pytest.fixture(scope="session")

@@ -160,6 +160,14 @@ def test_all_endpoints_of_a_bucket_in_aws_are_one_location():
     assert {resolve("examplebucket", **settings).location for settings in given} == {"s3://examplebucket@amazonaws.com"}
 
 
+def test_buckets_of_other_partitions_are_other_locations():
+    """Names of buckets are unique in a partition only."""
+    regions = ["eu-west-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1", "us-isob-east-1", "eusc-de-east-1"]
+    assert len({resolve("examplebucket", region=region).location for region in regions}) == len(regions)
+    gov = {"region": "us-gov-west-1"}, {"endpoint": "s3.us-gov-west-1.amazonaws.com"}
+    assert len({resolve("examplebucket", **settings).location for settings in gov}) == 1
+
+
 def test_another_endpoint_is_a_location_with_its_port_and_path():
     assert resolve("b1b", endpoint="http://example.com:80/x/").location == "s3://b1b@example.com/x"
     assert resolve("b1b", endpoint="https://example.com/x").location == "s3://b1b@example.com/x"

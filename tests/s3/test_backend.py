@@ -6,6 +6,7 @@ import base64
 import hashlib
 import logging
 import pickle
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -663,6 +664,21 @@ def test_a_request_to_another_host_is_not_repeated_there(server, s3, kit):
 
     with pytest.raises(BackendError, match="redirected"):
         s3.list_parts("k", "u")
+
+
+def test_over_tls_bodies_are_not_signed(kit, body, tmp_path):
+    certificate, key = kit.make_certificate(tmp_path, "IP:127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server, data = kit.ScriptedServer(context), body(b"x" * 100_000)
+    settings = {"credentials": Credentials("id", "secret"), "ca_bundle": str(certificate)}
+    with S3Backend("examplebucket", endpoint=server.endpoint, **settings) as backend:
+        assert backend.upload_part("k", "u", 1, data).checksum == CRC64_NVME.compute(data.data)
+        backend.with_request_options(S3Options(sse_customer_key=KEY)).upload_part("k", "u", 2, body(b"y"))
+    server.close()
+
+    assert data.readings == [True]
+    assert {request.header("x-amz-content-sha256") for request in server.requests} == {"UNSIGNED-PAYLOAD"}
 
 
 # --- handles ---------------------------------------------------------------------------------------------------------
