@@ -143,6 +143,8 @@ class Prober:
         self._folder = f"{prefix.rstrip('/')}/{self._token}/".lstrip("/")
         self._made = Leftovers()
         self._versioned: bool | None = None
+        #: Whether objects have version ids; where keeping versions was suspended, it is "null".
+        self._has_version_ids: bool | None = None
         #: How many requests were sent, and how many bytes in their bodies.
         self.requests = self.bytes_sent = 0
 
@@ -212,16 +214,20 @@ class Prober:
         Return what could not be removed, in words for people.
         """
         made = self._made
+        if not made.keys:
+            return []
         for key in sorted(made.keys):
             with suppress(BackendError, BadDocument):
                 made.uploads |= {(key, upload_id) for upload_id in self._uploads_of(key)}
         for key, upload_id in sorted(made.uploads):
             self._remove(f"the upload {upload_id} of {key}", key, [("uploadId", upload_id)])
-        versions = self._versions() if self._versioned else []
+        # Where versions are kept, deleting a key adds a mark, and deletes nothing.
+        versions = [] if self._has_version_ids is False else self._versions()
         for key, version in versions:
             self._remove(f"the version {version} of {key}", key, [("versionId", version)])
-        for key in sorted(made.keys - {key for key, _ in versions}):
-            self._remove(key, key, ())
+        if not self._has_version_ids and not versions:
+            for key in sorted(made.keys):
+                self._remove(key, key, ())
         return made.remaining
 
     def _remove(self, what: str, key: str, query: Sequence[tuple[str, str | None]]) -> None:
@@ -241,7 +247,7 @@ class Prober:
         except (BackendError, BadDocument):
             found = []
         own = [(key, version) for key, version in found if key in self._made.keys and version]
-        if not own and self._made.keys:
+        if not own and self._has_version_ids:
             self._made.remaining.append(f"old versions of the objects below {self._folder}")
         return own
 
@@ -321,10 +327,12 @@ class Prober:
         key = self._key("object")
         stored = self._put(key, {"Content-MD5": _md5(_CONTENT)})
         if isinstance(stored, Refusal):
+            self._made.keys.clear()  # nothing was stored
             raise stored.error
-        self._versioned = stored.headers.get("x-amz-version-id", "null") not in ("null", "")
+        version = stored.headers.get("x-amz-version-id", "")
+        self._versioned, self._has_version_ids = version not in ("", "null"), version != ""
         # Without the permission to delete, as little as possible is left behind.
-        if not self._versioned:
+        if not self._has_version_ids:
             removed = self._ask(f"deleting {key}", "DELETE", key)
             if isinstance(removed, Refusal):
                 raise removed.error
@@ -493,7 +501,7 @@ class Prober:
 
     def _uploads_paged(self, keys: Sequence[str]) -> bool | None:
         seen: list[str] = []
-        marker: tuple[str, str] | None = ("", "")
+        marker: tuple[str, str] = ("", "")
         for _ in range(_PAGES_MAX):
             query = [("uploads", None), ("prefix", f"{self._folder}list"), ("max-uploads", "1")]
             query += [
@@ -507,14 +515,14 @@ class Prober:
             except BadDocument:
                 return False
             seen += [one.key for one in page.entries]
-            marker = page.next_marker
-            if marker is None:
+            if page.next_marker is None:
                 break
+            marker = page.next_marker
         return sorted(seen) == sorted(keys)
 
     def _parts_paged(self, key: str, upload_id: str) -> bool | None:
         seen: list[int] = []
-        marker: int | None = 0
+        marker = 0
         for _ in range(_PAGES_MAX):
             query = [("uploadId", upload_id), ("max-parts", "1"), ("part-number-marker", str(marker))]
             listed = self._ask(f"listing the parts of {key}", "GET", key, query)
@@ -525,9 +533,9 @@ class Prober:
             except BadDocument:
                 return False
             seen += [part.part_number for part in page.entries]
-            marker = page.next_marker
-            if marker is None:
+            if page.next_marker is None:
                 break
+            marker = page.next_marker
         return seen == [1, 2]
 
     def _aborts(self, key: str, upload_id: str) -> bool | None:

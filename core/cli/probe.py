@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from shutil import get_terminal_size
 from typing import Any
 
 from attrs import asdict, define
@@ -93,18 +95,21 @@ def _report_remaining(remaining: list[str], target: BackendSpec, output: Output)
 def _lines(url: str, prober: Any, observed: Any) -> list[Line]:
     """Describe what was found, for people."""
     backend, verdict = prober.backend, prober.judge(observed)
-    name, place = verdict.dialect, f"{url} at {backend.endpoint}"
+    name = verdict.dialect
     if not verdict.fits:
-        headline = f"{place}: no dialect fits, the nearest is {name}"
+        headline = f"no dialect fits; the nearest is {name}"
     elif name == backend.dialect.name:
-        headline = f"{place}: the dialect {name} fits, as configured"
+        headline = f"the dialect {name} fits, as configured"
     else:
-        headline = f"{place}: use --dialect {name}"
-    lines: list[Line] = [Styled(headline, "bold")]
-    for heading, facts in (
-        (f"{name} does not fit", verdict.mismatches),
-        ("verified", verdict.verified),
-        ("not used", verdict.unused),
-    ):
-        lines += [f"  {heading}: {fact}" for fact in facts]
-    return [*lines, "", *(f"  {line}" for line in columns([list(row) for row in prober.table(observed)]))]
+        headline = f"use --dialect {name}"
+    facts = [
+        *([f"{name} does not fit", fact] for fact in verdict.mismatches),
+        *(["verified", fact] for fact in verdict.verified),
+        *(["not used", fact] for fact in verdict.unused),
+    ]
+    width = get_terminal_size().columns - 2 if sys.stdout.isatty() else None
+    tables = (facts, [list(row) for row in prober.table(observed)])
+    lines: list[Line] = [f"{url} at {backend.endpoint}:", ("  ", Styled(headline, "bold"))]
+    for rows in tables:
+        lines += ["", *(f"  {line}" for line in columns(rows, width=width))]
+    return lines

@@ -1,0 +1,227 @@
+"""
+How many parts are in flight at a time.
+
+More parts in flight bring more throughput where one connection can't fill the line: on a long line, where each
+connection starts slowly and waits for a round trip after each part; on a line that loses packets, where TCP slows each
+connection down; at a storage that limits the rate of a connection. Beyond that they bring nothing. A storage that
+throttles refuses them, and where parts wait for the processor they compete for it.
+
+`AutoConcurrency` finds the number by measuring the throughput at one number, then at another. It is a pure controller:
+samples in, target out. It has no clock and no thread, so that a simulation can run it against models of lines.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import define
+
+#: Parts in flight at first. Over a loopback or a LAN, more gain nothing.
+CONCURRENCY_MIN = 4
+
+#: A connection starts with some 10 packets per round trip, however long that takes. On a longer line, more connections
+#: make up for it: they start with as many bytes per second as 4 do where a request takes 25 ms, up to the maximum.
+_STARTS_PER_SECOND = CONCURRENCY_MIN / 0.025
+_INITIAL_MAX = 64
+
+#: The length of a measurement: at least these seconds, and at least this multiple of the time of a small request.
+_MEASURE_SECONDS = 0.2
+_MEASURE_LATENCIES = 1.5
+
+#: While it grows, the number doubles after each measurement that shows a gain by this factor over the best one before.
+#: It stops at the second measurement in a row that does not: one alone may be noise, or the first losses of packets.
+_GAIN = 1.1
+_STALLS_MAX = 2
+
+#: It doubles up to this number only. What comes after that must prove itself by probes: at the start of an upload every
+#: measurement shows a gain, and on a fast line without losses, 128 connections were slower than 64.
+_DOUBLES_TO = 64
+
+#: Then other numbers are tried from time to time: with more in flight there must be a gain by the first factor, with
+#: fewer no loss beyond the second one. The number of measurements before a probe starts at the first value, and doubles
+#: with each probe that changes nothing, up to the second one.
+_PROBE_UP, _PROBE_DOWN = 1.5, 0.75
+_PROBE_GAIN, _PROBE_LOSS = 1.08, 0.98
+_PROBE_AFTER, _PROBE_AFTER_MAX = 2, 32
+
+#: While the target is held, a measurement takes longer than while it grows, by this factor, to show small differences.
+_HELD_LONGER = 3
+
+#: A throughput that differs by this factor from what was measured before is another line: grow again.
+_CHANGED = 1.6
+
+#: Seconds after which one more part than the storage accepted is tried. Each refusal doubles them, up to the maximum.
+_REFUSED_SECONDS, _REFUSED_SECONDS_MAX = 5.0, 300.0
+
+
+class Concurrency(Protocol):
+    """
+    Decides how many parts are in flight.
+
+    All methods are called by the scheduler's thread.
+    """
+
+    target: int  # the maximum number of parts in flight now
+    interval: float | None  # seconds between two samples; None: none are needed
+
+    def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:
+        """
+        Take a measurement into account.
+
+        Args:
+            now: the time in seconds.
+            moved: bytes of parts that were sent so far, those of attempts in flight included.
+            in_flight: the number of parts in flight.
+            saturated: parts wait for the processors or for the bandwidth limit, not for the network.
+        """
+
+    def acknowledged(self) -> None:
+        """Take into account that the storage acknowledged a part."""
+
+    def throttled(self, now: float) -> bool:
+        """
+        Take into account that the storage refused a part because of too many requests.
+
+        Returns:
+            whether this was for another reason than the number of parts in flight, so that all parts must wait as long
+            as the storage asks for.
+        """
+
+
+@define
+class FixedConcurrency:
+    """Keep the number that the caller has chosen."""
+
+    target: int
+    interval: float | None = None
+
+    def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:
+        """Ignore the measurement."""
+
+    def acknowledged(self) -> None:
+        """Ignore it."""
+
+    def throttled(self, now: float) -> bool:  # noqa: ARG002  # of the protocol
+        """Return True: the number does not follow what the storage refuses."""
+        return True
+
+
+class AutoConcurrency:
+    """
+    Follow the throughput.
+
+    Args:
+        maximum: the most parts in flight.
+        latency: seconds that a small request took, perhaps with the connection; 0 if that is not known.
+
+    Attributes:
+        target: the maximum number of parts in flight now.
+        interval: seconds between two samples.
+    """
+
+    def __init__(self, maximum: int, latency: float = 0.0) -> None:
+        self._maximum = maximum
+        initial = min(_INITIAL_MAX, max(CONCURRENCY_MIN, round(_STARTS_PER_SECOND * latency)))
+        self.target = min(maximum, initial)
+        self._minimum = self.target
+        self._measure_seconds = max(_MEASURE_SECONDS, _MEASURE_LATENCIES * latency)
+        self.interval: float | None = self._measure_seconds / 2
+        self._mark: tuple[float, int] | None = None  # time and bytes at the start of the measurement
+        self._settling = False  # the measurement that runs is the first after a change, and does not count
+        self._growing = True
+        self._stalls = 0  # measurements without a gain, in a row
+        self._best = 0.0  # the highest throughput so far while growing; at the target while holding
+        self._before: tuple[int, float] | None = None  # during a probe: the number before, and its throughput
+        self._probe_after = _PROBE_AFTER
+        self._until_probe = _PROBE_AFTER
+        self._probe_up = False
+        self._accepted_since = True  # a part was acknowledged since the last refusal
+        self._throttled = False  # the storage has refused a part: from then on it decides, not the throughput
+        self._one_more_at = 0.0
+        self._refused_seconds = _REFUSED_SECONDS
+
+    def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:
+        """Take a measurement into account; see `Concurrency`."""
+        if self._throttled:
+            if now >= self._one_more_at and in_flight >= self.target and self.target < self._maximum:
+                self.target += 1
+                self._one_more_at = now + self._refused_seconds
+            return
+        if in_flight < self.target or saturated:
+            self._mark = None  # what limits the throughput is not the target: the end, a slow source, the processors
+            return
+        if self._mark is None:
+            self._mark = now, moved
+            return
+        started, before = self._mark
+        if now - started < self._measure_seconds * (1 if self._growing else _HELD_LONGER):
+            return
+        self._mark = now, moved
+        if self._settling:
+            self._settling = False
+            return
+        rate = (moved - before) / (now - started)
+        if self._growing:
+            self._grow(rate)
+        elif self._before is not None:
+            self._judge_probe(*self._before, rate)
+        else:
+            self._hold(rate)
+
+    def acknowledged(self) -> None:
+        """Take an acknowledged part into account; see `Concurrency`."""
+        self._accepted_since = True
+
+    def throttled(self, now: float) -> bool:
+        """Reduce the target by the refused part; see `Concurrency`."""
+        again = not self._accepted_since
+        self._accepted_since = False
+        self.target = max(1, self.target - 1)
+        self._one_more_at = now + self._refused_seconds
+        if not again:
+            self._refused_seconds = min(_REFUSED_SECONDS_MAX, 2 * self._refused_seconds)
+        self._throttled = True
+        return again
+
+    def _grow(self, rate: float) -> None:
+        gained = rate >= self._best * _GAIN
+        self._best = max(self._best, rate)
+        self._stalls = 0 if gained else self._stalls + 1
+        most = min(self._maximum, max(_DOUBLES_TO, self.target))
+        if self._stalls >= _STALLS_MAX or self.target == most:
+            self._growing = False
+            self._best = rate
+            self._probe_after = _PROBE_AFTER
+            self._until_probe = 1 if gained else _PROBE_AFTER
+            self._probe_up = not gained  # the first probe is the other way
+        elif gained:
+            self.target = min(most, 2 * self.target)
+
+    def _hold(self, rate: float) -> None:
+        if not self._best / _CHANGED <= rate <= self._best * _CHANGED:
+            self._growing, self._stalls, self._best = True, 0, rate
+            return
+        self._best += (rate - self._best) / 2
+        self._until_probe -= 1
+        if self._until_probe > 0:
+            return
+        self._probe_up = not self._probe_up
+        factor = _PROBE_UP if self._probe_up else _PROBE_DOWN
+        target = max(self._minimum, min(self._maximum, round(self.target * factor)))
+        self._until_probe = self._probe_after
+        if target != self.target:
+            self._before = self.target, self._best
+            self.target = target
+            self._settling = True
+
+    def _judge_probe(self, before: int, rate_before: float, rate: float) -> None:
+        self._before = None
+        if rate >= rate_before * (_PROBE_GAIN if self.target > before else _PROBE_LOSS):
+            self._best = rate
+            self._probe_after = _PROBE_AFTER
+            self._probe_up = not self._probe_up  # what has helped is tried again
+        else:
+            self.target = before
+            self._settling = True
+            self._probe_after = min(_PROBE_AFTER_MAX, 2 * self._probe_after)
+        self._until_probe = self._probe_after

@@ -1,0 +1,626 @@
+"""
+What the stages of one upload share.
+
+All stages run in one thread, and each of them gets the `UploadContext`. Workers never see it: they get a `PartJob`, and
+return an `Outcome`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Literal, TypeVar
+
+from attrs import define, evolve, field
+
+from partwise._engine.concurrency import CONCURRENCY_MIN
+from partwise._engine.control import Control
+from partwise._engine.ledger import Ledger
+from partwise._engine.patience import Patience, is_retryable
+from partwise._engine.plan import PartPlan, plan_parts
+from partwise._engine.plugin_calls import call_plugin
+from partwise._engine.reconcile import TOKEN_NAME
+from partwise._engine.reporter import ProgressReporter
+from partwise._engine.retry import after_failure, call_with_retries
+from partwise._engine.status import RunStatus, outage_reason
+from partwise._engine.throttle import BandwidthLimit, TransferState
+from partwise._engine.workers import WorkerPool
+from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
+from partwise.clock import Clock, Random
+from partwise.config import TransferConfig
+from partwise.content_types import guess_content_type
+from partwise.errors import (
+    CheckpointDamaged,
+    CheckpointError,
+    ClaimLost,
+    PartwiseError,
+    SourceChanged,
+    SourceMismatch,
+)
+from partwise.model import ObjectOptions, UploadedPart
+from partwise.protocols import (
+    CheckpointStore,
+    MultipartBackend,
+    Source,
+    SourceBody,
+    SupportsClaimCheck,
+    SupportsRequestOptions,
+    SupportsSourceFile,
+)
+from partwise.results import Progress, Waiting
+from partwise.sources import FileSource
+
+logger = logging.getLogger("partwise")
+
+ResumeMode = Literal["auto", "require", "never"]
+
+#: The minimum of seconds between two reports during a wait.
+_MIN_TICK = 0.05
+
+_T = TypeVar("_T")
+
+#: Seconds for which an upload that has ended is aborted, and for which `Uploader.start` waits for a source. The caller
+#: waits meanwhile. What could not be aborted is aborted by a later run, or by `partwise gc`.
+_SHORT_PATIENCE = 10.0
+
+
+@define(frozen=True)
+class UploadRequest:
+    """What the caller requested."""
+
+    backend: MultipartBackend
+    store: CheckpointStore | None  # where progress is recorded; None: nowhere
+    source: Source
+    key: str
+    options: ObjectOptions
+    config: TransferConfig
+    resume: ResumeMode = "auto"
+    on_progress: Callable[[Progress], object] | None = None
+    expected_size: int | None = None  # the size in bytes that the source must have; None: any
+    expected_crc64: int | None = None  # the CRC-64/XZ that the source must have; None: any
+
+
+def _random_token() -> str:
+    import secrets
+
+    return secrets.token_hex(16)
+
+
+@define(frozen=True)
+class Runtime:
+    """What the engine gets from outside, so that a simulation can replace it."""
+
+    new_workers: Callable[[], WorkerPool]  # makes the workers that send parts; called each time that parts are sent
+    clock: Clock
+    random: Random  # randomness, for the jitter between attempts
+    new_token: Callable[[], str] = field(default=_random_token)  # makes a unique name for an upload
+
+
+class UploadContext:
+    """Hold the state of one run of one upload."""
+
+    def __init__(self, request: UploadRequest, runtime: Runtime, control: Control) -> None:
+        self.request = request
+        self.runtime = runtime
+        self.clock = runtime.clock
+        self.control = control
+        self.patience = Patience.from_config(request.config, runtime.random)
+        #: For what the caller waits for before the upload starts, and after it has ended.
+        self.short_patience = self.patience.at_most(_SHORT_PATIENCE)
+        self.status = RunStatus(self._log_failing, self._log_recovered)
+        self.source = request.source
+        self.key = request.key
+        self.backend = _for_source_file(_for_options(request.backend, request.options), request.source)
+        recorded = request.resume != "never" and bool(request.source.name)
+        self.store = request.store if recorded else None
+        #: The source as it was when this run looked at it, and the parts that it is cut into.
+        self.fingerprint = Fingerprint()
+        self.plan = PartPlan(1, 0)
+        #: Whether the source's identity has changed since its parts were read; see `check_source`.
+        self.source_moved = False
+        #: The multipart upload in progress, without its parts, which are in the ledger; None if there is none.
+        self.checkpoint: Checkpoint | None = None
+        self.ledger = Ledger(PartPlan(1, 0))
+        #: The upload ids that the checkpoint in the store may have: one; several after a save that failed.
+        self.recorded_ids: tuple[str | None, ...] = (None,)
+        #: Acknowledged parts that the store could not append yet.
+        self._unrecorded: deque[UploadedPart] = deque()
+        #: The error by which the store said that this run no longer holds the claim. Nothing is sent after it.
+        self.claim_lost: ClaimLost | None = None
+        #: Whether the ledger has the parts that count, which is decided after they were compared with the storage's.
+        self.is_decided = False
+        limit = request.config.bandwidth_limit
+        self._limit = None if limit is None else BandwidthLimit(limit, runtime.clock)
+        self.transfer = TransferState()
+        #: The CRC-64/XZ of a stream so far, where the caller expects one and the storage has another checksum.
+        self.stream_crc64 = 0
+        self.warnings: list[str] = []
+        #: Why the storage did not abort an upload, if that failed.
+        self.abort_error: BaseException | None = None
+        self._reporter = ProgressReporter(request.on_progress, runtime.clock, self.status)
+        self._reports_waits = True
+        self._last_upload_id: str | None = None
+        #: Seconds that the last small request took, perhaps with the connection; 0 if that is not known.
+        self.latency = 0.0
+        #: The algorithm of the checksums of the backend's parts and objects.
+        self.checksum = self.backend.capabilities.checksum
+        self.name = checkpoint_name(self.backend.location, self.key, self.source.name)
+
+    # --- the upload --------------------------------------------------------------------------------------------------
+
+    @property
+    def description(self) -> str:
+        """The source and the destination, for messages."""
+        return f"{self.source.name or 'the stream'} to {self.key} in {self.backend.location}"
+
+    @property
+    def upload_id(self) -> str:
+        """The upload id. There is one while parts are sent and completed."""
+        assert self.checkpoint is not None
+        assert self.checkpoint.upload_id is not None
+        return self.checkpoint.upload_id
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a later run could resume from here."""
+        return self.store is not None and self.checkpoint is not None and self.checkpoint.upload_id is not None
+
+    @property
+    def concurrency(self) -> int | Literal["auto"]:
+        """The number of parts in flight: as configured, except on a sequential storage."""
+        return 1 if self.backend.capabilities.sequential else self.request.config.concurrency
+
+    def new_checkpoint(self) -> Checkpoint:
+        """Return the checkpoint that a new upload starts with."""
+        return Checkpoint(
+            location=self.backend.location,
+            key=self.key,
+            source=self.source.name,
+            fingerprint=self.fingerprint,
+            part_size=self.plan.part_size,
+            parts_per_doubling=self.plan.parts_per_doubling,
+            options=self.request.options.fixed_data(self.backend.capabilities.late_options),
+            checksum=self.checksum.name,
+            created=self.clock.now(),
+        )
+
+    def comparable(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Return a checkpoint without checksums that can't be of the backend's algorithm."""
+        if checkpoint.checksum == self.checksum.name:
+            if not any(self._is_foreign(part) for part in checkpoint.parts):
+                return checkpoint
+            parts = (evolve(part, checksum=None) if self._is_foreign(part) else part for part in checkpoint.parts)
+        else:
+            parts = (evolve(part, checksum=None) for part in checkpoint.parts)
+        return evolve(checkpoint, checksum=self.checksum.name, parts=tuple(parts))
+
+    def _is_foreign(self, part: UploadedPart) -> bool:
+        return part.checksum is not None and part.checksum >> self.checksum.width > 0
+
+    def sent_checksum(self) -> int | None:
+        """Return the checksum of all acknowledged parts; None if it is not known."""
+        return self.ledger.checksum(self.checksum)
+
+    def new_token(self) -> str | None:
+        """
+        Return a token for a new object.
+
+        It is None if the storage shows the checksum of an object, or stores no metadata.
+        """
+        capabilities = self.backend.capabilities
+        if capabilities.object_checksums or "metadata" not in capabilities.options:
+            return None
+        return self.runtime.new_token()
+
+    def object_options(self, token: str | None) -> ObjectOptions:
+        """
+        Return the options of the object, for initiate, complete and put.
+
+        They are those that the caller requested, with a guessed content type and the token in the metadata.
+        """
+        options, capabilities = self.request.options, self.backend.capabilities
+        if options.content_type is None and "content_type" in capabilities.options and not capabilities.types_by_name:
+            options = evolve(options, content_type=guess_content_type(self.key) or guess_content_type(self.source.name))
+        return options if token is None else evolve(options, metadata={**options.metadata, TOKEN_NAME: token})
+
+    def adopt_checkpoint(self, checkpoint: Checkpoint, plan: PartPlan) -> None:
+        """Continue the upload of an earlier run. Its parts count as resumed."""
+        self.ledger = Ledger(plan)
+        limits = self.backend.limits
+        for part in checkpoint.parts:
+            # A store that does not verify its records may return impossible values. Such a part does not count.
+            if part.part_number <= limits.max_parts and part.size <= limits.max_part_size:
+                self.ledger.add(part, resumed=True)
+        self.checkpoint = evolve(checkpoint, parts=())
+
+    def snapshot(self) -> Checkpoint | None:
+        """Return the checkpoint with the current parts; None if there is no upload."""
+        return None if self.checkpoint is None else evolve(self.checkpoint, parts=self.ledger.parts())
+
+    def clear(self) -> None:
+        """Forget the upload, which no longer exists on the storage."""
+        self.checkpoint = None
+        self.ledger = Ledger(self.ledger.plan)
+        self._unrecorded.clear()
+
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """
+        Load the checkpoint, retrying transient errors; None if there is none.
+
+        Raises:
+            CheckpointError: it can't be loaded.
+        """
+        if self.store is None:
+            return None
+        self.recorded_ids = (None,)
+        try:
+            found = self._call_store(partial(self.store.load, self.name))
+        except CheckpointDamaged as error:
+            self.recorded_ids = (error.upload_id,)
+            raise
+        if found is not None:
+            self.recorded_ids = (found.upload_id,)
+        return found
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """
+        Save a checkpoint, retrying transient errors. Without a store, do nothing.
+
+        Raises:
+            ClaimLost: this run no longer holds the claim.
+            CheckpointError: it can't be saved.
+        """
+        if self.store is None:
+            return
+        # After an error it is not known which of the two the store has.
+        self.recorded_ids = (checkpoint.upload_id, *(i for i in self.recorded_ids if i != checkpoint.upload_id))
+        self._call_store(partial(self.store.save, checkpoint))
+        self.recorded_ids = (checkpoint.upload_id,)
+        self._unrecorded.clear()  # of an earlier upload
+
+    def record_part(self, part: UploadedPart) -> None:
+        """
+        Append an acknowledged part to the checkpoint.
+
+        A failure to write it is a warning: the storage's own list has the part, too. After a transient failure it is
+        appended again with the next part.
+
+        Raises:
+            ClaimLost: this run no longer holds the claim.
+        """
+        if self.store is not None and self.claim_lost is None:
+            self._unrecorded.append(part)
+            self._record_parts(self.store)
+
+    def record_remaining_parts(self) -> None:
+        """
+        Append the parts whose recording failed for a moment, before the upload ends.
+
+        One attempt is made.
+
+        Raises:
+            ClaimLost: this run no longer holds the claim.
+        """
+        if self.store is None or not self._unrecorded or self.claim_lost is not None:
+            return
+        error = self._record_parts(self.store)
+        if error is not None:
+            self.warn_unrecorded(error)
+
+    def _record_parts(self, store: CheckpointStore) -> CheckpointError | None:
+        """
+        Append the parts that are not recorded.
+
+        Returns:
+            the transient error after which some of them are left; None if none is.
+        """
+        while self._unrecorded:
+            part = self._unrecorded.popleft()
+            try:
+                call_plugin(store.append_part, self.name, self.upload_id, part)
+            except ClaimLost as error:
+                self.claim_lost = error
+                raise
+            except CheckpointError as error:
+                if is_retryable(error):
+                    self._unrecorded.appendleft(part)
+                    logger.debug("%s: a part could not be recorded yet: %s", self.key, error, extra=self.log_fields())
+                    return error
+                self.warn_unrecorded(error)
+        return None
+
+    def delete_record(self, patience: Patience | None = None) -> None:
+        """
+        Delete the checkpoint of this run, retrying transient errors.
+
+        Args:
+            patience: decides how long; None: that of the run.
+
+        Raises:
+            ClaimLost: this run no longer holds the claim, or the store has the checkpoint of another run.
+            CheckpointError: it can't be deleted.
+        """
+        if self.store is None:
+            return
+        self.check_claim(patience)
+        *others, last = self.recorded_ids
+        for upload_id in others:
+            with suppress(ClaimLost):
+                self.retry(partial(self.store.delete, self.name, upload_id), moves=False, patience=patience)
+                break
+            self.check_claim(patience)  # it has another record, or the claim is lost
+        else:
+            self._call_store(partial(self.store.delete, self.name, last), patience)
+        self.recorded_ids = (None,)
+
+    def check_claim(self, patience: Patience | None = None) -> None:
+        """
+        Check that this run still holds the claim, if the store can tell.
+
+        Called before what can't be undone.
+
+        Args:
+            patience: decides how long transient errors are retried; None: that of the run.
+
+        Raises:
+            ClaimLost: it does not.
+            CheckpointError: it is not known.
+        """
+        self._require_claim()
+        if isinstance(self.store, SupportsClaimCheck):
+            self._call_store(partial(self.store.check_claim, self.name), patience)
+
+    def _call_store(self, call: Callable[[], _T], patience: Patience | None = None) -> _T:
+        self._require_claim()
+        try:
+            return self.retry(call, moves=False, patience=patience)
+        except ClaimLost as error:
+            self.claim_lost = error
+            raise
+
+    def _require_claim(self) -> None:
+        """
+        Raise ClaimLost if the store has said that the claim is lost.
+
+        It may have said so while the last parts of an upload were recorded, when another error was being handled.
+        """
+        if self.claim_lost is not None:
+            raise self.claim_lost
+
+    # --- the source --------------------------------------------------------------------------------------------------
+
+    def fingerprint_source(self) -> None:
+        """
+        Look at the source and plan its parts.
+
+        Raises:
+            SourceUnreadable: the source can't be read.
+            SourceMismatch: it is not the expected source.
+            InvalidInput: it is too large for the backend, or the part size is impossible.
+        """
+        # A pause or a cancel that is requested meanwhile takes effect when the upload runs, a moment later.
+        self.fingerprint = self._current_fingerprint(
+            self.short_patience, lambda seconds: self.clock.wait(self.control.requested, seconds)
+        )
+        self.plan = plan_parts(
+            self.fingerprint.size,
+            self.backend.limits,
+            self.request.config.part_size,
+            equal_part_sizes=self.backend.capabilities.equal_part_sizes,
+        )
+        self.check_expected(self.fingerprint.size, self.fingerprint.crc64)
+
+    def check_source(self) -> None:
+        """
+        Check that the source is still the one that the upload started with.
+
+        If only its identity differs (the inode of a file, which some file systems renumber), `source_moved` is set:
+        the bytes must be compared before an object is made of them.
+
+        Raises:
+            SourceChanged: it is another source, or another version of it.
+            SourceUnreadable: it can't be read any more.
+        """
+        found, known = self._current_fingerprint(self.patience, self.wait), self.fingerprint
+        if found is known or found == known:
+            return
+        self.source_moved = found == evolve(known, identity=found.identity)
+        if not self.source_moved:
+            raise SourceChanged(f"{self.description} changed during the upload", source=self.source.name)
+        self.fingerprint = found
+
+    def _current_fingerprint(self, patience: Patience, wait: Callable[[float], object]) -> Fingerprint:
+        try:
+            return call_plugin(self.source.fingerprint)
+        except PartwiseError as error:
+            attempt = after_failure(error, partial(call_plugin, self.source.fingerprint))
+        return call_with_retries(attempt, patience, self.clock.monotonic, wait, self.log_retry, moves=False)
+
+    def adapt_part_size(self) -> None:
+        """Plan the parts again, if their size is automatic and the line is long."""
+        if self.request.config.part_size == "auto" and self.plan.size is not None:
+            self.plan = plan_parts(
+                self.plan.size,
+                self.backend.limits,
+                equal_part_sizes=self.backend.capabilities.equal_part_sizes,
+                latency=self.latency,
+            )
+            self.ledger = Ledger(self.plan)
+
+    def check_expected(self, size: int | None, crc64: int | None, *, so_far: bool = False) -> None:
+        """
+        Compare what is known of the source with what the caller expects.
+
+        Args:
+            size: its size in bytes; None: not known yet.
+            crc64: its CRC-64/XZ; None: not known yet.
+            so_far: there may be more bytes than `size`.
+
+        Raises:
+            SourceMismatch: the source is not the expected one.
+        """
+        at_least = "at least " * so_far
+        for what, expected, found in (
+            ("bytes", self.request.expected_size, size),
+            ("as its CRC-64", self.request.expected_crc64, crc64),
+        ):
+            if None not in (expected, found) and found != expected:
+                raise SourceMismatch(
+                    f"{self.source.name or 'the stream'} has {at_least}{found} {what} where {expected} was expected,"
+                    f" and was not stored as {self.key}",
+                    source=self.source.name,
+                )
+
+    # --- requests, waiting, reporting --------------------------------------------------------------------------------
+
+    def retry(self, attempt: Callable[[], _T], *, moves: bool = True, patience: Patience | None = None) -> _T:
+        """
+        Call `attempt`, retrying transient errors.
+
+        Args:
+            attempt: makes one attempt.
+            moves: whether a success brings the upload forward; see `call_with_retries`.
+            patience: decides how long; None: that of the run.
+
+        Raises:
+            BackendError, CheckpointError, SourceError: of the last attempt.
+            StopRequested: a pause or a cancel was requested while it waited.
+        """
+        patience = patience or self.patience
+        attempt = partial(call_plugin, attempt)
+        result = call_with_retries(attempt, patience, self.clock.monotonic, self.wait, self.log_retry, moves=moves)
+        if self.status.failing_since is not None and self.patience.failing_since is None:
+            self.status.recovered(self.clock.monotonic())
+        return result
+
+    def read_source(self, offset: int, size: int) -> SourceBody:
+        """Return the body of a range of the source, retrying transient errors."""
+        try:
+            return call_plugin(self.source.body, offset, size)
+        except PartwiseError as error:
+            attempt = after_failure(error, partial(self.source.body, offset, size))
+        return self.retry(attempt, moves=False)
+
+    def moved(self) -> None:
+        """Note that the upload moved."""
+        now = self.clock.monotonic()
+        self.patience.moved(now)
+        self.status.recovered(now)
+
+    def timed(self, request: Callable[[], _T]) -> _T:
+        """Make a small request to the storage, and note how long it takes if it succeeds."""
+        started = self.clock.monotonic()
+        result = request()
+        self.latency = self.clock.monotonic() - started
+        return result
+
+    def wait(self, seconds: float) -> None:
+        """
+        Wait, and report progress meanwhile.
+
+        Raises:
+            StopRequested: a pause or a cancel is requested.
+            ProgressRaised: the progress callback raised.
+        """
+        deadline = self.clock.monotonic() + seconds
+        interval = max(_MIN_TICK, self.request.config.progress_interval)
+        while self._reports_waits and self._reporter.is_active and seconds > interval:
+            self._emit_waiting()
+            self.clock.wait(self.control.requested, interval)
+            self.control.check()
+            # Both, since a callback takes time, and a clock of a test may not advance.
+            seconds = min(seconds - interval, deadline - self.clock.monotonic())
+        self.clock.wait(self.control.requested, max(0.0, seconds))
+        self.control.check()
+
+    def ignore_stop_requests(self) -> None:
+        """
+        Let the clean-up that follows run to its end.
+
+        No stop is requested, and no wait is reported.
+        """
+        self.control = Control()
+        self._reports_waits = False
+
+    def new_transfer_state(self) -> TransferState:
+        """Reset the count of bytes in flight, for workers that start now."""
+        shares = CONCURRENCY_MIN if self.concurrency == "auto" else self.concurrency
+        self.transfer = TransferState(self._limit, shares, self.clock.monotonic)
+        return self.transfer
+
+    def emit_progress(self, *, completed: bool = False) -> None:
+        """Call the progress callback, if any; raise ProgressRaised if it raises."""
+        if self._reporter.is_active:
+            self._reporter.emit(
+                self.ledger, self.transfer, self.checkpoint if self.is_resumable else None, completed=completed
+            )
+
+    def _emit_waiting(self) -> None:
+        if self.is_decided:
+            self.emit_progress()
+        elif self.status.waiting(self.clock.monotonic()) is not None:
+            self._reporter.emit(Ledger(self.plan), self.transfer, None, completed=False)
+
+    def warn(self, message: str) -> None:
+        """Log a warning and keep it for the result or the error."""
+        logger.warning("%s: %s", self.key, message, extra=self.log_fields())
+        self.warnings.append(message)
+
+    def warn_unrecorded(self, error: CheckpointError) -> None:
+        """Warn, once in a run, that progress could not be written to the checkpoint."""
+        prefix = "progress could not be recorded"
+        if not any(warning.startswith(prefix) for warning in self.warnings):
+            self.warn(f"{prefix}: {error}")
+
+    def warn_not_aborted(self) -> None:
+        """Warn, once in a run, that the storage can't abort uploads."""
+        message = "the storage can't abort an upload: its parts expire by themselves"
+        if message not in self.warnings:
+            self.warn(message)
+
+    def log_fields(self, part_number: int | None = None) -> dict[str, object]:
+        """
+        Return the extra fields of each log record.
+
+        The upload id is the last one that existed.
+        """
+        if self.checkpoint is not None:
+            self._last_upload_id = self.checkpoint.upload_id
+        return {"key": self.key, "upload_id": self._last_upload_id, "part_number": part_number}
+
+    def log_retry(self, error: BaseException, delay: float, part_number: int | None = None) -> None:
+        """Count and log a transient error and the backoff that follows, at level INFO."""
+        self.status.retries += 1
+        what = self.description if part_number is None else f"part {part_number} of {self.description}"
+        logger.info("%s: retrying in %.1f s: %s", what, delay, error, extra=self.log_fields(part_number))
+        since, now = self.patience.failing_since, self.clock.monotonic()
+        # One part that fails is not an outage, as long as others are in flight.
+        if since is not None and (self.patience.outage or self.status.parts_in_flight == 0):
+            self.status.failing(since, outage_reason(error), self.patience.gives_up_at)
+            self.status.announce(now)
+
+    def _log_failing(self, waiting: Waiting) -> None:
+        limit = "" if waiting.gives_up_in is None else f", giving up in {waiting.gives_up_in:.0f} s"
+        logger.warning("%s: retrying: %s%s", self.description, waiting.reason, limit, extra=self.log_fields())
+
+    def _log_recovered(self, seconds: float) -> None:
+        logger.info("%s: recovered after %.1f s", self.description, seconds, extra=self.log_fields())
+
+
+def _for_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:
+    # With any option: one that acts late is checked here, too, before the parts of a resumed upload are sent.
+    if options.explicitly_set() and isinstance(backend, SupportsRequestOptions):
+        return backend.with_request_options(options)
+    return backend
+
+
+def _for_source_file(backend: MultipartBackend, source: Source) -> MultipartBackend:
+    if isinstance(source, FileSource) and isinstance(backend, SupportsSourceFile):
+        # Only if its class has the method: a wrapper with `__getattr__` would be replaced by what it wraps.
+        return backend.with_source_file(source.name) if hasattr(type(backend), "with_source_file") else backend
+    return backend

@@ -1,0 +1,437 @@
+"""
+The end of an upload: what is discarded, what is kept, what the caller gets.
+
+A failed clean-up is reported, and fails nothing. A checkpoint is deleted only after its upload is gone from the
+storage, so that no upload is left without a record of it. A run that has lost its claim cleans nothing up: the upload
+is another run's. The functions that are called ``..._error`` return the error; their callers raise it.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from partwise._engine.context import UploadContext
+from partwise._engine.control import ProgressRaised, StopMode
+from partwise._engine.ledger import Ledger
+from partwise._engine.patience import is_retryable
+from partwise._engine.plan import PartPlan
+from partwise._engine.plugin_calls import PluginDefect
+from partwise._engine.reconcile import is_same_etag
+from partwise.checkpoint import Checkpoint
+from partwise.errors import (
+    BackendError,
+    CallbackError,
+    CheckpointError,
+    ClaimLost,
+    HostNotFound,
+    IntegrityError,
+    OutcomeUnknown,
+    PartwiseError,
+    SourceChanged,
+    UploadCancelled,
+    UploadFailed,
+    UploadNotFound,
+    UploadPaused,
+    UploadStopped,
+)
+from partwise.model import StoredObject, UploadedPart
+from partwise.results import UploadResult
+
+# --- cleaning up -----------------------------------------------------------------------------------------------------
+
+
+def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """
+    Abort uploads on the storage; return the ids of those for which that failed.
+
+    Each of these failures is a warning. A storage that can't abort uploads is not asked to.
+
+    Raises:
+        ClaimLost: this run no longer holds the claim. Nothing more was aborted.
+    """
+    if upload_ids and not context.backend.capabilities.aborts:
+        context.warn_not_aborted()
+        return ()
+    return tuple(upload_id for upload_id in upload_ids if not _abort(context, upload_id))
+
+
+def _abort(context: UploadContext, upload_id: str) -> bool:
+    try:
+        context.check_claim(context.short_patience)
+        context.retry(lambda: context.backend.abort_upload(context.key, upload_id), patience=context.short_patience)
+    except UploadNotFound:
+        return True
+    except ClaimLost:
+        raise
+    except (BackendError, CheckpointError, PluginDefect) as error:
+        context.warn(f"the upload {upload_id} could not be aborted: {error}")
+        context.abort_error = error.__cause__ if isinstance(error, PluginDefect) else error
+        return False
+    return True
+
+
+def discard_upload(context: UploadContext) -> bool:
+    """
+    Abort the upload, then delete its checkpoint.
+
+    Returns:
+        False if the abort failed; then both are kept, so that a later run can abort it.
+
+    Raises:
+        ClaimLost: this run no longer holds the claim. Nothing more was aborted or deleted.
+    """
+    context.ignore_stop_requests()
+    checkpoint = context.checkpoint
+    if checkpoint is None:
+        return True
+    own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
+    if abort_uploads(context, (*checkpoint.abandoned, *own)):
+        return False
+    delete_checkpoint(context)
+    context.clear()
+    return True
+
+
+def discard_unless_resumable(context: UploadContext) -> None:
+    """
+    Discard an upload that no later run could resume.
+
+    Of any other, record the parts that are not recorded yet.
+
+    Raises:
+        ClaimLost: this run no longer holds the claim. Nothing was aborted or deleted.
+    """
+    if context.is_resumable:
+        context.record_remaining_parts()
+    else:
+        discard_upload(context)
+
+
+def delete_checkpoint(context: UploadContext) -> None:
+    """
+    Delete the checkpoint. A failure is a warning.
+
+    Raises:
+        ClaimLost: this run no longer holds the claim. Nothing was deleted.
+    """
+    try:
+        context.delete_record(context.short_patience)
+    except ClaimLost:
+        raise
+    except (CheckpointError, PluginDefect) as error:
+        context.warn(f"the checkpoint could not be deleted: {error}")
+
+
+# --- the object is stored --------------------------------------------------------------------------------------------
+
+
+def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
+    """
+    Verify the object, delete the checkpoint, report the end, return the result.
+
+    Raises:
+        UploadFailed: the object is not what was sent.
+        ProgressRaised: the caller's progress callback raised when it was called with the end.
+    """
+    context.ignore_stop_requests()
+    ledger = context.ledger
+    sent = context.sent_checksum()
+    if stored.checksum is None and sent is not None and context.backend.capabilities.object_checksums:
+        stored = _with_checksum(context, stored)
+    _delete_finished_checkpoint(context)
+    if stored.size != ledger.plan.size or (stored.checksum is not None and sent not in (None, stored.checksum)):
+        raise _wrong_object_error(context, stored, sent) from IntegrityError(
+            "the object is not what was sent", retryable=False
+        )
+    result = UploadResult(
+        key=context.key,
+        size=stored.size,
+        etag=stored.etag,
+        checksum=stored.checksum if sent is None else sent,
+        checksum_algorithm=context.checksum.name,
+        version_id=stored.version_id,
+        request_id=stored.request_id,
+        callback_response=stored.callback_response,
+        bytes_sent=ledger.bytes_done - ledger.bytes_resumed,
+        bytes_resumed=ledger.bytes_resumed,
+        parts_sent=ledger.parts_done - ledger.parts_resumed,
+        parts_resumed=ledger.parts_resumed,
+        verified=stored.checksum is not None and stored.checksum == sent,
+        warnings=tuple(context.warnings),
+        retries=context.status.retries,
+        concurrency_reached=context.status.concurrency_reached,
+    )
+    try:
+        context.emit_progress(completed=True)
+    except ProgressRaised as error:
+        (error.__cause__ or error).add_note(f"{context.key} is stored, and need not be uploaded again.")
+        raise
+    return result
+
+
+_CONDITIONS = frozenset({"forbid_overwrite", "if_match"})
+
+
+def finish_completed_earlier(context: UploadContext, stored: StoredObject, checkpoint: Checkpoint) -> UploadResult:
+    """
+    Return the result for an object that an earlier run completed.
+
+    That run did not see the response. Nothing is sent.
+    """
+    # The upload id is gone and its object must not be touched. An abort removes what the storage may have left of it.
+    own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
+    context.checkpoint = evolve(checkpoint, parts=(), abandoned=(*checkpoint.abandoned, *own))
+    if context.backend.capabilities.one_upload_per_key:
+        context.checkpoint = evolve(context.checkpoint, abandoned=())  # nothing is left where one of them was completed
+    parts = PartPlan(checkpoint.part_size, stored.size, checkpoint.parts_per_doubling).parts_total or 0
+    context.ledger = Ledger(PartPlan(stored.size, stored.size))
+    context.ledger.add(UploadedPart(1, stored.size, stored.etag, stored.checksum), resumed=True)
+    context.warn("an earlier run completed the upload, but the response was lost")
+    options, capabilities = context.request.options, context.backend.capabilities
+    if late := sorted(options.explicitly_set() & capabilities.late_options - _CONDITIONS):
+        # With which of these the object was made is not recorded, and not every storage tells.
+        context.warn(f"the object has the options of that run: {', '.join(late)} of this one had no effect")
+    return evolve(finish(context, stored), parts_resumed=parts)
+
+
+def _with_checksum(context: UploadContext, stored: StoredObject) -> StoredObject:
+    try:
+        head = context.retry(lambda: context.backend.head_object(context.key))
+    except PartwiseError as error:
+        context.warn(f"the object's checksum could not be read: {error}")
+        return stored
+    if head is None or not is_same_etag(head.etag, stored.etag):
+        context.warn("the object's checksum could not be compared: another object is stored under the key by now")
+        return stored
+    return evolve(stored, checksum=head.checksum)
+
+
+def _delete_finished_checkpoint(context: UploadContext) -> None:
+    if context.checkpoint is None:
+        return
+    try:
+        left = abort_uploads(context, context.checkpoint.abandoned)
+        if left:
+            finds = ", which 'partwise gc' can abort" if context.backend.capabilities.lists_uploads else ""
+            context.warn(f"orphans on the storage{finds}: {', '.join(left)}")
+        delete_checkpoint(context)
+    except ClaimLost as error:
+        context.claim_lost = None  # only the clean-up is the other run's: the object is stored
+        context.warn(f"the checkpoint was kept: {error}")
+    context.checkpoint = None
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def stopped_error(
+    context: UploadContext,
+    kind: type[UploadStopped],
+    message: str,
+    *,
+    resumable: bool,
+    reason: str = "",
+    kept: str = "",
+    hint: str = "",
+) -> UploadStopped:
+    """Return an error of this kind, with how far the upload is."""
+    return kind(
+        message,
+        reason=reason,
+        kept=kept,
+        hint=hint,
+        key=context.key,
+        upload_id=context.checkpoint.upload_id if context.checkpoint else None,
+        resumable=resumable,
+        bytes_done=context.ledger.bytes_done,
+        bytes_total=context.ledger.plan.size,
+        parts_done=context.ledger.parts_done,
+        parts_total=context.ledger.plan.parts_total,
+        warnings=tuple(context.warnings),
+    )
+
+
+def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadStopped:
+    """
+    Return the UploadFailed for a permanent error, or when the patience has ended.
+
+    An upload is kept if resumable.
+    """
+    resumable, idle = context.is_resumable, context.patience.gave_up_after
+    discard_unless_resumable(context)
+    reason, hint = _reason_and_hint(cause)
+    if idle is not None and idle >= 1.0 and is_retryable(cause):
+        reason = f"{reason}; nothing has moved for {idle:.0f} s"
+    if isinstance(cause, HostNotFound) and context.patience.host_never_found and not resumable:
+        cause.retryable = False
+    return stopped_error(
+        context,
+        UploadFailed,
+        f"{context.description} could not be uploaded",
+        reason=reason,
+        kept=f"Kept: {_progress(context)}; the same call resumes" if resumable else "Nothing is kept",
+        hint=hint,
+        resumable=resumable,
+    )
+
+
+def claim_lost_error(context: UploadContext, cause: ClaimLost) -> ClaimLost:
+    """
+    Return the ClaimLost with what is kept.
+
+    Nothing is sent any more: the upload, its parts and its checkpoint are those of the run that holds the claim.
+    """
+    upload_id = None if context.checkpoint is None else context.checkpoint.upload_id
+    if upload_id is None:
+        kept = "Nothing was sent"
+    elif context.recorded_ids == (upload_id,):
+        kept = f"Kept: {_progress(context)}, for the run that holds the claim"
+    else:
+        kept = f"The upload {upload_id} was not aborted, and may be in no checkpoint"
+    return ClaimLost(
+        f"this run has lost its claim on {context.description}, and stopped: {cause.message}. {kept}",
+        name=context.name,
+        where=cause.where,
+        hint=cause.hint_template or "Repeat the call: it resumes, or says that another run is in progress",
+    )
+
+
+def abort_failed_error(context: UploadContext, cause: BaseException | None) -> UploadStopped:
+    """Return the UploadFailed for an abort that failed."""
+    reason, hint = ("", "") if cause is None else _reason_and_hint(cause)
+    return stopped_error(
+        context,
+        UploadFailed,
+        f"the upload of {context.description} could not be aborted",
+        reason=reason,
+        kept="Its checkpoint is kept",
+        hint=hint,
+        resumable=True,
+    )
+
+
+def _reason_and_hint(cause: BaseException) -> tuple[str, str]:
+    if isinstance(cause, PartwiseError):
+        return cause.message, cause.hint_template
+    return f"{type(cause).__name__}: {cause}", ""
+
+
+def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStopped:
+    """
+    Pause or cancel the upload, and return the UploadPaused or UploadCancelled.
+
+    A cancel discards the upload, and so does a pause if it can't be resumed.
+    """
+    if mode == "cancel":
+        discarded = discard_upload(context)
+        return stopped_error(
+            context,
+            UploadCancelled,
+            f"the upload of {context.description} was cancelled",
+            kept="" if discarded else "It could not be aborted, so its checkpoint is kept",
+            hint="" if discarded else "Cancel it again",
+            resumable=False,
+        )
+    resumable, progress = context.is_resumable, _progress(context)
+    discard_unless_resumable(context)
+    return stopped_error(
+        context,
+        UploadPaused,
+        f"the upload of {context.description} was paused with {progress}",
+        kept="The same call resumes" if resumable else "It can't be resumed, so nothing is kept",
+        resumable=resumable,
+    )
+
+
+def source_changed_error(context: UploadContext, cause: SourceChanged) -> SourceChanged:
+    """
+    Discard the upload, and return the SourceChanged.
+
+    Parts of two versions of a source must never be mixed.
+    """
+    discarded = discard_upload(context)
+    later = ""
+    if not discarded:
+        later = ". The upload could not be aborted now"
+        if context.is_resumable:
+            later += "; the next run aborts it"
+        elif context.backend.capabilities.lists_uploads:
+            later += "; 'partwise gc' aborts it"
+    return SourceChanged(
+        f"{cause.message}. Nothing was completed, and the next run sends every part{later}",
+        source=cause.source,
+        hint=cause.hint_template,
+    )
+
+
+def callback_failed_error(error: CallbackError, result: UploadResult) -> CallbackError:
+    """
+    Return the CallbackError with the result.
+
+    The object is stored, and everything is cleaned up.
+    """
+    return CallbackError(
+        f"{result.key} is stored, but its callback failed: {error.message}",
+        result=result,
+        code=error.code,
+        status=error.status,
+        request_id=error.request_id,
+        details=error.details,
+        hint=error.hint_template or "Don't upload it again",
+    )
+
+
+def outcome_unknown_error(context: UploadContext, head: StoredObject) -> UploadStopped:
+    """
+    Return the OutcomeUnknown.
+
+    Nothing shows whether the stored object is this upload's, and nothing is guessed.
+    """
+    return stopped_error(
+        context,
+        OutcomeUnknown,
+        f"the upload of {context.description} is gone, and an object of its size is stored, but nothing shows whether"
+        f" this upload made it (its ETag is {head.etag})",
+        hint="Look at the object. To send it again, abort this upload or pass {resume=never}",
+        resumable=False,
+    )
+
+
+def _wrong_object_error(context: UploadContext, stored: StoredObject, sent: int | None) -> UploadStopped:
+    return stopped_error(
+        context,
+        UploadFailed,
+        f"{context.key} was stored with {stored.size} bytes and the {context.checksum.name} {stored.checksum}, but what"
+        f" was sent has {context.ledger.plan.size} bytes and the {context.checksum.name} {sent}",
+        hint="Delete or replace that object; the next run sends every part",
+        resumable=False,
+    )
+
+
+def pause_for(context: UploadContext, error: BaseException) -> None:
+    """
+    Pause the upload, or cancel it if a cancel was requested.
+
+    An exception from outside partwise ends the run: an interrupt, an exit, a time limit, the error of a progress
+    callback. It gets a note that says how much is kept.
+    """
+    if context.checkpoint is None:
+        return
+    try:
+        if context.claim_lost is not None:
+            raise context.claim_lost
+        if context.control.cancelled:
+            discard_upload(context)
+            return
+        resumable = context.is_resumable
+        discard_unless_resumable(context)
+    except ClaimLost as lost:
+        error.add_note(str(claim_lost_error(context, lost)))
+        return
+    if resumable:
+        error.add_note(f"The upload of {context.description} stopped with {_progress(context)}; the same call resumes.")
+
+
+def _progress(context: UploadContext) -> str:
+    total = context.ledger.plan.size
+    return f"{context.ledger.bytes_done} bytes" if total is None else f"{context.ledger.bytes_done} of {total} bytes"

@@ -1,0 +1,136 @@
+"""Small objects, stored with one request, without a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from partwise._engine.context import UploadContext, logger
+from partwise._engine.ledger import Ledger
+from partwise._engine.plan import PartPlan
+from partwise._engine.reconcile import TOKEN_NAME
+from partwise._engine.resume import checksum_of
+from partwise._engine.throttle import ThrottledBody
+from partwise.bodies import SourceBodyWrapper
+from partwise.checksums import CRC64_XZ
+from partwise.errors import (
+    BackendError,
+    CallbackError,
+    IntegrityError,
+    ObjectExists,
+    PreconditionFailed,
+    SourceUnreadable,
+)
+from partwise.model import StoredObject, UploadedPart
+from partwise.protocols import Body, SourceBody
+
+
+def put_object(context: UploadContext, source_body: SourceBody) -> StoredObject:
+    """
+    Store `source_body`, retrying transient errors.
+
+    The ledger then holds it as one part.
+
+    Raises:
+        SourceChanged: the source changed before its last bytes were sent. Nothing was stored.
+        SourceMismatch: it is not the source that the caller expects. Nothing was sent.
+        CallbackError: the object is stored, but its callback failed.
+        ClaimLost: this run no longer holds the claim. Nothing was sent after that.
+        BackendError: of the last attempt.
+    """
+    # Nothing may be stored before the expected checksum is compared, so the source is read twice.
+    size, expects = len(source_body), context.request.expected_crc64 is not None
+    context.check_expected(size, checksum_of(source_body, CRC64_XZ) if expects else None)
+    context.ledger = Ledger(PartPlan(max(1, size), size))
+    context.is_decided = True
+    transfer = context.new_transfer_state()
+    context.control.on_request(transfer.stop.set)
+    logger.info("%s: starting, with one request", context.description, extra=context.log_fields())
+    checked = SourceCheckedBody(source_body, lambda: _check_source(context))
+    body = ThrottledBody(checked, 1, transfer, context.checksum, is_last=True)
+    try:
+        stored = context.retry(_PutAttempts(context, body))
+    except CallbackError as error:
+        _record_object(context, body, error.result.etag if isinstance(error.result, StoredObject) else "")
+        raise
+    _record_object(context, body, stored.etag)
+    return stored
+
+
+def _record_object(context: UploadContext, body: Body, etag: str) -> None:
+    if len(body):
+        context.ledger.add(UploadedPart(1, len(body), etag, body.checksum))
+
+
+def _check_source(context: UploadContext) -> None:
+    context.check_source()
+    if context.source_moved:
+        context.source_moved = False  # the next attempt reads the file that was found now
+        raise SourceUnreadable(
+            f"{context.source.name} has another inode than when it was opened, so it is read again from its start",
+            source=context.source.name,
+            retryable=True,
+        )
+
+
+class SourceCheckedBody(SourceBodyWrapper):
+    """Checks the source before its last bytes: two versions never mix in one object."""
+
+    def __init__(self, body: SourceBody, check: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._check = check
+
+    def chunks(self) -> Iterator[memoryview]:
+        left = len(self)
+        for chunk in self._body.chunks():
+            left -= len(chunk)
+            if left <= 0:
+                self._check()
+            yield chunk
+
+
+class _PutAttempts:
+    """
+    Attempts to store an object.
+
+    Each one knows whether an earlier one may have succeeded.
+    """
+
+    def __init__(self, context: UploadContext, body: Body) -> None:
+        self._context = context
+        self._body = body
+        requested = context.request.options
+        # Otherwise an attempt after a lost response replaces the object, and need not know it.
+        is_conditional = requested.forbid_overwrite or requested.if_match is not None
+        self._token = context.new_token() if is_conditional else None
+        self._options = context.object_options(self._token)
+        self._may_be_stored = False
+
+    def __call__(self) -> StoredObject:
+        context, body = self._context, self._body
+        context.control.check()
+        context.check_claim()
+        context.status.set_in_flight(1)
+        try:
+            stored = context.backend.put_object(context.key, body, self._options)
+        except (ObjectExists, PreconditionFailed):
+            # After a lost response, the object that exists may be the one that we have just stored.
+            head = context.backend.head_object(context.key) if self._may_be_stored else None
+            if head is None or not self._is_ours(head):
+                raise
+            return head
+        except BackendError:
+            self._may_be_stored = True
+            raise
+        finally:
+            context.status.set_in_flight(0)
+        if stored.checksum not in (None, body.checksum):
+            self._may_be_stored = True
+            raise IntegrityError(f"{context.key} did not arrive as it was sent: the checksums differ")
+        return stored
+
+    def _is_ours(self, head: StoredObject) -> bool:
+        if head.size != len(self._body):
+            return False
+        if head.checksum is not None:
+            return head.checksum == self._body.checksum
+        return self._token is not None and head.metadata.get(TOKEN_NAME) == self._token

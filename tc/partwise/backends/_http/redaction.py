@@ -1,0 +1,102 @@
+"""
+Mask secrets in what a server sends back.
+
+Parts of a response end up in errors, logs and results. A secret is recognised as it is, in the forms in which URLs,
+base64 and hexadecimal write it, in any letter case, and in part: a response may be truncated, and half of a secret is
+worth most of it. A secret that is shorter than the shortest recognisable part is masked only as a whole, in the given
+letter case. Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+import string
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from urllib.parse import quote
+
+MASK = "***"
+
+#: No service has shorter secrets, and a shorter text would occur in any message.
+_SECRET_LENGTH_MIN = 4
+
+#: How many consecutive characters a text and a secret must have in common to be masked.
+_RUN = 12
+
+# ASCII only, so that the length of a text never changes.
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+_TOKEN_LINE = re.compile(r"(security-token[:=])[^\s&]*", re.IGNORECASE)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Replace each secret, and each recognisable part of one, by a mask."""
+    spans = sorted(span for secret in secrets if len(secret) >= _SECRET_LENGTH_MIN for span in _spans(text, secret))
+    pieces, position = [], 0
+    for start, end in spans:
+        if start >= position:
+            pieces += [text[position:start], MASK]
+        position = max(position, end)
+    return _TOKEN_LINE.sub(rf"\1{MASK}", "".join([*pieces, text[position:]]))
+
+
+def contains(data: bytes, secrets: Iterable[str]) -> bool:
+    """
+    Return whether `data` contains a whole secret in one of its forms.
+
+    The data may be megabytes.
+    """
+    return any(form in data for secret in secrets if len(secret) >= _SECRET_LENGTH_MIN for form in _whole_forms(secret))
+
+
+def _spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Yield the start and the end of each occurrence of a secret or of a part of it."""
+    short, runs = _patterns(secret)
+    lower = text.translate(_LOWER)
+    start = 0
+    while start <= len(lower) - _RUN:
+        end = start + _RUN
+        if lower[start:end] not in runs:
+            start += 1
+            continue
+        while lower[end - _RUN + 1 : end + 1] in runs:
+            end += 1
+        yield start, end
+        start = end
+    for form in short:
+        start = text.find(form)
+        while start >= 0:
+            yield start, start + len(form)
+            start = text.find(form, start + 1)
+
+
+# Each failed request adds its own signature, which is looked up once; the other secrets stay in the cache.
+@lru_cache(maxsize=16)
+def _patterns(secret: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the forms shorter than a run, and the runs of all forms in lower case."""
+    forms = set(_forms(secret))
+    lower = {form.translate(_LOWER) for form in forms}
+    runs = {form[at : at + _RUN] for form in lower for at in range(len(form) - _RUN + 1)}
+    return tuple(sorted(form for form in forms if _SECRET_LENGTH_MIN <= len(form) < _RUN)), frozenset(runs)
+
+
+@lru_cache(maxsize=16)
+def _whole_forms(secret: str) -> tuple[bytes, ...]:
+    return tuple(
+        {form.encode("utf-8", "surrogateescape") for form in _forms(secret) if len(form) >= _SECRET_LENGTH_MIN}
+    )
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret in the forms in which servers and libraries write one."""
+    quoted, in_path = quote(secret, safe=""), quote(secret, safe="/")
+    yield from (secret, quoted, in_path, quote(quoted, safe=""), html.escape(secret), secret.replace("/", "\\/"))
+    data = secret.encode("utf-8", "surrogateescape")
+    yield from (data.hex(), data.hex(" "), data.hex(":"))
+    for shift in range(3):
+        # Inside a longer text, the characters at both ends depend on what precedes and follows the secret.
+        encoded = base64.b64encode(bytes(shift) + data).decode()
+        inner = encoded[(0, 2, 3)[shift] : len(encoded) - (0, 3, 2)[(len(data) + shift) % 3]]
+        yield from (inner, inner.replace("+", "-").replace("/", "_"))

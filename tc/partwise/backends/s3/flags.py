@@ -1,0 +1,117 @@
+"""
+The flags of the command line for S3.
+
+They are plain data; `partwise.backends.oss.flags` describes them. Nothing of the backend is imported before a flag is
+given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SCHEME = "s3"
+HEADING = "Only S3"
+PROBE: str | None = "partwise.backends.s3.probing"
+CREDENTIALS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or --profile"
+
+CONNECTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "--dialect NAME",
+        "text",
+        "The kind of storage: aws (default), r2, b2, gcs, ceph, minio or oss; 'partwise probe' finds it out.",
+        "dialect",
+    ),
+    ("--dual-stack", "flag", "Use the endpoint of AWS that has IPv6 addresses, too.", "dual_stack"),
+    ("--accelerate", "flag", "Use transfer acceleration of AWS.", "accelerate"),
+)
+
+OPTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "--sse-customer-key-file PATH",
+        "text",
+        "File with the key to encrypt the object with (SSE-C): 32 bytes, or their base64.",
+        "sse_customer_key_file",
+    ),
+    ("--object-lock-mode MODE", "text", "GOVERNANCE or COMPLIANCE, with the next option.", "object_lock_mode"),
+    (
+        "--object-lock-retain-until TIME",
+        "text",
+        "Until when the object can't be deleted, such as 2030-12-31T00:00:00Z.",
+        "object_lock_retain_until",
+    ),
+)
+
+SUGGESTIONS: Mapping[str, tuple[str, ...]] = {
+    "acl": ("bucket-owner-full-control",),
+    "storage_class": (
+        *("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"),
+    ),
+    "encryption": ("aws:kms:dsse",),
+    "addressing_style": ("auto", "virtual", "path"),
+    "dialect": ("aws", "r2", "b2", "gcs", "ceph", "minio", "oss"),
+    "object_lock_mode": ("GOVERNANCE", "COMPLIANCE"),
+}
+
+SETTINGS: Mapping[str, str] = {
+    "accelerate": "--accelerate",
+    "dialect": "--dialect",
+    "dual_stack": "--dual-stack",
+    "object_lock_mode": "--object-lock-mode",
+    "object_lock_retain_until": "--object-lock-retain-until",
+    "sse_customer_key": "--sse-customer-key-file",
+}
+
+SECRETS: Mapping[str, str] = {"sse_customer_key": "--sse-customer-key-file"}
+
+_KEY_BYTES = 32
+
+#: Characters of the base64 of a key, with the end of a line.
+_FILE_BYTES_MAX = 64
+
+
+def option_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the fields of `S3Options` that the flags set, by name.
+
+    Args:
+        given: the values of the flags that were given, by the name of the value.
+
+    Raises:
+        InvalidInput: the file with the customer's key can't be read, or does not contain a key.
+    """
+    values = dict(given)
+    path = values.pop("sse_customer_key_file", None)
+    if path is not None:
+        values["sse_customer_key"] = _key_in(path)
+    return values
+
+
+def _key_in(path: str) -> str:
+    """
+    Return the key in a file, in base64.
+
+    Neither an error nor its cause shows what is in the file.
+    """
+    import base64
+
+    from partwise.errors import InvalidInput
+
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # a Path refuses some names in another way
+            data = file.read(_FILE_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name is not valid"
+        raise InvalidInput(f"--sse-customer-key-file: {path!r:.200} can't be read: {reason}") from None
+    if len(data) == _KEY_BYTES:
+        return base64.b64encode(data).decode()
+    try:
+        key = base64.b64decode(data.strip(), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise InvalidInput(
+            f"--sse-customer-key-file: {path!r:.200} does not contain a key: {_KEY_BYTES} bytes, or their base64",
+            hint="Generate one: openssl rand 32",
+        )
+    return base64.b64encode(key).decode()

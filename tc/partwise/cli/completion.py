@@ -1,0 +1,157 @@
+"""Shell completion: the words that options suggest, and the script of each shell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from partwise.cli.output import Output
+
+#: The environment variable by which the scripts of the shells ask for completions.
+VARIABLE = "_PARTWISE_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
+
+
+class Suggestions(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
+    """
+    Text, for which a shell suggests some words.
+
+    They are not enforced: another backend may accept others.
+
+    Args:
+        words: those for every URL.
+        by_scheme: further ones for the URLs of a scheme. All of them are suggested before a URL was typed.
+    """
+
+    name = "text"
+
+    def __init__(self, words: tuple[str, ...], by_scheme: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        self._words = words
+        self._by_scheme = by_scheme or {}
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:  # noqa: ARG002  # click's signature
+        """Return the words that begin as the text does."""
+        from click.shell_completion import CompletionItem
+
+        # The option that lacks its value yet stops click from reading arguments: they are words that are left then.
+        urls = (word for word in (ctx.params.get("url"), *ctx.args) if isinstance(word, str) and "://" in word)
+        scheme = next(urls, "").partition(":")[0].lower()
+        further = (words for name, words in self._by_scheme.items() if scheme in ("", name))
+        found = dict.fromkeys((*self._words, *chain.from_iterable(further)))
+        return [CompletionItem(word) for word in found if word.startswith(incomplete)]
+
+
+def complete(command: click.Command, output: Output) -> bool:
+    """Respond to a shell that asks for completions or the script; False if none does."""
+    shell, _, request = os.environ.get(VARIABLE, "").partition("_")
+    if shell not in SHELLS or request not in ("source", "complete"):
+        return False
+    completer = _completer(shell, command)
+    output.verbatim(completer.source() if request == "source" else completer.complete())
+    return True
+
+
+def _completer(shell: str, command: click.Command) -> Any:
+    from click.shell_completion import BashComplete, get_completion_class
+
+    class Bash(BashComplete):
+        """Bash splits ``--acl=private`` at the ``=`` and URLs at the ``:``."""
+
+        def get_completion_args(self) -> tuple[list[str], str]:
+            words, incomplete = super().get_completion_args()
+            return list(_without_equals(_with_whole_urls(words))), incomplete
+
+    kind = Bash if shell == "bash" else get_completion_class(shell)
+    assert kind is not None
+    return kind(command, {}, "partwise", VARIABLE)
+
+
+def _with_whole_urls(words: list[str]) -> list[str]:
+    joined: list[str] = []
+    for word in words:
+        if joined and (word == ":" or (joined[-1].endswith(":") and word.startswith("/"))):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
+
+
+def _without_equals(words: list[str]) -> Iterator[str]:
+    previous = ""
+    for word in words:
+        if word != "=" or not previous.startswith("--"):
+            yield word
+        previous = word
+
+
+# --- installation ----------------------------------------------------------------------------------------------------
+
+
+def script(shell: str, command: click.Command) -> str:
+    """Return the completion script of a shell; raise InvalidInput if there is none."""
+    return str(_completer(_known(shell), command).source())
+
+
+def install(shell: str, command: click.Command) -> list[str]:
+    """
+    Write the completion script of a shell, and have its start-up file read it.
+
+    Return what was done, in lines.
+
+    Raises:
+        InvalidInput: there is no script for this shell.
+        PartwiseError: a file can't be written.
+    """
+    from partwise.errors import PartwiseError
+
+    shell = _known(shell)
+    try:
+        return _install(shell, script(shell, command))
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+        raise PartwiseError(f"completion could not be installed: {error}") from error
+
+
+def _install(shell: str, text: str) -> list[str]:
+    if shell == "fish":
+        file = _directory("XDG_CONFIG_HOME", ".config") / "fish" / "completions" / "partwise.fish"
+        _write(file, text)
+        return [f"wrote {file}"]
+    import shlex
+
+    file = _directory("XDG_DATA_HOME", ".local/share") / "partwise" / f"completion.{shell}"
+    line = f". {shlex.quote(str(file))}"
+    if shell == "zsh":
+        line = f"(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit; }}; {line}"
+    startup = Path.home() / f".{shell}rc"
+    _write(file, text)
+    present = startup.read_text(encoding="utf-8", errors="replace") if startup.exists() else ""
+    if line in present.splitlines():
+        return [f"wrote {file}, which {startup} reads"]
+    with startup.open("a", encoding="utf-8") as stream:
+        stream.write(f"{'' if present.endswith(chr(10)) or not present else chr(10)}{line}\n")
+    return [f"wrote {file}, and added a line to {startup} that reads it", "open a new shell to use it"]
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+def _directory(variable: str, default: str) -> Path:
+    given = os.environ.get(variable)
+    return Path(given) if given else Path.home() / default
+
+
+def _known(shell: str) -> str:
+    from partwise.errors import InvalidInput
+
+    name = shell or Path(os.environ.get("SHELL", "")).name
+    if name not in SHELLS:
+        raise InvalidInput(f"there is no completion for the shell {name!r}", hint=f"Name one of {', '.join(SHELLS)}")
+    return name

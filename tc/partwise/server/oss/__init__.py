@@ -1,0 +1,1 @@
+"""Alibaba Cloud OSS: its operations, signatures, XML documents and errors."""

@@ -1,0 +1,93 @@
+"""Conditions and ranges of requests that read an object, by RFC 9110."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from email.utils import formatdate, parsedate_to_datetime
+
+from partwise.server.buckets import ObjectInfo
+from partwise.server.errors import ServiceError
+from partwise.server.exchange import Exchange
+from partwise.server.messages import ServerRequest
+
+#: The headers with conditions, in the order of `existing_object`.
+CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
+
+
+def quoted(etag: str) -> str:
+    """Return an ETag in quotes, whether or not the backend quotes its ETags."""
+    return '"' + etag.strip('"') + '"'
+
+
+def http_date(seconds: float) -> str:
+    """Return seconds since 1970 in the format of HTTP headers."""
+    return formatdate(seconds, usegmt=True)
+
+
+def existing_object(exchange: Exchange) -> ObjectInfo:
+    """
+    Return the object, if it meets the conditions of the request.
+
+    Raises:
+        ServiceError: NoSuchKey, PreconditionFailed or NotModified.
+    """
+    info = exchange.bucket.object(exchange.key)
+    if info is None:
+        raise ServiceError("NoSuchKey", elements={"Key": exchange.key})
+    match, none_match, modified_since, unmodified_since = map(exchange.request.header, CONDITIONS)
+    if match is not None and not lists_etag(match, info.etag):
+        raise ServiceError("PreconditionFailed", elements={"Condition": "If-Match"})
+    if unmodified_since is not None and int(info.modified) > _seconds(unmodified_since):
+        raise ServiceError("PreconditionFailed", elements={"Condition": "If-Unmodified-Since"})
+    unchanged = modified_since is not None and int(info.modified) <= _seconds(modified_since)
+    if (none_match is not None and lists_etag(none_match, info.etag)) or (none_match is None and unchanged):
+        raise ServiceError("NotModified", headers=(("ETag", quoted(info.etag)),))
+    return info
+
+
+def lists_etag(condition: str, etag: str) -> bool:
+    """Return whether a list of ETags has this one, or stands for any."""
+    return condition.strip() == "*" or etag in (text.strip().strip('"') for text in condition.split(","))
+
+
+def _seconds(date: str) -> float:
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        raise ServiceError("InvalidArgument", f"{date!r} is not a date.") from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+
+
+def requested_range(request: ServerRequest, size: int, *, standard: bool) -> range | None:
+    """
+    Return the requested range of an object; None for the whole object.
+
+    Args:
+        request: the request.
+        size: the size of the object in bytes.
+        standard: refuse a range that is not within the object, as HTTP says; otherwise such a range is ignored.
+
+    Raises:
+        ServiceError: InvalidRange.
+    """
+    header = request.header("range")
+    if header is None:
+        return None
+    match = _RANGE.fullmatch(header)
+    if match is None or match[0] == "bytes=-":
+        return None
+    first, last = match[1], match[2]
+    if not first:
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = int(first), int(last) + 1 if last else size
+    if standard:
+        stop = min(stop, size)
+    if start < stop <= size:
+        return range(start, stop)
+    if standard:
+        raise ServiceError("InvalidRange", headers=(("Content-Range", f"bytes */{size}"),))
+    return None

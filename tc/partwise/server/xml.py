@@ -1,0 +1,171 @@
+"""Write XML documents, and read the part list of CompleteMultipartUpload."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from urllib.parse import quote
+from xml.etree import ElementTree as ET
+from xml.parsers import expat
+
+from partwise.server.errors import ServiceError, bad_argument
+from partwise.server.messages import ServerRequest
+
+#: An element: its name, and its text or its children.
+Node = tuple[str, "str | Sequence[Node]"]
+
+_LAST_SECOND = 253_402_300_799  # of the year 9999
+# 10,000 parts have some 30,000 elements, three levels deep.
+_ELEMENTS_MAX = 100_000
+_DEPTH_MAX = 8
+_FIELD_LENGTH_MAX = 1024
+_NUMBER_DIGITS_MAX = 9
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def document(root: str, content: str | Sequence[Node]) -> bytes:
+    """
+    Return an XML document.
+
+    Characters that XML does not allow are replaced by U+FFFD; clients avoid that by ``encoding-type=url``.
+    """
+    text = ET.tostring(_element(root, content), encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
+
+
+def _element(name: str, content: str | Sequence[Node]) -> ET.Element:
+    element = ET.Element(name)
+    if isinstance(content, str):
+        element.text = _NOT_XML.sub("\ufffd", content)
+    else:
+        element.extend(_element(*child) for child in content)
+    return element
+
+
+def xml_time(seconds: float) -> str:
+    """
+    Return seconds since 1970 in the format of XML documents.
+
+    That has milliseconds, but whole seconds are written.
+    """
+    # A client can send a time that is out of range on some platforms. It is clamped.
+    moment = datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
+
+
+def boolean(*, value: bool) -> str:
+    """Return a boolean in the format of XML documents."""
+    return "true" if value else "false"
+
+
+def key_encoder(request: ServerRequest) -> Callable[[str], str]:
+    """
+    Return the function that encodes keys for a response.
+
+    The ``encoding-type`` of the request determines it.
+
+    Raises:
+        ServiceError: InvalidArgument: the encoding type is not ``url``.
+    """
+    encoding_type = request.param("encoding-type")
+    if encoding_type not in (None, "", "url"):
+        raise bad_argument("encoding-type", encoding_type, "Invalid Encoding Method specified in Request.")
+    return (lambda key: quote(key, safe="")) if encoding_type else (lambda key: key)
+
+
+def encoding_node(request: ServerRequest) -> tuple[Node, ...]:
+    """Return the element that names the encoding of keys, if the request has one."""
+    encoding_type = request.param("encoding-type")
+    return (("EncodingType", encoding_type),) if encoding_type else ()
+
+
+def parse_part_list(body: bytes) -> list[tuple[int, str]]:
+    """
+    Return the part numbers and ETags of a CompleteMultipartUpload document.
+
+    They are in document order. The ETags have no quotes.
+
+    Raises:
+        ServiceError: MalformedXML.
+    """
+    return [(_part_number(part["PartNumber"]), part["ETag"].strip().strip('"')) for part in parse_parts(body)]
+
+
+def parse_parts(body: bytes) -> list[Mapping[str, str]]:
+    """
+    Return the parts of a CompleteMultipartUpload document, in document order.
+
+    Each is a mapping from the names of its elements to their texts. It has a PartNumber and an ETag.
+
+    Raises:
+        ServiceError: MalformedXML.
+    """
+    reader = _PartsReader()
+    try:
+        reader.read(body)
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError and ValueError: an unknown encoding
+        raise ServiceError("MalformedXML") from error
+    if not reader.parts or not all(part.keys() >= {"PartNumber", "ETag"} for part in reader.parts):
+        raise ServiceError("MalformedXML")
+    return reader.parts
+
+
+def _part_number(text: str) -> int:
+    """Return a part number; raise a MalformedXML error if it is none."""
+    number = text.strip()
+    if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS_MAX):
+        raise ServiceError("MalformedXML")
+    return int(number)
+
+
+class _PartsReader:
+    """
+    Reads a CompleteMultipartUpload document as a stream of events.
+
+    It builds no tree, however deep the nesting.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[Mapping[str, str]] = []
+        self._path: list[str] = []
+        self._elements = 0
+        self._fields: dict[str, str] = {}
+
+    def read(self, body: bytes) -> None:
+        parser = expat.ParserCreate(namespace_separator="}")
+        # Nested entities can expand until memory is exhausted. No client sends a document type declaration.
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.StartElementHandler = self._begin
+        parser.CharacterDataHandler = self._text
+        parser.EndElementHandler = self._end
+        parser.Parse(body, True)
+
+    def _refuse(self, *_: object) -> None:
+        raise ServiceError("MalformedXML", "A document type declaration is not allowed.")
+
+    def _begin(self, tag: str, _: object) -> None:
+        self._elements += 1
+        self._path.append(tag.rpartition("}")[2])
+        if self._elements > _ELEMENTS_MAX or len(self._path) > _DEPTH_MAX:
+            raise ServiceError("MalformedXML", "The document has too many elements, or is nested too deeply.")
+        if len(self._path) == 1 and self._path != ["CompleteMultipartUpload"]:
+            raise ServiceError("MalformedXML")
+        if self._is_field():
+            self._fields[self._path[-1]] = ""
+
+    def _text(self, text: str) -> None:
+        if self._is_field():
+            self._fields[self._path[-1]] += text
+            if len(self._fields[self._path[-1]]) > _FIELD_LENGTH_MAX:
+                raise ServiceError("MalformedXML", "An element of a part is too long.")
+
+    def _end(self, _: object) -> None:
+        if self._path[1:] == ["Part"]:
+            self.parts.append(self._fields)
+            self._fields = {}
+        self._path.pop()
+
+    def _is_field(self) -> bool:
+        return len(self._path) == 3 and self._path[1] == "Part"

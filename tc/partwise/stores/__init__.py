@@ -1,0 +1,1 @@
+"""Checkpoint stores that ship with partwise: files, sqlite, memory."""

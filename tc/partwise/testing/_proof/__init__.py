@@ -1,0 +1,1 @@
+"""What the tests of the engine build on: scenarios, invariants, simulation."""

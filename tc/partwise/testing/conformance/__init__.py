@@ -1,0 +1,1 @@
+"""The checks, harnesses and machines of both conformance suites."""

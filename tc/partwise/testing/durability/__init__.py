@@ -1,0 +1,1 @@
+"""Simulate crashes and power losses at each system call that changes a file."""
