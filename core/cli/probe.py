@@ -1,4 +1,4 @@
-"""``partwise probe``: find out what a storage can do, by requests whose effects are removed."""
+"""``partwise probe``: find out what a storage can do, and which dialect fits."""
 
 from __future__ import annotations
 

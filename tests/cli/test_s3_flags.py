@@ -335,7 +335,7 @@ def test_a_probe_names_the_dialect_and_removes_everything(server: S3Server, part
     ended = partwise("probe", "s3://examplebucket/tmp")
     assert ended.code == 0, ended.err
     assert "the dialect aws fits, as configured" in ended.out
-    assert "verified: CRC-64/NVME of the whole object, compared by partwise" in ended.out
+    assert "verified  CRC-64/NVME of the whole object, compared by partwise" in ended.out
     assert "everything was removed" in ended.out
     assert max(map(len, ended.out.splitlines())) <= 80
     assert server.backend().keys() == []
