@@ -59,7 +59,7 @@ def parse_endpoint(endpoint: object, example: str) -> ServerAddress:
 
 
 def authority(host: str, port: int | None) -> str:
-    """Return a host as in a URL and in the Host header, with the port if there is one."""
+    """Return a host as in a URL and in the Host header, with the port if given."""
     name = f"[{host}]" if ":" in host else host
     return name if port is None else f"{name}:{port}"
 

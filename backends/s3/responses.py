@@ -19,9 +19,9 @@ from partwise.protocols import Body
 #: Reads what all services have in common.
 READER = ResponseReader("S3", "x-amz-")
 
-# The usual values of the two headers that are kept of a part's response.
+# The usual values of the two headers that are kept of a part's response: of S3, and of servers that count.
 _PLAIN_ETAG = re.compile('"[0-9A-Fa-f]{32}"')
-_PLAIN_REQUEST_ID = re.compile("[0-9A-Z]{16}|[0-9A-F]{24}")
+_PLAIN_REQUEST_ID = re.compile("[0-9A-Z]{16}|[0-9A-F]{24}|[0-9]{1,11}")
 
 
 def is_plain(response: Response) -> bool:

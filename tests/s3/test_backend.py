@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from attrs import evolve
 
-from partwise.backends.s3 import DIALECTS, Credentials, S3Backend, S3Options
+from partwise.backends._http.http1 import Response
+from partwise.backends.s3 import DIALECTS, Credentials, S3Backend, S3Options, responses
 from partwise.checksums import CRC32C, CRC64_NVME
 from partwise.errors import (
     AccessDenied,
@@ -679,6 +680,23 @@ def test_over_tls_bodies_are_not_signed(kit, body, tmp_path):
 
     assert data.readings == [True]
     assert {request.header("x-amz-content-sha256") for request in server.requests} == {"UNSIGNED-PAYLOAD"}
+
+
+@pytest.mark.parametrize(
+    ("etag", "request_id", "is_plain"),
+    [
+        ('"0123456789abcdef0123456789abcdef"', "67CD4A3A00000001", True),
+        ('"0123456789abcdef0123456789abcdef"', "0", True),
+        ('"0123456789abcdef0123456789abcdef"', "wJalrXUtnFEMIK7M", False),
+        ('"0123456789abcdef0123456789abcdef-1"', "67CD4A3A00000001", False),
+        ("", "67CD4A3A00000001", False),
+    ],
+)
+def test_only_usual_responses_to_parts_are_not_searched_for_secrets(etag, request_id, is_plain):
+    response = Response(200, {"etag": etag, "x-amz-request-id": request_id}, b"")
+
+    assert responses.is_plain(response) is is_plain
+    assert not responses.is_plain(evolve(response, status=403))
 
 
 # --- handles ---------------------------------------------------------------------------------------------------------
