@@ -83,6 +83,11 @@ SETTINGS: Mapping[str, str] = {
 SECRETS: Mapping[str, str] = {}
 
 
+def bucket_in_url(location: str) -> str:
+    """Return the bucket of a location, such as ``bucket@host``."""
+    return location.partition("@")[0]
+
+
 def option_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return the fields of `OSSOptions` that the flags set, by name.

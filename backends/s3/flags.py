@@ -7,6 +7,7 @@ given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,6 +69,26 @@ _KEY_BYTES = 32
 
 #: Characters of the base64 of a key, with the end of a line.
 _FILE_BYTES_MAX = 64
+
+
+_ACCESS_POINT = re.compile(
+    r"(?P<name>[a-z0-9-]+)-(?P<account>\d{12})(\.(?P<outpost>op-[a-z0-9]+))?"
+    r"@(?P<service>s3|s3-outposts)\.(?P<region>[a-z0-9-]+)\..+"
+)
+
+#: The partitions of AWS, by the beginning of the names of their regions.
+_PARTITIONS = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("eusc-", "aws-eusc"), ("us-iso", "aws-iso"), ("", "aws"))
+
+
+def bucket_in_url(location: str) -> str:
+    """Return the bucket of a location, or the ARN of its access point."""
+    found = _ACCESS_POINT.fullmatch(location)
+    if found is None:
+        return location.partition("@")[0]
+    partition = next(name for start, name in _PARTITIONS if found["region"].startswith(start))
+    outpost = f"outpost/{found['outpost']}/" if found["outpost"] else ""
+    owner = f"arn:{partition}:{found['service']}:{found['region']}:{found['account']}"
+    return f"{owner}:{outpost}accesspoint/{found['name']}"
 
 
 def option_values(given: Mapping[str, Any]) -> dict[str, Any]:

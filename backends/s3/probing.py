@@ -1,5 +1,7 @@
 """
-Requests that find out what a storage can do; `partwise.backends.s3.probe` says what follows from them.
+Requests that find out what a storage can do.
+
+`partwise.backends.s3.probe` says what follows from the responses.
 
 Everything is stored under keys that begin with a random name below the prefix, and removed at the end, also after a
 failure or an interrupt. No other key is read or written.
@@ -178,7 +180,9 @@ class Prober:
 
     def run(self) -> Observations:
         """
-        Make all requests, and return what they show. Call `remove` afterwards in any case.
+        Make all requests, and return what they show.
+
+        Call `remove` afterwards in any case.
 
         Raises:
             BackendError: the storage can't be reached, or refuses what every upload needs.
@@ -240,7 +244,11 @@ class Prober:
             self._made.remaining.append(what)
 
     def _versions(self) -> list[tuple[str, str]]:
-        """Return the versions of the objects of the probe; those that can't be listed remain."""
+        """
+        Return the versions of the objects of the probe.
+
+        If they can't be listed, they remain.
+        """
         try:
             listed = self._ask("listing versions", "GET", None, [("versions", None), ("prefix", self._folder)])
             found = [] if isinstance(listed, Refusal) else parse_versions(listed.body)
@@ -291,7 +299,11 @@ class Prober:
         return upload_id
 
     def _begin(self, key: str) -> str:
-        """Initiate an upload without further headers; raise the error of the storage if it refuses that."""
+        """
+        Initiate an upload without further headers.
+
+        If the storage refuses that, its error is raised.
+        """
         begun = self._initiate(key)
         if isinstance(begun, Refusal):
             raise begun.error
@@ -323,7 +335,11 @@ class Prober:
     # --- objects -----------------------------------------------------------------------------------------------------
 
     def _object(self) -> tuple[str, bool, bool]:
-        """Store an object, delete it, and store it again; return its ETag, and what is known of it."""
+        """
+        Store an object, delete it, and store it again.
+
+        Return its ETag, whether that is its MD5, and whether a CRC-32C was reported as ``x-goog-hash``.
+        """
         key = self._key("object")
         stored = self._put(key, {"Content-MD5": _md5(_CONTENT)})
         if isinstance(stored, Refusal):
@@ -436,7 +452,7 @@ class Prober:
 
     def _sizes(self) -> tuple[int | None, bool | None]:
         """
-        Return the smallest size of parts that is accepted, and whether they must be equal.
+        Return the smallest size of parts, and whether they must be equal.
 
         Each size is tried with a second part that is larger, and if that is refused, with one that is equal.
         """
@@ -483,7 +499,11 @@ class Prober:
         }
 
     def _raw_keys(self, query: list[tuple[str, str]]) -> list[str] | None:
-        """Return the keys of a list of uploads as they are encoded, None if it was refused."""
+        """
+        Return the keys of a list of uploads as they are encoded.
+
+        It is None if the list was denied.
+        """
         listed = self._ask("listing uploads", "GET", None, [("uploads", None), *query])
         if isinstance(listed, Refusal):
             return None if listed.says_nothing else []

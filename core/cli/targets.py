@@ -13,6 +13,7 @@ from attrs import define
 from partwise.checkpoint import Checkpoint
 from partwise.cli.parsing import require_at_most_one
 from partwise.cli.stdin import STANDARD_INPUT
+from partwise.cli.vendors import bucket_in_url
 from partwise.errors import InvalidInput
 from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.registry import default_checkpoint_store, open_backend, open_checkpoint_store, without_password
@@ -218,9 +219,10 @@ def url_of(checkpoint: Checkpoint) -> str:
     """
     Return the URL of a recorded upload, as it is written on the command line.
 
-    A checkpoint's location may have an ``@`` and a region or host after the bucket; URLs do not.
+    A checkpoint's location may have an ``@`` and a region or host after the bucket; URLs do not. They name an access
+    point by its ARN.
     """
     scheme, _, rest = checkpoint.location.partition("://")
     if scheme == "file":
         return f"{checkpoint.location.rstrip('/')}/{quote(os.fsencode(checkpoint.key), safe='')}"
-    return f"{scheme}://{rest.rstrip('/').partition('@')[0]}/{checkpoint.key}"
+    return f"{scheme}://{bucket_in_url(scheme, rest.rstrip('/'))}/{checkpoint.key}"

@@ -127,6 +127,16 @@ def credentials_of(scheme: str) -> str:
     return str(next((vendor for vendor in VENDORS if scheme == vendor.SCHEME), VENDORS[0]).CREDENTIALS)
 
 
+def bucket_in_url(scheme: str, location: str) -> str:
+    """
+    Return the bucket as it is written in a URL.
+
+    The location is that of a backend without its scheme, such as ``bucket@host``.
+    """
+    vendor = next((vendor for vendor in VENDORS if scheme == vendor.SCHEME), None)
+    return location.partition("@")[0] if vendor is None else str(vendor.bucket_in_url(location))
+
+
 def probing_module(url: str) -> Any:
     """
     Import the module that probes the storage of a URL.

@@ -16,6 +16,7 @@ import pytest
 from partwise.backends.memory import MemoryBackend
 from partwise.errors import ConnectionFailed
 from partwise.registry import register_backend
+from partwise.server import S3Server
 
 Run = Callable[..., Any]
 
@@ -131,3 +132,16 @@ def test_what_is_recorded_pending_and_dropped_is_as_documented(partwise: Run, pl
     assert partwise("gc", bucket, *here).last.keys() == pending.keys() | {"action", "why"}
     (dropped,) = documented("What was dropped")
     assert partwise("abort", "small.bin", f"{bucket}k", *here).last.keys() == dropped.keys()
+
+
+def test_a_probe_is_as_documented(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("anycrc")
+    with S3Server() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        found = partwise("probe", "s3://examplebucket", "--json").last
+    (documented_object,) = documented("A probe")
+    assert found.keys() == documented_object.keys()
+    assert found["observed"].keys() == documented_object["observed"].keys()
+    facts = documented_object["observed"]["checksums"]["crc64nvme"]
+    assert found["observed"]["checksums"]["crc64nvme"].keys() == facts.keys()

@@ -14,11 +14,15 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli.app import app
+from partwise.cli.common_options import connection_settings
 from partwise.cli.reporting import format_error
+from partwise.cli.targets import url_of
 from partwise.cli.vendors import VENDORS
 from partwise.errors import AccessDenied
-from partwise.model import MIB
+from partwise.model import MIB, ObjectOptions
+from partwise.registry import open_backend
 from partwise.server import Delay, Fail, S3Server, ServerFault
 
 pytest.importorskip("anycrc")
@@ -116,8 +120,6 @@ def test_an_upload_to_s3_is_killed_listed_resumed_and_another_one_aborted(
 
 
 def test_gc_aborts_orphans_of_s3(server: S3Server, partwise: Run) -> None:
-    from partwise.model import ObjectOptions
-
     server.backend().initiate_upload("backups/orphan", ObjectOptions())
     listed = partwise("gc", "--older-than", "0s", "--dry-run", "--json", "s3://examplebucket/backups/")
     assert [one["action"] for one in listed.objects] == ["would drop"]
@@ -212,9 +214,6 @@ def test_each_flag_of_a_storage_is_under_its_heading(partwise: Run) -> None:
 
 
 def test_dual_stack_and_acceleration_choose_the_endpoint_of_aws(variables: Callable[..., None]) -> None:
-    from partwise.cli.common_options import connection_settings
-    from partwise.registry import open_backend
-
     variables(AWS_ACCESS_KEY_ID="id", AWS_SECRET_ACCESS_KEY="secret")
     command = app.commands["uploads"]
     context = command.make_context("uploads", ["s3://examplebucket", "--dual-stack", "--accelerate"])
@@ -222,6 +221,24 @@ def test_dual_stack_and_acceleration_choose_the_endpoint_of_aws(variables: Calla
     backend, _ = open_backend("s3://examplebucket", **settings)
     backend.close()
     assert backend.endpoint == "https://examplebucket.s3-accelerate.dualstack.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    [
+        "examplebucket",
+        "arn:aws:s3:eu-west-1:123456789012:accesspoint/my-point",
+        "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/point",
+        "arn:aws-us-gov:s3:us-gov-west-1:123456789012:accesspoint/point",
+        "arn:aws:s3-outposts:us-east-2:123456789012:outpost/op-01ac5d28a6a232904/accesspoint/point",
+    ],
+)
+def test_the_url_of_a_recorded_upload_leads_to_the_same_place(variables: Callable[..., None], bucket: str) -> None:
+    variables(AWS_ACCESS_KEY_ID="id", AWS_SECRET_ACCESS_KEY="secret", AWS_REGION="us-east-2")
+    backend, key = open_backend(f"s3://{bucket}/a key")
+    backend.close()
+    recorded = Checkpoint(backend.location, key, "file", Fingerprint(size=1), 5 * MIB)
+    assert url_of(recorded) == f"s3://{bucket}/a key"
 
 
 # --- options ---------------------------------------------------------------------------------------------------------

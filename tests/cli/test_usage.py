@@ -243,6 +243,13 @@ FLAGS = [
     "--addressing-style",
     "--ca-bundle",
     "--proxy",
+    "--profile",
+    "--dialect",
+    "--dual-stack",
+    "--accelerate",
+    "--sse-customer-key-file",
+    "--object-lock-mode",
+    "--object-lock-retain-until",
     "--json",
     "--progress",
     "--progress-interval",
@@ -256,7 +263,7 @@ def test_the_help_of_upload_lists_every_flag(partwise: Run) -> None:
     assert [flag for flag in FLAGS if not re.search(rf"^  (?:-\w, )?{flag}\b", page, re.MULTILINE)] == []
 
 
-@pytest.mark.parametrize("command", ["upload", "status", "abort", "uploads", "gc", "serve", "demo"])
+@pytest.mark.parametrize("command", ["upload", "status", "abort", "uploads", "gc", "probe", "serve", "demo"])
 def test_every_help_page_has_examples(partwise: Run, command: str) -> None:
     ended = partwise(command, "--help")
     assert ended.code == 0
@@ -286,7 +293,7 @@ def test_the_word_help_shows_the_help(partwise: Run) -> None:
 def test_the_first_page_lists_every_command(partwise: Run, line: list[str]) -> None:
     ended = partwise(*line)
     assert ended.code == 0
-    for command in ("upload", "status", "abort", "uploads", "gc", "serve", "demo"):
+    for command in ("upload", "status", "abort", "uploads", "gc", "probe", "serve", "demo"):
         assert f"\n  {command} " in ended.out
 
 

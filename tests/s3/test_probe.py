@@ -62,6 +62,8 @@ class Deviating(S3Dialect):
             exchange.report_checksums = False
         if has("no conditions") or (has("no conditions at complete") and operation == "CompleteMultipartUpload"):
             dropped += ("if-match", "if-none-match")
+        if has("refuses conditions") and (request.header("if-match") or request.header("if-none-match")):
+            raise ServiceError("NotImplemented")
         if dropped:
             kept = tuple(pair for pair in request.headers if not pair[0].startswith(dropped))
             exchange.request = evolve(request, headers=kept)
@@ -98,7 +100,7 @@ class Deviating(S3Dialect):
             entries = "".join(
                 f"<Version><Key>{key}</Key><VersionId>{version}</VersionId></Version>"
                 for key, version in self.versions
-                if key.startswith(prefix)
+                if key.startswith(prefix) or key == "tmp/other"  # a storage that ignores the prefix
             )
             text = f"<ListVersionsResult><IsTruncated>false</IsTruncated>{entries}</ListVersionsResult>"
             return ServerResponse(200, (), text.encode())
@@ -280,6 +282,15 @@ def test_a_storage_that_demands_checksums_of_parts_is_observed(serve) -> None:
 def test_the_smallest_part_is_found(serve, size) -> None:
     observed, _ = probed(serve(min_part_size=size))
     assert (observed.min_part_size, observed.equal_part_sizes) == (size, False)
+
+
+def test_a_condition_that_is_not_implemented_is_not_honoured(serve) -> None:
+    server = serve("refuses conditions")
+    observed, prober = probed(server)
+    assert (observed.put_conditions, observed.complete_conditions) == (NEITHER, NEITHER)
+    assert "forbid_overwrite" in prober.backend.capabilities.options
+    assert prober.judge(observed).dialect == "ceph"
+    assert_clean(server)
 
 
 def test_what_is_denied_is_not_known(serve) -> None:

@@ -13,12 +13,16 @@ S3_ADDRESSING = "backends/s3/addressing.py"
 S3_DIALECTS = "backends/s3/dialects.py"
 S3_XML = "backends/s3/xml.py"
 S3_URLS = "backends/s3/urls.py"
+S3_PROBE = "backends/s3/probe.py"
+S3_PROBING = "backends/s3/probing.py"
+S3_FLAGS = "backends/s3/flags.py"
 S3_BACKEND_TESTS = ("tests/s3/test_backend.py",)
 S3_ERRORS_TESTS = ("tests/s3/test_errors.py",)
 S3_OPTIONS_TESTS = ("tests/s3/test_options.py",)
 S3_SIGNING_TESTS = ("tests/s3/test_signing.py",)
 S3_ADDRESSING_TESTS = ("tests/s3/test_addressing.py",)
 S3_DIALECTS_TESTS = ("tests/s3/test_dialects.py",)
+S3_PROBE_TESTS = ("tests/s3/test_probe.py",)
 S3_URLS_TESTS = ("tests/s3/test_urls.py",)
 
 MUTATIONS = [
@@ -219,5 +223,62 @@ MUTATIONS = [
         'if not (given.get("dual_stack") or given.get("accelerate")):',
         "if True:",
         S3_URLS_TESTS,
+    ),
+    # --- the probe ---------------------------------------------------------------------------------------------------
+    Mutation(
+        "a probe forgets an upload whose response was lost",
+        S3_PROBING,
+        "                made.uploads |= {(key, upload_id) for upload_id in self._uploads_of(key)}\n",
+        "                pass\n",
+        S3_PROBE_TESTS,
+    ),
+    Mutation(
+        "a probe adds marks of deletion where versions are kept",
+        S3_PROBING,
+        "        if not self._has_version_ids and not versions:\n",
+        "        if True:\n",
+        S3_PROBE_TESTS,
+    ),
+    Mutation(
+        "a probe deletes the versions of other objects",
+        S3_PROBING,
+        "for key, version in found if key in self._made.keys and version]",
+        "for key, version in found]",
+        S3_PROBE_TESTS,
+    ),
+    Mutation(
+        "a probe stores objects that can't be deleted",
+        S3_PROBING,
+        'b"<DefaultRetention>" in asked.body',
+        "False",
+        S3_PROBE_TESTS,
+    ),
+    Mutation(
+        "a condition counts as honoured if the storage refuses the header",
+        S3_PROBING,
+        "return None if response.says_nothing else response.is_precondition",
+        "return None if response.says_nothing else True",
+        S3_PROBE_TESTS,
+    ),
+    Mutation(
+        "a dialect may offer a condition that half of the requests ignore",
+        S3_PROBE,
+        "return False if False in found else None if None in found else True",
+        "return True in found",
+        S3_PROBE_TESTS,
+    ),
+    Mutation(
+        "what is denied counts as missing",
+        S3_PROBING,
+        "            return None if listed.says_nothing else []\n",
+        "            return []\n",
+        S3_PROBE_TESTS,
+    ),
+    Mutation(
+        "the key of the customer may be on the command line",
+        S3_FLAGS,
+        'SECRETS: Mapping[str, str] = {"sse_customer_key": "--sse-customer-key-file"}',
+        "SECRETS: Mapping[str, str] = {}",
+        ("tests/cli/test_s3_flags.py",),
     ),
 ]

@@ -1,1 +1,0 @@
-"""The backends of partwise: the in-memory fake, a local directory, Alibaba OSS."""

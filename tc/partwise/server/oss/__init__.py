@@ -1,1 +1,0 @@
-"""Alibaba Cloud OSS: its operations, signatures, XML documents and errors."""

@@ -1,1 +1,0 @@
-"""Checkpoint stores that ship with partwise: files, sqlite, memory."""

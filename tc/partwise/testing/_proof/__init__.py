@@ -1,1 +1,0 @@
-"""What the tests of the engine build on: scenarios, invariants, simulation."""

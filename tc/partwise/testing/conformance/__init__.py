@@ -1,1 +1,0 @@
-"""The checks, harnesses and machines of both conformance suites."""
