@@ -83,6 +83,9 @@ class AWSEnvironmentCredentials(VariableCredentials):
     Credentials from environment variables, read again after a refusal.
 
     `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`.
+
+    Args:
+        environment: the variables; None means those of the process.
     """
 
     families = (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),)

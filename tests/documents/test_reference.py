@@ -11,6 +11,7 @@ import pytest
 
 import partwise
 import partwise.backends.oss
+import partwise.backends.s3
 import partwise.progress
 import partwise.testing
 from partwise.backends.local import LocalBackend
@@ -25,7 +26,9 @@ FACE = {name: getattr(partwise, name) for name in partwise.__all__}
 SHIPPED = {
     kind.__name__: kind
     for kind in (LocalBackend, MemoryBackend, FileCheckpointStore, SQLiteCheckpointStore, MemoryCheckpointStore)
-} | {name: getattr(partwise.backends.oss, name) for name in partwise.backends.oss.__all__ if name != "open_url"}
+}
+for package in (partwise.backends.oss, partwise.backends.s3):
+    SHIPPED |= {name: getattr(package, name) for name in package.__all__ if name not in {"open_url", "DIALECTS"}}
 PROGRESS = {name: value for name, value in vars(partwise.progress).items() if name.startswith("for_")}
 
 
@@ -45,7 +48,14 @@ def referenced() -> set[str]:
 def homes(name: str, value: object) -> set[str]:
     """The names under which something may be documented: that of its own module, and those it is imported by."""
     module = str(getattr(value, "__module__", ""))
-    packages = (module, module.rpartition(".")[0], "partwise", "partwise.testing", "partwise.backends.oss")
+    packages = (
+        module,
+        module.rpartition(".")[0],
+        "partwise",
+        "partwise.testing",
+        "partwise.backends.oss",
+        "partwise.backends.s3",
+    )
     return {f"{package}.{name}" for package in packages}
 
 
