@@ -8,8 +8,9 @@ from attrs import define, field
 
 from partwise.checkpoint import Checkpoint
 from partwise.checksums import CRC64_XZ
+from partwise.model import StoredObject
 
-__all__ = ["Progress", "UploadResult", "Waiting"]
+__all__ = ["Progress", "UploadResult", "Verification", "Waiting"]
 
 
 @define(frozen=True)
@@ -55,6 +56,31 @@ class UploadResult:
     warnings: tuple[str, ...] = ()
     retries: int = 0
     concurrency_reached: int = 0
+
+
+@define(frozen=True)
+class Verification:
+    """
+    Whether a source is what the storage has under a key.
+
+    Args:
+        key: the object's key.
+        equal: True: size and checksum are equal. False: they differ, or there is no object. None: it can't be told,
+            since the storage reports no checksum of the object, and the sizes are equal.
+        reason: what was compared, and what differs, for people.
+        size: the size of the source in bytes; None for a stream that was not read to its end.
+        checksum: that of the source, by the algorithm of the backend; None if the source was not read.
+        checksum_algorithm: its name, such as ``"crc64xz"``.
+        stored: the object as the storage described it; None if there is none.
+    """
+
+    key: str
+    equal: bool | None
+    reason: str
+    size: int | None
+    checksum: int | None
+    checksum_algorithm: str
+    stored: StoredObject | None
 
 
 def _no_checkpoint() -> Checkpoint | None:

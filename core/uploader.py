@@ -17,6 +17,7 @@ from partwise._engine.context import ResumeMode, Runtime, UploadContext, UploadR
 from partwise._engine.control import Control
 from partwise._engine.thread_workers import ThreadWorkers
 from partwise._engine.upload import UploadRun
+from partwise._engine.verify import verify_object
 from partwise._engine.workers import ExecutorWorkers, InlineWorkers
 from partwise._validation import check_callable, check_methods, check_type
 from partwise.clock import SystemClock, default_random
@@ -34,7 +35,7 @@ from partwise.registry import (
     open_backend,
     store_of_source,
 )
-from partwise.results import UploadResult
+from partwise.results import UploadResult, Verification
 from partwise.sources import SourceLike, as_source
 from partwise.task import UploadTask
 
@@ -262,8 +263,46 @@ class Uploader:
             InvalidInput: the source has no name, so that it never has a checkpoint.
         """
         _check_call(key, None, None, loop=None)
-        runtime = self._runtime or Runtime(partial(InlineWorkers, clock := SystemClock()), clock, default_random())
-        return abort_upload(UploadContext(self._request(source, key), runtime, Control()))
+        return abort_upload(UploadContext(self._request(source, key), self._runtime_without_threads(), Control()))
+
+    def verify(
+        self,
+        source: SourceLike,
+        key: str,
+        *,
+        options: ObjectOptions | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Verification:
+        """
+        Compare `source` with the object `key` by size and checksum.
+
+        Nothing is sent or changed. The storage is asked once for the object; then the source is read once, unless its
+        size is known and differs, or the storage reports no checksum. The checksum is that of
+        `Capabilities.checksum`. Checkpoints play no role.
+
+        Args:
+            source: a path, bytes, a binary stream, or a `Source`. A stream is read from its position to its end, or to
+                the first byte beyond the size of the object.
+            key: the object's key.
+            options: for those that requests need, such as who pays for them. Properties of the object are not compared.
+            progress: called as the source is read: `bytes_done` are the bytes read, and the report with `completed` is
+                the last one. If it raises, its exception propagates.
+
+        Returns:
+            the result; only ``equal=True`` says that the object has the bytes of the source.
+
+        Raises:
+            SourceChanged: the source changed while it was read.
+            SourceUnreadable: the source is missing, a directory, or not readable.
+            BackendError: the storage can't be asked. Transient errors are retried for `config.give_up_after`.
+            InvalidInput: an argument is invalid.
+        """
+        callback = _check_call(key, options, progress, loop=None)
+        request = self._request(source, key, options=options, resume="never")
+        return verify_object(UploadContext(request, self._runtime_without_threads(), Control()), callback)
+
+    def _runtime_without_threads(self) -> Runtime:
+        return self._runtime or Runtime(partial(InlineWorkers, clock := SystemClock()), clock, default_random())
 
     def _request(
         self,

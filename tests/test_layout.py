@@ -80,6 +80,8 @@ ENGINE = [
     "claim",
     "complete",
     "abort",
+    "compare",
+    "verify",
     "stages",
     "upload",
 ]

@@ -27,6 +27,7 @@ from partwise._engine.retry import after_failure, call_with_retries
 from partwise._engine.status import RunStatus, outage_reason
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
+from partwise._signals import raised_by_signal
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
@@ -273,13 +274,26 @@ class UploadContext:
             SourceChanged: it is another source, or another version of it.
             SourceUnreadable: it can't be read any more.
         """
-        found, known = self._current_fingerprint(self.patience, self.wait), self.fingerprint
+        found, known = self.current_fingerprint(), self.fingerprint
         if found is known or found == known:
             return
         self.source_moved = found == evolve(known, identity=found.identity)
         if not self.source_moved:
             raise SourceChanged(f"{self.description} changed during the upload", source=self.source.name)
         self.fingerprint = found
+
+    def current_fingerprint(self) -> Fingerprint:
+        """Return the fingerprint of the source as it is now, retrying transient errors."""
+        return self._current_fingerprint(self.patience, self.wait)
+
+    def close_source(self) -> None:
+        """Close the source. A failure is logged: what it was opened for has ended."""
+        try:
+            self.source.close()
+        except Exception as error:
+            if raised_by_signal(error) is not None:
+                raise
+            logger.warning("%s could not be closed: %r", self.source.name or "the stream", error)
 
     def _current_fingerprint(self, patience: Patience, wait: Callable[[float], object]) -> Fingerprint:
         try:

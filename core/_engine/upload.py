@@ -62,7 +62,6 @@ from partwise._engine.stages import TRANSITIONS, Stage
 from partwise._engine.stream import StreamParts
 from partwise._engine.throttle import ThrottledBody, TransferStopped
 from partwise._engine.workers import PartJob
-from partwise._signals import raised_by_signal
 from partwise._validation import check_choice, check_integer
 from partwise.checkpoint import Checkpoint
 from partwise.checksums import CRC64_XZ
@@ -139,7 +138,7 @@ class UploadRun:
             logger.info("%s: ended by %s: %s", context.description, type(error).__name__, error, extra=fields)
             raise
         finally:
-            self._close_source()
+            self._context.close_source()
         size, sent, fields = result.size, result.bytes_sent, context.log_fields()
         logger.info("%s: stored, %d bytes, %d of them sent now", context.description, size, sent, extra=fields)
         return result
@@ -154,20 +153,11 @@ class UploadRun:
         try:
             return call_plugin_unwrapped(load_and_decide, self._context)[0], self._context.plan
         finally:
-            self._close_source()
+            self._context.close_source()
 
     def _claim(self) -> AbstractContextManager[None]:
         store = self._context.store
         return nullcontext() if store is None else Claim(store, self._context)
-
-    def _close_source(self) -> None:
-        source = self._context.source
-        try:
-            source.close()
-        except Exception as error:  # the upload has ended, and this does not change how
-            if raised_by_signal(error) is not None:
-                raise
-            logger.warning("%s could not be closed: %r", source.name or "the stream", error)
 
     # --- stages ------------------------------------------------------------------------------------------------------
 

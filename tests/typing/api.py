@@ -43,6 +43,7 @@ from partwise import (
     UploadFailed,
     UploadResult,
     UploadTask,
+    Verification,
     Waiting,
 )
 from partwise.backends.local import LocalBackend
@@ -223,6 +224,9 @@ assert_type(uploader.store, CheckpointStore | StoreOfSource)
 assert_type(uploader.upload("backup.tar", "key", options=options), UploadResult)
 assert_type(uploader.abort("backup.tar", "key"), bool)
 assert_type(uploader.plan("backup.tar", "key"), Explanation)
+assert_type(uploader.verify("backup.tar", "key"), Verification)
+assert_type(uploader.verify("backup.tar", "key", options=options, progress=print).equal, bool | None)
+assert_type(uploader.verify("backup.tar", "key").stored, StoredObject | None)
 assert_type(
     [(part.part_number, part.action) for part in uploader.plan("backup.tar", "key").parts],
     list[tuple[int, Literal["keep", "adopt", "send"]]],
