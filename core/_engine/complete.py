@@ -79,6 +79,7 @@ class Completion:
         """
         context = self._context
         context.record.append_remaining_parts()
+        self._check_parts()
         while True:
             context.control.check()
             self._check_before_request()
@@ -102,6 +103,7 @@ class Completion:
                 raise
             except BackendError as error:
                 self._failures += 1
+                context.may_be_stored |= error.retryable
                 stored = self._resolve_failure(error)
                 if stored is not None:
                     context.warn(f"the response to complete was lost ({error}), but the object is stored")
@@ -112,16 +114,11 @@ class Completion:
 
     # --- before the request ------------------------------------------------------------------------------------------
 
-    def _check_before_request(self) -> None:
-        self._context.record.check_claim()
-        while self._check_parts_and_source():
-            self._context.record.check_claim()
-
-    def _check_parts_and_source(self) -> bool:
+    def _check_parts(self) -> None:
         """
-        Return whether the source was read.
+        Check that the parts are all of the source, and the source is the expected one.
 
-        That takes time in which the claim may be lost.
+        It may be read for that, so this comes before the claim is checked, and once for all attempts.
         """
         context, ledger = self._context, self._context.ledger
         if not ledger.is_complete():
@@ -138,6 +135,19 @@ class Completion:
                 f"{context.description} changed during the upload: its checksum is different",
                 source=context.source.name,
             )
+
+    def _check_before_request(self) -> None:
+        self._context.record.check_claim()
+        while self._compare_if_moved():
+            self._context.record.check_claim()
+
+    def _compare_if_moved(self) -> bool:
+        """
+        Check the source; return whether all of it was read.
+
+        That takes time in which the claim may be lost.
+        """
+        context = self._context
         context.check_source()
         moved, context.source_moved = context.source_moved, False
         if moved:

@@ -126,6 +126,8 @@ class UploadContext:
         limit = request.config.bandwidth_limit
         self._limit = None if limit is None else BandwidthLimit(limit, runtime.clock)
         self.transfer = TransferState()
+        #: Whether a request that makes the object was sent, and its outcome is not known.
+        self.may_be_stored = False
         #: The CRC-64/XZ of a stream so far, where the caller expects one and the storage has another checksum.
         self.stream_crc64 = 0
         self.warnings: list[str] = []

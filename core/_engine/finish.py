@@ -282,7 +282,9 @@ def claim_lost_error(context: UploadContext, cause: ClaimLost) -> ClaimLost:
     Nothing is sent any more: the upload, its parts and its checkpoint are those of the run that holds the claim.
     """
     upload_id = None if context.checkpoint is None else context.checkpoint.upload_id
-    if upload_id is None:
+    if context.may_be_stored:
+        kept = "The object may be stored: the response to its last request was lost"
+    elif upload_id is None:
         kept = "Nothing was sent"
     elif context.record.upload_ids == (upload_id,):
         kept = f"Kept: {_progress(context)}, for the run that holds the claim"

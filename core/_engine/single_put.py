@@ -47,18 +47,19 @@ def put_object(context: UploadContext, source_body: SourceBody) -> StoredObject:
     logger.info("%s: starting, with one request", context.description, extra=context.log_fields())
     checked = SourceCheckedBody(source_body, lambda: _check_source(context))
     body = ThrottledBody(checked, 1, transfer, context.checksum, is_last=True)
+    attempts = _PutAttempts(context, body)
     try:
-        stored = context.retry(_PutAttempts(context, body))
+        stored = context.retry(attempts)
     except CallbackError as error:
-        _record_object(context, body, error.result.etag if isinstance(error.result, StoredObject) else "")
+        _record_object(context, size, error.result.etag if isinstance(error.result, StoredObject) else "", attempts)
         raise
-    _record_object(context, body, stored.etag)
+    _record_object(context, size, stored.etag, attempts)
     return stored
 
 
-def _record_object(context: UploadContext, body: Body, etag: str) -> None:
-    if len(body):
-        context.ledger.add(UploadedPart(1, len(body), etag, body.checksum))
+def _record_object(context: UploadContext, size: int, etag: str, attempts: _PutAttempts) -> None:
+    if size:
+        context.ledger.add(UploadedPart(1, size, etag, attempts.checksum))
 
 
 def _check_source(context: UploadContext) -> None:
@@ -103,7 +104,8 @@ class _PutAttempts:
         is_conditional = requested.forbid_overwrite or requested.if_match is not None
         self._token = context.new_token() if is_conditional else None
         self._options = context.object_options(self._token)
-        self._may_be_stored = False
+        #: That of what was sent. The last attempt may have been refused before its body was read.
+        self.checksum: int | None = None
 
     def __call__(self) -> StoredObject:
         context, body = self._context, self._body
@@ -114,17 +116,19 @@ class _PutAttempts:
             stored = context.backend.put_object(context.key, body, self._options)
         except (ObjectExists, PreconditionFailed):
             # After a lost response, the object that exists may be the one that we have just stored.
-            head = context.backend.head_object(context.key) if self._may_be_stored else None
+            head = context.backend.head_object(context.key) if context.may_be_stored else None
             if head is None or not self._is_ours(head):
                 raise
             return head
         except BackendError:
-            self._may_be_stored = True
+            context.may_be_stored = True
             raise
         finally:
             context.status.set_in_flight(0)
+            if body.checksum is not None:
+                self.checksum = body.checksum
         if stored.checksum not in (None, body.checksum):
-            self._may_be_stored = True
+            context.may_be_stored = True
             raise IntegrityError(f"{context.key} did not arrive as it was sent: the checksums differ")
         return stored
 
@@ -132,5 +136,5 @@ class _PutAttempts:
         if head.size != len(self._body):
             return False
         if head.checksum is not None:
-            return head.checksum == self._body.checksum
+            return head.checksum == self.checksum
         return self._token is not None and head.metadata.get(TOKEN_NAME) == self._token

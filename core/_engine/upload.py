@@ -221,6 +221,8 @@ class UploadRun:
             try:
                 following = actions[stage]()
             except UploadUnusable as error:
+                if stage not in (Stage.SEND, Stage.COMPLETE):
+                    raise  # of a request without an upload: the storage refused it
                 if recovered:
                     discard_upload(self._context)
                     raise
@@ -289,6 +291,8 @@ class UploadRun:
                 context.is_decided = True
                 self._warn_of_recorded_part_size(checkpoint)
                 self._stream.expect(candidates, frozenset(checkpoint.parts), stored)
+                if recorded is not None and recorded.checksum != checkpoint.checksum:
+                    self._save_changed_checkpoint(checkpoint, recorded)
                 return Stage.SEND
             case AlreadyStored(stored, checkpoint):
                 self._check_expected(stored, checkpoint)
@@ -321,8 +325,8 @@ class UploadRun:
         try:
             self._context.record.save(checkpoint)
         except CheckpointUnwritable as error:
-            if recorded is None or recorded.fingerprint != checkpoint.fingerprint:
-                raise  # parts of this version of the source must never follow the header of another version
+            if recorded is None or evolve(checkpoint, parts=()) != evolve(recorded, parts=()):
+                raise  # parts must never follow the header of another version of the source, or another algorithm
             self._context.record.warn_unwritten(error)
 
     # --- START -------------------------------------------------------------------------------------------------------
@@ -394,7 +398,7 @@ class UploadRun:
         except CallbackError as error:
             self._keep_callback_error(error)
         if self._not_aborted and context.backend.capabilities.one_upload_per_key:
-            delete_checkpoint(context)  # the storage has ended its uploads
+            context.checkpoint = context.new_checkpoint()  # the storage has ended its uploads, so it is deleted
         return Stage.FINISH
 
     # --- SEND --------------------------------------------------------------------------------------------------------

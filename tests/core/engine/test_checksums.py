@@ -8,6 +8,9 @@ import pytest
 from attrs import evolve
 
 from partwise import (
+    BytesSource,
+    CheckpointUnwritable,
+    ConnectionFailed,
     FileSource,
     IntegrityError,
     PartLimits,
@@ -68,9 +71,9 @@ class Paused(Exception):
     pass
 
 
-def upload_half(backend, store, source):
+def upload_half(backend, store, source, parts=2):
     with pytest.raises(Paused):
-        Uploader(backend, store=store, config=CONFIG).upload(source, "key", progress=pause_after(2))
+        Uploader(backend, store=store, config=CONFIG).upload(source, "key", progress=pause_after(parts))
 
 
 @combinable
@@ -158,6 +161,38 @@ def test_recorded_checksums_of_another_algorithm_are_not_compared(store, path):
     assert set(seen) <= {"crc32c"}
 
 
+@pytest.mark.parametrize("source_of", [FileSource, lambda _: StreamSource(io.BytesIO(DATA), name="dump")])
+def test_a_checkpoint_names_the_algorithm_of_the_checksums_that_are_added_to_it(backend, store, path, source_of):
+    upload_half(backend, store, source_of(path))
+    [checkpoint] = store.scan()
+    store.save(evolve(checkpoint, checksum="crc64xz"))  # as if the storage had had another one then
+    upload_half(backend, store, source_of(path), parts=4)
+    [checkpoint] = store.scan()
+
+    assert checkpoint.checksum == "crc32c"
+    assert len(checkpoint.parts) == 4
+
+
+def test_checksums_of_two_algorithms_are_never_in_one_checkpoint(backend, path):
+    """If its header can't be written, the upload ends."""
+
+    class Full(MemoryCheckpointStore):
+        is_full = False
+
+        def save(self, checkpoint):
+            if self.is_full:
+                raise CheckpointUnwritable("disk full")
+            super().save(checkpoint)
+
+    store = Full()
+    upload_half(backend, store, path)
+    [checkpoint] = store.scan()
+    store.save(evolve(checkpoint, checksum="crc64xz"))
+    store.is_full = True
+    with pytest.raises(CheckpointUnwritable):
+        Uploader(backend, store=store, config=CONFIG).upload(path, "key")
+
+
 def test_a_recorded_checksum_that_is_too_large_for_its_algorithm_is_not_used(store, path):
     backend = MemoryBackend(limits=PartLimits(), capabilities=evolve(capabilities(CRC64_XZ), lists_parts=False))
     upload_half(backend, store, path)
@@ -190,6 +225,28 @@ def test_an_expected_crc64_is_compared_though_the_storage_has_another_checksum(
         uploader.upload(source_of(path), "other", expected_crc64=crc64(DATA) ^ 1)
     assert isinstance(caught.value.__cause__ or caught.value, SourceMismatch)
     assert backend.head_object("other") is None
+
+
+def test_an_expected_crc64_is_read_once_though_completing_is_repeated(backend, store):
+    class Counting(BytesSource):
+        read = 0
+
+        def body(self, offset, size):
+            self.read += size
+            return super().body(offset, size)
+
+    source, original, failures = Counting(DATA), backend.complete_upload, [ConnectionFailed(), ConnectionFailed()]
+
+    def fail_first(*args):
+        if failures:
+            raise failures.pop()
+        return original(*args)
+
+    backend.complete_upload = fail_first
+    config = evolve(CONFIG, retry_base=0.001)
+    Uploader(backend, store=store, config=config).upload(source, "key", expected_crc64=crc64(DATA))
+
+    assert source.read == 3 * SIZE  # to send it, to compare what was sent, and for its CRC-64
 
 
 def test_an_expected_crc64_is_compared_with_a_resumed_stream(backend, store):

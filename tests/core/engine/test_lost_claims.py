@@ -13,7 +13,8 @@ from partwise import ObjectOptions, TransferConfig, Uploader
 from partwise.backends.memory import MemoryBackend
 from partwise.bodies import bytes_body
 from partwise.checkpoint import Checkpoint, checkpoint_name
-from partwise.errors import CheckpointError, ClaimLost, ConnectionFailed
+from partwise.checksums import CRC32C, crc64
+from partwise.errors import AccessDenied, CheckpointError, ClaimLost, ConnectionFailed
 from partwise.model import PartLimits
 from partwise.testing.fakes import ChangingSource, LeasedCheckpointStore, pseudo_random_bytes
 
@@ -231,6 +232,17 @@ def test_the_claim_is_checked_again_after_a_moved_source_was_read(runs):
     runs.assert_untouched()
 
 
+def test_the_claim_is_checked_after_the_source_was_read_for_the_expected_checksum(make_backend, uploader, source):
+    """Where the storage has another one, all bytes are read again, which takes long."""
+    runs = Runs(make_backend(checksum=CRC32C), uploader, source)
+    at(runs.source, "body", runs.take_over, number=11, after=True)
+    with pytest.raises(ClaimLost):
+        runs.first().upload(source, "key", expected_crc64=crc64(source.data))
+
+    runs.assert_untouched()
+    runs.claims.close()
+
+
 def test_the_claim_is_checked_before_a_small_object_is_put(runs):
     at(runs.store, "delete", runs.take_over, after=True)
     with pytest.raises(ClaimLost, match="Nothing was sent"):
@@ -254,6 +266,39 @@ def test_the_claim_is_checked_before_the_upload_is_aborted_to_see_whether_it_is_
         runs.upload()
 
     assert runs.backend.calls["abort_upload"] == 0
+    runs.claims.close()
+
+
+def test_what_may_be_stored_although_the_claim_was_lost_is_not_called_unsent(runs):
+    def store_and_lose_response(*args):
+        CountingBackend.put_object(runs.backend, *args)
+        runs.take_over()
+        raise ConnectionFailed("no response")
+
+    runs.backend.put_object = store_and_lose_response
+    with pytest.raises(ClaimLost, match="The object may be stored"):
+        runs.upload(multipart_threshold=100)
+
+    assert runs.backend.read("key") == runs.source.data
+
+
+def test_a_claim_that_is_lost_after_a_small_object_was_put_is_a_warning(make_backend, uploader, source, interrupted):
+    """The upload before it could not be aborted; storing the object has ended it, and its checkpoint is deleted."""
+    runs = Runs(make_backend(one_upload_per_key=True), uploader, source)
+    interrupted(source, backend=runs.backend, store=runs.store)
+    source.write(pseudo_random_bytes(5, "newer"))
+    at(runs.backend, "put_object", runs.take_over, after=True)
+
+    def refuse(*args):
+        raise AccessDenied("not allowed")
+
+    runs.backend.abort_upload = refuse
+    result = runs.upload(multipart_threshold=20)
+
+    assert runs.backend.read("key") == source.data
+    assert any("the checkpoint was kept" in warning for warning in result.warnings)
+    [checkpoint] = runs.taken
+    assert runs.leased.inner.load(runs.name) == checkpoint
     runs.claims.close()
 
 

@@ -8,6 +8,7 @@ from attrs import define, evolve
 from partwise._engine.reconcile import TOKEN_NAME
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.bodies import bytes_body
+from partwise.checksums import crc64
 from partwise.errors import (
     ConnectionFailed,
     InvalidInput,
@@ -17,6 +18,7 @@ from partwise.errors import (
     UploadFailed,
 )
 from partwise.model import ObjectOptions, PartLimits
+from partwise.testing.fakes import ChangingSource
 from partwise.testing.faults import Fault, FaultKind
 
 #: What is fixed at initiate by a storage like S3: everything but the conditions, which act when the object is created.
@@ -299,6 +301,32 @@ def test_after_a_lost_response_the_object_in_its_way_is_its_own(faulty, make_bac
 
     assert backend.read("key") == source.data
     assert (TOKEN_NAME in backend.describe("key").metadata) is not object_checksums
+
+
+@pytest.mark.parametrize("object_checksums", [True, False])
+def test_its_own_object_is_known_though_the_second_request_is_refused_before_it_is_read(
+    uploader, make_backend, source, object_checksums
+):
+    """As by a storage that compares the condition when it has the header of the request."""
+    backend, attempts = make_backend(object_checksums=object_checksums), []
+    source = ChangingSource(source.data, chunk_size=5)
+    store_object = backend.put_object
+
+    def answer(key, body, options):
+        attempts.append(key)
+        if len(attempts) == 1:
+            store_object(key, body, options)
+            raise ConnectionFailed("no response")
+        next(body.chunks())
+        raise ObjectExists("there is one")
+
+    backend.put_object = answer
+    options = ObjectOptions(forbid_overwrite=True)
+    result = uploader(backend=backend, multipart_threshold=100).upload(source, "key", options=options)
+
+    assert result.verified is object_checksums
+    assert result.checksum == crc64(source.data)
+    assert len(attempts) == 2
 
 
 @pytest.mark.parametrize("object_checksums", [True, False])

@@ -419,3 +419,18 @@ def test_an_object_of_the_same_bytes_does_not_count_as_this_upload_while_that_ma
     faulty(Fault("complete_upload", FaultKind.BEFORE), backend=backend).upload(source, "key")
 
     assert (backend.uploads, backend.calls["complete_upload"]) == ({}, 1)
+
+
+# --- errors that no method but two may raise -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("operation", "threshold"), [("initiate_upload", 0), ("put_object", 100)])
+def test_an_unusable_upload_is_a_failure_where_there_is_none(make_backend, uploader, source, operation, threshold):
+    backend = make_backend()
+
+    def refuse(*args):
+        raise UploadUnusable("a conflict")
+
+    setattr(backend, operation, refuse)
+    with pytest.raises(UploadFailed, match="a conflict"):
+        uploader(backend=backend, multipart_threshold=threshold).upload(source, "key")

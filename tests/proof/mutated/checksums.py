@@ -31,6 +31,20 @@ MUTATIONS = [
         SUMS_TESTS,
     ),
     Mutation(
+        "the checkpoint of a stream keeps the name of another algorithm",
+        "core/_engine/upload.py",
+        "                if recorded is not None and recorded.checksum != checkpoint.checksum:\n",
+        "                if False:\n",
+        SUMS_TESTS,
+    ),
+    Mutation(
+        "checksums of two algorithms get into one checkpoint",
+        "core/_engine/upload.py",
+        "            if recorded is None or evolve(checkpoint, parts=()) != evolve(recorded, parts=()):\n",
+        "            if recorded is None or recorded.fingerprint != checkpoint.fingerprint:\n",
+        SUMS_TESTS,
+    ),
+    Mutation(
         "the storage's checksum counts as the expected CRC-64/XZ",
         "core/_engine/complete.py",
         "        if context.checksum == CRC64_XZ:\n",

@@ -171,9 +171,39 @@ MUTATIONS = [
     Mutation(
         "the claim is not checked after a moved source was read",
         COMPLETE,
-        "        while self._check_parts_and_source():\n            self._context.record.check_claim()",
-        "        self._check_parts_and_source()",
+        "        while self._compare_if_moved():\n            self._context.record.check_claim()",
+        "        self._compare_if_moved()",
         CLAIM_TESTS,
+    ),
+    Mutation(
+        "the claim is checked before the source is read for the expected checksum",
+        COMPLETE,
+        "        self._check_parts()\n        while True:\n            context.control.check()\n"
+        "            self._check_before_request()\n",
+        "        while True:\n            context.control.check()\n"
+        "            self._check_before_request()\n            self._check_parts()\n",
+        ("tests/core/engine/test_lost_claims.py", "tests/core/engine/test_checksums.py"),
+    ),
+    Mutation(
+        "a claim that was lost while a small object was stored is a failure",
+        UPLOAD,
+        "            context.checkpoint = context.new_checkpoint()  # the",
+        "            delete_checkpoint(context)  # the",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "what may be stored is called unsent after the claim was lost",
+        FINISH,
+        "    if context.may_be_stored:\n",
+        "    if False:\n",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "a small object is not known that was stored by a request before the refused one",
+        "core/_engine/single_put.py",
+        "            return head.checksum == self.checksum\n",
+        "            return head.checksum == self._body.checksum\n",
+        OPTIONS_TESTS,
     ),
     Mutation(
         "the claim is not checked before an abort that shows whether an upload is gone",

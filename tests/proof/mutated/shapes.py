@@ -17,6 +17,13 @@ LISTING_COMMANDS, LISTING_TESTS = "core/cli/gc.py", ("tests/cli/test_gc.py",)
 ABORT_COMMAND, ABORT_TESTS = "core/cli/abort.py", ("tests/cli/test_status.py",)
 
 MUTATIONS = [
+    Mutation(
+        "a refused request without an upload starts again",
+        "core/_engine/upload.py",
+        "                if stage not in (Stage.SEND, Stage.COMPLETE):\n",
+        "                if False:\n",
+        SHAPES_TESTS,
+    ),
     # --- parts in order ---
     Mutation(
         "a sequential storage gets parts in parallel",
