@@ -146,7 +146,7 @@ def parse_uploads(data: bytes, decode: Callable[..., str] = unquote) -> ResultPa
 
 
 def parse_versions(data: bytes) -> list[tuple[str, str]]:
-    """Return the keys and version ids in one page of versions, with those of delete markers."""
+    """Return the keys and ids on a page of versions and delete markers."""
     root = _root(data, "ListVersionsResult")
     found = [_children(element) for name in ("Version", "DeleteMarker") for element in _all(root, name)]
     return [(_key(one.get("Key", "")), _name(one, "VersionId")) for one in found]
