@@ -19,7 +19,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from partwise.backends.memory import MemoryBackend
-from partwise.testing import OSSServer
+from partwise.testing import OSSServer, S3Server
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -114,7 +114,7 @@ def configured_logging() -> Iterator[None]:
 def workspace(
     tmp_path: Path, scratch: None, configured_logging: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """A directory like that of a reader: a file to upload, a state directory, and an OSS server."""
+    """A directory like that of a reader: a file to upload, a state directory, and servers of OSS and of S3."""
     (tmp_path / "backup.tar").write_bytes(bytes(range(256)) * 4096 * 16 + b"end")
     (tmp_path / "mnt").mkdir()
     for program in (ROOT / "docs" / "examples").glob("*.py"):
@@ -123,11 +123,13 @@ def workspace(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    with OSSServer(buckets={"examplebucket": MemoryBackend()}) as server:
+    with OSSServer(buckets={"examplebucket": MemoryBackend()}) as server, S3Server() as s3:
         monkeypatch.setenv("OSS_ENDPOINT", server.endpoint)
         monkeypatch.setenv("OSS_REGION", server.region)
         monkeypatch.setenv("OSS_ACCESS_KEY_ID", server.access_key_id)
         monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", server.access_key_secret)
+        for name, value in s3.environment().items():
+            monkeypatch.setenv(name, value)
         yield tmp_path
 
 

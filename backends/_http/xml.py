@@ -195,10 +195,13 @@ def _root(data: bytes, name: str) -> ET.Element:
         if depth > _DEPTH_MAX:
             raise BadDocument(f"its elements are nested more than {_DEPTH_MAX} deep")
         level = [child for element in level for child in element]
-    if _local(root.tag) != name:
+    if _local(root.tag) not in (name, _OTHER_ROOTS.get(name)):
         raise BadDocument(f"its root is not {name!r}")
     return root
 
+
+#: What servers that emulate S3 call the root of a document: rclone and gofakes3, and moto.
+_OTHER_ROOTS = {"InitiateMultipartUploadResult": "InitiateMultipartUpload", "ListPartsResult": "ListPartsResponse"}
 
 _ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?[^>]*\?>)?\s*<(?:[A-Za-z0-9]+:)?([A-Za-z0-9]+)")
 
