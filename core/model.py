@@ -85,7 +85,9 @@ class Capabilities:
         option_type: the class of options with all that the backend honours, `ObjectOptions` or a subclass.
         lists_parts: `list_parts` works. Otherwise a resume relies on the parts in the checkpoint.
         checksum: the algorithm of every checksum of a part or an object. The engine computes it while it reads.
-        part_checksums: `UploadedPart.checksum` comes from the storage, for each part.
+        part_checksums: `UploadedPart.checksum` comes from the storage, for each part, from `upload_part` and from
+            `list_parts`. If the storage reports it to `upload_part` alone, this is False: the backend compares it with
+            that of the body, and raises IntegrityError if they differ.
         object_checksums: `StoredObject.checksum` comes from the storage, from `complete_upload` and from `head_object`.
             It is that of all bytes, so the algorithm must be one that can be combined.
         equal_part_sizes: all parts but the last must be of one size.

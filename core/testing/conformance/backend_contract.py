@@ -93,11 +93,9 @@ def check_handles_see_each_other(harness: BackendHarness) -> None:
     upload = harness.begin(one, "shared")
     upload.must_be_pending("an upload is listed as soon as initiate_upload returns", other)
     part = upload.send(1, data)
-    if other.capabilities.lists_parts:
-        seen = listed_parts(other, upload.key, upload.upload_id)
-        assert seen == [part], "a part is listed as soon as upload_part returns"
-    assert one.head_object(upload.key) is None, "before complete_upload returns, there is no object"
     upload.backend = other
+    upload.must_hold([part], "a part is listed as soon as upload_part returns")
+    assert one.head_object(upload.key) is None, "before complete_upload returns, there is no object"
     upload.complete([part])
     assert stored_size(one, upload.key) == len(data), "head_object returns the object as it is now"
     other.put_object(upload.key, body_of(other, b"replaced"), NO_OPTIONS)
@@ -128,9 +126,11 @@ def check_close(harness: BackendHarness) -> None:
     """Close is idempotent; every later call raises BackendClosed."""
     backend = harness.open_for_test()
     upload = harness.begin(backend, "closed")
+    part = upload.send(1, b"x", is_last=True)
+    calls = calls_of_every_method(backend, upload, part)
     backend.close()
     must_return("closing twice is not an error", backend.close)
-    for operation, call in calls_of_every_method(backend, upload.key, upload.upload_id).items():
+    for operation, call in calls.items():
         must_raise(BackendClosed, f"{operation} after close", call)
     assert harness.read(upload.key) is None, "nothing is stored after close"
 
@@ -159,6 +159,9 @@ def check_pickle(harness: BackendHarness) -> None:
 @CHECKS.covers(36, 37, behaviours=(kind.__name__ for kind in _FAILURES))
 def check_failures_of_the_storage(harness: BackendHarness) -> None:
     """Every method raises the right error for each kind of failure of the storage."""
+    if not harness.gives("open_failing"):
+        raise harness.without("open_failing")
+    upload, part = harness.begin_with_part("failing")
     tried = 0
     for kind in _FAILURES:
         # One at a time, so that one switch of a proxy or a test server is enough.
@@ -170,7 +173,7 @@ def check_failures_of_the_storage(harness: BackendHarness) -> None:
         tried += 1
         with closing(backend), harness.behaviour(kind.__name__):
             harness.start_failing(backend)
-            for operation, call in calls_of_every_method(backend, harness.key("failing"), "no-such-upload").items():
+            for operation, call in calls_of_every_method(backend, upload, part).items():
                 duty = f"{operation} on a storage that fails by {kind.__name__}"
                 if operation == "head_object" and kind in harness.unseen_by_head:
                     _check_head_that_fails(kind, duty, call)
@@ -197,6 +200,9 @@ def _check_head_that_fails(kind: type[BackendError], duty: str, head_object: Cal
 @CHECKS.covers(37)
 def check_retry_after(harness: BackendHarness) -> None:
     """The seconds that the storage asks to wait are in `retry_after` of the error."""
+    if not harness.gives("open_failing"):
+        raise harness.without("open_failing")
+    upload, part = harness.begin_with_part("failing")
     tried = 0
     for kind in (Throttled, ServerFailed):
         backend = harness.open_failing(kind, retry_after=7)
@@ -205,14 +211,12 @@ def check_retry_after(harness: BackendHarness) -> None:
         tried += 1
         with closing(backend):
             harness.start_failing(backend)
-            for operation, call in calls_of_every_method(backend, harness.key("failing"), "no-such-upload").items():
+            for operation, call in calls_of_every_method(backend, upload, part).items():
                 duty = f"{operation} on a storage that asks to wait 7 s ({kind.__name__})"
                 waits = must_raise(BackendError, duty, call).retry_after
                 # A date is rounded to seconds, and some time has passed since.
                 assert waits is not None and 5 <= waits <= 8, f"{duty}: retry_after is 7, not {waits}"  # noqa: PT018
     if not tried:
-        if not harness.gives("open_failing"):
-            raise harness.without("open_failing")
         harness.note_missing("open_failing", "retry_after", "whether retry_after is kept")
         raise NotApplicable("open_failing opens no handle with retry_after")
 

@@ -195,6 +195,11 @@ class BackendHarness(Harness[MultipartBackend]):
         limits = backend.limits
         return max(limits.min_part_size, min(64, limits.max_part_size, limits.max_object_size // 4))
 
+    def begin_with_part(self, name: str) -> tuple[Upload, UploadedPart]:
+        """Initiate an upload to the key for this name by another handle, and send one part."""
+        upload = self.begin(self.open_for_test(), name)
+        return upload, upload.send(1, b"x", is_last=True)
+
     def begin(self, backend: MultipartBackend, name: str, options: ObjectOptions = NO_OPTIONS) -> Upload:
         """Initiate an upload to the key for this name."""
         return Upload(self, backend, self.key(name), options)
@@ -357,9 +362,18 @@ def must_succeed_or_refuse(what: str, call: Callable[..., object], *args: object
     assert not getattr(raised, "retryable", False), f"{what} is no error, or a permanent one, not {raised!r}"
 
 
-def calls_of_every_method(backend: MultipartBackend, key: str, upload_id: str) -> dict[str, Callable[[], object]]:
-    """Return a call of each method that the backend offers, by name."""
-    part = UploadedPart(1, 1, "etag")
+def calls_of_every_method(
+    backend: MultipartBackend, upload: Upload, part: UploadedPart
+) -> dict[str, Callable[[], object]]:
+    """
+    Return a call of each method that the backend offers, by name.
+
+    Args:
+        backend: the handle to call.
+        upload: a pending one, since a backend may refuse an invented id or ETag before it sends a request.
+        part: its only part.
+    """
+    key, upload_id = upload.key, upload.upload_id
     calls: dict[str, Callable[[], object]] = {
         "initiate_upload": lambda: backend.initiate_upload(key, NO_OPTIONS),
         "upload_part": lambda: backend.upload_part(key, upload_id, 1, body_of(backend, b"x")),
@@ -370,6 +384,8 @@ def calls_of_every_method(backend: MultipartBackend, key: str, upload_id: str) -
         "put_object": lambda: backend.put_object(key, body_of(backend, b"x"), NO_OPTIONS),
         "head_object": lambda: backend.head_object(key),
     }
+    if not backend.capabilities.aborts:
+        del calls["abort_upload"]
     if not backend.capabilities.lists_parts:
         del calls["list_parts"]
     if not backend.capabilities.lists_uploads:

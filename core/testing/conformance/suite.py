@@ -394,12 +394,16 @@ def must_raise(
         return error
     except PartwiseError as error:
         raise AssertionError(f"{duty}: expected {names}, and {type(error).__name__} was raised: {error}") from error
+    except (AssertionError, NotApplicable):
+        raise
+    except Exception as error:
+        raise AssertionError(f"{duty}: expected {names}, and {_foreign(error)}") from error
     raise AssertionError(f"{duty}: expected {names}, and the call returned {result!r}")
 
 
 def must_return(duty: str, call: Callable[_P, _Result], *args: _P.args, **kwargs: _P.kwargs) -> _Result:
     """
-    Call a function that must not raise a PartwiseError, and return its result.
+    Call a function that must not raise an error, and return its result.
 
     `duty` is what the contract demands; an AssertionError begins with it.
     """
@@ -407,3 +411,11 @@ def must_return(duty: str, call: Callable[_P, _Result], *args: _P.args, **kwargs
         return call(*args, **kwargs)
     except PartwiseError as error:
         raise AssertionError(f"{duty}, and {type(error).__name__} was raised: {error}") from error
+    except (AssertionError, NotApplicable):
+        raise
+    except Exception as error:
+        raise AssertionError(f"{duty}, and {_foreign(error)}") from error
+
+
+def _foreign(error: Exception) -> str:
+    return f"{type(error).__name__} was raised, which is no error of partwise: {error}"
