@@ -689,6 +689,27 @@ class MatchesNothing(Correct):
         super().check_overwrite(key, options)
 
 
+class FixesIfMatch(Correct):
+    """Correct, too: if_match is that of the beginning, and acts at the end."""
+
+    capabilities = evolve(Correct.capabilities, late_options={"forbid_overwrite"})
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        if upload_id in self.bucket.uploads:
+            options = evolve(options, if_match=self.fixed(self.bucket.uploads[upload_id].options))
+        return super().complete_upload(key, upload_id, parts, options)
+
+    def fixed(self, options: ObjectOptions) -> str | None:
+        return options.if_match
+
+
+class ForgetsTheFixedIfMatch(FixesIfMatch):
+    def fixed(self, options: ObjectOptions) -> str | None:
+        return None
+
+
 class DropsOptionsOfOtherStorages(Correct):
     def begin(self, key: str = "-", options: ObjectOptions | None = None) -> None:
         known = {a.name for a in fields(ObjectOptions)} & (options or ObjectOptions()).explicitly_set()
@@ -1017,7 +1038,7 @@ MUTANTS: dict[str, tuple[type[Correct], ...]] = {
     "invisible_until_complete": (InitiateTruncates, PartsAreSeen),
     "replaced_atomically": (RemovesThenStores, StoresInTwoSteps),
     "forbid_overwrite": (OverwritesByPut, OverwritesByComplete),
-    "if_match": (ReplacesAnyByPut, ReplacesAnyByComplete, MatchesNothing),
+    "if_match": (ReplacesAnyByPut, ReplacesAnyByComplete, MatchesNothing, ForgetsTheFixedIfMatch),
     "complete_twice": (CompletesEmptyTheSecondTime, StaysPending),
     "two_uploads_of_one_key": (OneUploadAKey, KeepsTheFirstObject),
     "abort": (AbortKeepsParts, AbortRemovesTheObject),
@@ -1103,6 +1124,68 @@ def test_the_machine_detects(mutant: type[Correct]) -> None:
     quick = settings(max_examples=100, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
     with pytest.raises((AssertionError, PartwiseError, ExceptionGroup)):
         run_state_machine_as_test(backend_machine(harness_of(mutant)), settings=quick)
+
+
+def test_if_match_may_be_fixed_when_an_upload_is_initiated() -> None:
+    BACKEND_CHECKS["if_match"](harness_of(FixesIfMatch)())
+
+
+class ChecksumsOfObjects(Correct):
+    """Has checksums of objects and of no parts; `damages` flips a bit of each body."""
+
+    capabilities = evolve(Correct.capabilities, part_checksums=False)
+    damages = False
+
+    def described_part(self, number: int, data: bytes) -> UploadedPart:
+        return UploadedPart(number, len(data), self.etag(data))
+
+    def check_parts(self, upload: Pending, parts: Sequence[UploadedPart]) -> None:
+        super().check_parts(upload, [evolve(part, checksum=None) for part in parts])
+
+    def read(self, body: Body) -> bytes:
+        data = super().read(body)
+        return bytes([data[0] ^ 1]) + data[1:] if self.damages else data
+
+
+class ReportsWhatWasSent(ChecksumsOfObjects):
+    """The checksum of its objects comes from the parts that it was given, and not from the storage."""
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        stored = super().complete_upload(key, upload_id, parts, options)
+        runs = [(part.checksum, part.size) for part in parts if part.checksum is not None]
+        return evolve(stored, checksum=self.capabilities.checksum.fold(runs)) if runs else stored
+
+
+class DamagingHarness(Harness):
+    subject = ChecksumsOfObjects
+
+    def open_damaging(self) -> Correct:
+        backend = self.open()
+        backend.damages = True  # type: ignore[attr-defined]
+        return backend
+
+
+def test_the_checksum_of_the_object_may_be_what_shows_a_damaged_part() -> None:
+    BACKEND_CHECKS["damaged_bodies"](DamagingHarness())
+    fooled = type("FooledHarness", (DamagingHarness,), {"subject": ReportsWhatWasSent})
+    with pytest.raises(AssertionError, match="a flipped bit, and the upload is completed"):
+        BACKEND_CHECKS["damaged_bodies"](fooled())
+
+
+class FailsByAnotherClass(Correct):
+    def head_object(self, key: str) -> StoredObject | None:
+        if self.failure is not None:
+            raise KeyError("ETag")
+        return super().head_object(key)
+
+
+def test_an_error_that_is_none_of_partwise_is_reported_with_the_call_that_raised_it() -> None:
+    with pytest.raises(
+        AssertionError, match=r"head_object on a storage that fails by .* KeyError was raised, which is"
+    ):
+        BACKEND_CHECKS["failures_of_the_storage"](harness_of(FailsByAnotherClass)())
 
 
 # --- declarations ----------------------------------------------------------------------------------------------------

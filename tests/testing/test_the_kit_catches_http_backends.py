@@ -977,6 +977,29 @@ class LooksBeforeItBegins(HTTPBackend):
         return super().initiate_upload(key, options)
 
 
+class AbortsNothing(HTTPBackend):
+    """Does nothing where it is to abort, as the storage deletes parts by itself."""
+
+    capabilities = evolve(HTTPBackend.capabilities, aborts=False)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        if self.closed:
+            raise BackendClosed(f"{self.location} was closed")
+
+
+class ComparesPartsItself(HTTPBackend):
+    """Refuses ETags and ids that the storage can't have issued, before it sends a request."""
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        if not re.fullmatch("[0-9a-f]{16}", upload_id):
+            raise UploadNotFound(f"{upload_id!r:.40} is not an id of this storage")
+        if not all(re.fullmatch("[0-9a-f]{32}", part.etag) for part in parts):
+            raise PartRejected("not an ETag of this storage")
+        return super().complete_upload(key, upload_id, parts, options)
+
+
 #: Backends that do what the contract allows, with the checks that once were too strict for them.
 ALLOWED: dict[type[HTTPBackend], tuple[str, ...]] = {
     RenewsNothing: ("failures_of_the_storage",),
@@ -984,6 +1007,8 @@ ALLOWED: dict[type[HTTPBackend], tuple[str, ...]] = {
     MalformedIdsAreAnErrorOfTheStorage: ("unknown_ids", "abort_again", "lost_responses"),
     ListsUploadsInAnyOrder: ("list_uploads", "pages_of_uploads", "more_uploads_than_a_page"),
     LooksBeforeItBegins: ("forbid_overwrite", "failures_are_not_retried"),
+    AbortsNothing: ("close", "failures_of_the_storage", "retry_after", "failures_are_not_retried"),
+    ComparesPartsItself: ("failures_of_the_storage", "retry_after", "failures_are_not_retried", "missing_part"),
 }
 
 

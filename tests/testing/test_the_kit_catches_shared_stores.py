@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,14 @@ import pytest
 from attrs import evolve
 
 from partwise.checkpoint import Checkpoint
-from partwise.errors import CheckpointBusy, CheckpointError, ClaimLost, PartwiseError, StoreClosed
+from partwise.errors import (
+    CheckpointBusy,
+    CheckpointError,
+    CheckpointUnwritable,
+    ClaimLost,
+    PartwiseError,
+    StoreClosed,
+)
 from partwise.model import UploadedPart
 from partwise.protocols import CheckpointStore
 from partwise.testing import STORE_CHECKS, NotApplicable, StoreHarness, run_machine, store_machine
@@ -658,6 +665,34 @@ def test_a_run_says_which_hooks_are_not_given() -> None:
     with Bare() as bare, Full() as full:
         assert bare.missing_hooks().keys() == StoreHarness.hooks.keys()
         assert full.missing_hooks() == {}
+
+
+class ReadOnly(Shared):
+    """Its database takes no claims and no writes; it finds out first that there is no claim."""
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        raise CheckpointUnwritable("the database is read-only", name=name) from sqlite3.OperationalError("read-only")
+        yield
+
+
+class ReadOnlyAndSilent(ReadOnly):
+    def save(self, checkpoint: Checkpoint) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("broken", "is_caught"), [(ReadOnly, False), (ReadOnlyAndSilent, True)])
+def test_a_fenced_store_that_can_t_be_written_to_may_miss_its_claim_first(
+    broken: type[Shared], is_caught: bool
+) -> None:
+    class Unwritable(Full):
+        hooks_left_out: ClassVar = {}
+
+        def open_unwritable(self) -> CheckpointStore:
+            return broken(self.path)
+
+    with pytest.raises(AssertionError, match="save") if is_caught else nullcontext():
+        STORE_CHECKS["unwritable_place"](Unwritable())
 
 
 def test_a_store_whose_claims_can_t_be_lost_need_not_lose_them() -> None:
