@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from partwise.sources import *
     from partwise.task import *
     from partwise.uploader import *
+
+    __version__: str
 else:  # a type checker would accept any name
 
     def __getattr__(name: str) -> object:
@@ -56,6 +58,9 @@ else:  # a type checker would accept any name
             return import_module(f"{__name__}.{name}")
         if name == "__all__":
             return [public for module in _MODULES for public in import_module(f"{__name__}.{module}").__all__]
+        if name == "__version__":
+            value = globals()[name] = _version()
+            return value
         if name in _MOVED:
             return getattr(import_module(_MOVED[name]), name)
         if not name.startswith("_"):
@@ -67,4 +72,13 @@ else:  # a type checker would accept any name
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_MODULES, *__getattr__("__all__")})
+        return sorted({*globals(), *_MODULES, *__getattr__("__all__"), "__version__"})
+
+    def _version() -> str:
+        # Imported here: it takes longer to import than all of partwise.
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("partwise")
+        except PackageNotFoundError:  # a copy of the package without its metadata, such as in a frozen program
+            return "0+unknown"  # a valid version, lower than any release

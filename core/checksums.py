@@ -30,6 +30,7 @@ from attrs import define, field
 from fastcrc.crc32 import iscsi as _crc32c
 from fastcrc.crc64 import xz as _xz
 
+from partwise._extras import install_hint
 from partwise._validation import integer, string
 from partwise.errors import InvalidInput
 
@@ -316,7 +317,7 @@ def _nvme() -> Callable[[Any, int], int]:
     except ImportError as error:
         raise InvalidInput(
             "this storage verifies objects by CRC-64/NVME, which needs the package anycrc",
-            hint="Install it by: pip install 'partwise[nvme]'",
+            hint=install_hint("nvme"),
         ) from error
     compute: Callable[[Any, int], int] = Model("CRC64-NVME").calc
     return compute

@@ -35,6 +35,7 @@ from weakref import WeakValueDictionary
 from attrs import define, field
 
 from partwise._closing import Closing
+from partwise._extras import install_hint
 from partwise._validation import check_type
 from partwise.checkpoint import Checkpoint
 from partwise.errors import (
@@ -772,6 +773,6 @@ def _import_driver() -> Any:
     except ImportError as error:
         raise InvalidInput(
             f"a PostgresCheckpointStore needs psycopg, which can't be imported: {error}",
-            hint='Run: pip install "partwise[postgres]"',
+            hint=install_hint("postgres"),
         ) from error
     return _postgres

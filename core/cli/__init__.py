@@ -29,6 +29,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from partwise._extras import install_hint
 from partwise.cli.streams import steady_streams
 
 __all__ = ["main"]
@@ -54,6 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from partwise.cli.reporting import ErrorReport
 
             message = "the command line needs click and rich, which are not installed"
-            Output().error(ErrorReport(message, hint='Run: pip install "partwise[cli]"'))
+            Output().error(ErrorReport(message, hint=install_hint("cli")))
             return 2
         return run(given)

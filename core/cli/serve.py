@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from partwise._extras import install_hint
 from partwise._validation import check_path
 from partwise.cli.formatting import collapse_lines
 from partwise.cli.output import Output
@@ -43,7 +44,7 @@ def server_module() -> ModuleType:
         if (error.name or "").startswith("partwise"):
             raise
         raise InvalidInput(
-            f"the server needs {error.name}, which is not installed", hint='Run: pip install "partwise[server]"'
+            f"the server needs {error.name}, which is not installed", hint=install_hint("server")
         ) from error
     return server
 

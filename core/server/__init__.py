@@ -19,6 +19,15 @@ The modules of this package implement the server without a storage protocol; ``p
 ``pip install "partwise[server]"``.
 """
 
+from partwise._extras import missing_module
+
+try:
+    import h11  # noqa: F401  # the first of all modules, to say what is missing, and how to get it
+except ModuleNotFoundError as error:
+    if error.name != "h11":
+        raise
+    raise missing_module("partwise.server", error, "server") from error
+
 from partwise.server.access import ObjectAccess
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange, ReceivedRequest

@@ -52,7 +52,7 @@ else:  # a type checker would accept any name
 
     def __getattr__(name: str) -> object:
         if name in _SUBMODULES:
-            return import_module(f"{__name__}.{name}")
+            return _import(name, name)
         if name in _SERVERS:
             return getattr(import_module("partwise.server"), name)
         if name == "__all__":
@@ -60,11 +60,21 @@ else:  # a type checker would accept any name
             return [*names, *_SERVERS, "strategies"]
         if not name.startswith("_"):
             for module in _MODULES:
-                found = import_module(f"{__name__}.{module}")
+                found = _import(module, name)
                 if name in found.__all__:
                     value = globals()[name] = getattr(found, name)
                     return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def _import(module: str, name: str) -> object:
+        try:
+            return import_module(f"{__name__}.{module}")
+        except ModuleNotFoundError as error:
+            if error.name != "hypothesis":
+                raise
+            from partwise._extras import missing_module
+
+            raise missing_module(f"{__name__}.{name}", error, "testing") from error
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *_SUBMODULES, *__getattr__("__all__")})
