@@ -531,14 +531,14 @@ class PostgresCheckpointStore(Closing):
         while True:
             names, checkpoints = self._read("", partial(self._page, after), default=nothing)
             yield from checkpoints
-            if len(names) < _PAGE:
+            if len(names) < _PAGE or names[-1] <= after:  # a name that is not one of partwise may not be decoded
                 return
             after = names[-1]
 
     def _page(self, after: str, session: Session) -> tuple[list[str], list[Checkpoint]]:
         """Return the next names, at most `_PAGE`, and their readable checkpoints."""
         names = [
-            name.decode("ascii", "replace") for (name,) in session.execute(_NAMES, {"after": after, "limit": _PAGE})
+            name.decode("utf-8", "replace") for (name,) in session.execute(_NAMES, {"after": after, "limit": _PAGE})
         ]
         checkpoints = []
         for name in names:

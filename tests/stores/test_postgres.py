@@ -773,6 +773,26 @@ def test_damaged_rows_are_logged_and_left_out_of_a_scan(postgres, store, saved, 
     assert saved.name in caplog.text
 
 
+def test_a_scan_ends_whatever_names_are_in_the_table(  # noqa: PLR0917  # fixtures
+    postgres, store, saved, checkpoint, caplog, monkeypatch
+) -> None:
+    """Others may write to it, too. These names come after U+FFFD, which stands for what can't be decoded."""
+    page, pages = store._page, []
+
+    def counted(after: str, session: Any) -> Any:
+        pages.append(after)
+        assert len(pages) <= 4, "the scan does not end"
+        return page(after, session)
+
+    monkeypatch.setattr(module, "_PAGE", 2)
+    monkeypatch.setattr(store, "_page", counted)
+    for name in "\U0001f600\U0001f601\U0001f602\U0001f603":
+        ask(postgres, store, "INSERT INTO partwise_checkpoints (name, part_number, record) VALUES (%s, 0, '{}')", name)
+    with caplog.at_level(logging.WARNING, "partwise.stores.postgres"):
+        assert {found.key for found in store.scan()} == {saved.key, checkpoint("neighbour").key}
+    assert len(caplog.records) == 4
+
+
 def test_a_scan_goes_on_past_checkpoints_that_are_deleted_meanwhile(store, checkpoint, monkeypatch) -> None:
     monkeypatch.setattr(module, "_PAGE", 1)
     for number in range(3):

@@ -442,8 +442,8 @@ MUTATIONS = [
     Mutation(
         "parts of a new version follow an old header",
         "core/_engine/upload.py",
-        "                raise  # parts of this version",
-        "                pass  # parts of this version",
+        "                raise  # parts must never",
+        "                pass  # parts must never",
     ),
     Mutation(
         "bytes in memory may change during the upload",
