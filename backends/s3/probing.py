@@ -175,7 +175,7 @@ class Prober:
                 f"{self._backend.location} has a default retention: what a probe stores there can't be deleted before"
                 " it ends; nothing was stored",
                 hint="Use another bucket of the same storage, or {yes} to leave some ten objects of a few bytes, and"
-                " one of 11 MiB",
+                " one of 10 MiB",
             )
 
     def run(self) -> Observations:

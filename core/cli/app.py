@@ -457,7 +457,7 @@ def probe(output: Output, **given: Any) -> int:
     """
     Find out what a storage that speaks S3 can do, and which --dialect fits it.
 
-    It uploads a few small objects and up to 11 MiB of parts, under a random name below the prefix, and removes all of
+    It uploads a few small objects and up to 21 MiB of parts, under a random name below the prefix, and removes all of
     it, also after Ctrl-C. No other key is read or written.
 
     Shown are the dialect, what uploads verify with it, and what was observed: checksums, conditions, sizes of parts,

@@ -23,7 +23,7 @@ from partwise.cli.vendors import VENDORS
 from partwise.errors import AccessDenied
 from partwise.model import MIB, ObjectOptions
 from partwise.registry import open_backend
-from partwise.server import Delay, Fail, S3Server, ServerFault
+from partwise.server import Delay, Fail, ReplaceResponse, S3Server, ServerFault
 
 pytest.importorskip("anycrc")
 
@@ -384,6 +384,18 @@ def test_a_probe_that_is_denied_says_so(server: S3Server, partwise: Run) -> None
     ended = partwise("probe", "s3://examplebucket")
     assert (ended.code, ended.out) == (1, "")
     assert "AccessDenied" in ended.err
+
+
+def test_a_bucket_that_keeps_everything_is_probed_only_on_request(server: S3Server, partwise: Run) -> None:
+    rule = b"<Rule><DefaultRetention><Days>1</Days></DefaultRetention></Rule>"
+    kept = b"<ObjectLockConfiguration>" + rule + b"</ObjectLockConfiguration>"
+    server.plan(ServerFault("GetObjectLockConfiguration", ReplaceResponse(kept, 200, "application/xml"), times=None))
+    refused = partwise("probe", "s3://examplebucket")
+    assert (refused.code, refused.out) == (1, "")
+    assert "nothing was stored" in refused.err
+    assert "or --yes to leave" in refused.err
+    assert len(server.requests) == 1
+    assert partwise("probe", "s3://examplebucket", "--yes").code == 0
 
 
 @pytest.mark.parametrize("url", ["oss://examplebucket", "file:///tmp/"])
