@@ -85,7 +85,9 @@ class _Reading:
 
     def run(self) -> tuple[int | None, int | None]:
         """
-        Return size and checksum; None for both of a source that has more than `size_max` bytes.
+        Return size and checksum.
+
+        Both are None for a source of unknown size that has more than `size_max` bytes.
 
         Raises:
             SourceChanged: the source became shorter or longer, or was replaced.

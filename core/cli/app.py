@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from partwise.config import TransferConfig
 
 
-#: Seconds for which `abort`, `uploads` and `gc` retry by default. Someone waits for their output, and running them
-#: again costs nothing.
+#: Seconds for which `verify`, `abort`, `uploads` and `gc` retry by default. Someone waits for their output, and running
+#: them again costs nothing.
 _SHORT_PATIENCE = 60.0
 
 
@@ -301,6 +301,57 @@ def upload(output: Output, **given: Any) -> int:
         expected=expected_options.values(given),
     )
     return command.explain(request, output) if given["dry_run"] else command.upload(request, output)
+
+
+# --- stored objects --------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    short_help="Compare a file with a stored object by its checksum.",
+    epilog=_examples(
+        "partwise verify backup.tar oss://examplebucket/backup.tar",
+        "partwise verify backup.tar s3://examplebucket/2026/ --profile work",
+        "pg_dump shop | partwise verify - oss://examplebucket/shop.sql",
+        "partwise verify --json b.tar oss://examplebucket/ | jq .equal",
+    )
+    + """
+
+Exit codes:
+  0    equal
+  1    not equal, no such object, or no checksum to compare; or failed
+  2    wrong usage
+  75   failed, but retryable: run the same command again
+  130  stopped by Ctrl-C (143: by SIGTERM)""",
+)
+@argument("file", "FILE", "A file, or - for standard input.")
+@object_url
+@connection_options
+@retry_options
+@json_option
+@progress_options
+@quiet_option
+@verbose_option
+@_runs
+def verify(output: Output, **given: Any) -> int:
+    """
+    Compare a file with a stored object by size and checksum.
+
+    The storage is asked once for the object, and nothing is downloaded. The file is read once, unless the sizes differ.
+
+    If the storage reports no checksum of the object, only the sizes are compared. If they are equal, nothing shows that
+    the bytes are: the exit code is 1, and with --json "equal" is null.
+    """
+
+    from partwise.cli import verify as command
+
+    request = command.VerifyCommand(
+        file=given["file"],
+        target=_target(given),
+        config=_retry_config(given),
+        progress=given["progress"],
+        interval=given["progress_interval"],
+    )
+    return command.verify(request, output)
 
 
 # --- unfinished uploads ----------------------------------------------------------------------------------------------

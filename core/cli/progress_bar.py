@@ -21,7 +21,7 @@ from rich.text import Text
 from partwise._engine.workers import lacks_resources
 from partwise.cli.formatting import escape_control, format_ratio, format_size, format_timer
 from partwise.cli.output import AboveTheBar, Output, show_cursor
-from partwise.cli.progress_display import NullMeter, Outages, RateEstimator, format_start, format_waiting
+from partwise.cli.progress_display import Activity, NullMeter, Outages, RateEstimator, format_start, format_waiting
 from partwise.cli.style import use_color
 from partwise.results import Progress, Waiting
 
@@ -45,6 +45,7 @@ class Bar(NullMeter):
         output: where other text is printed, which appears above the bar.
         console: where to draw; None: standard error.
         clock: returns seconds that never decrease.
+        activity: what happens to the source.
     """
 
     def __init__(
@@ -54,14 +55,17 @@ class Bar(NullMeter):
         output: Output,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        activity: Activity = "uploading",
     ) -> None:
+        self._activity: Activity = activity
         self._subject = subject
         self._output = output
         self._rate = RateEstimator()
         self._outages = Outages()
         self._started = False
         self._drawn_at = 0.0  # only used if no thread could be started
-        self._display = _Display(escape_control(name), self._rate, console, clock)
+        self._display = _Display(escape_control(name), self._rate, console, clock, has_parts=activity == "uploading")
         self._above = redirect_stderr(AboveTheBar(self._display.console, sys.stderr))
 
     def __enter__(self) -> Self:
@@ -86,7 +90,7 @@ class Bar(NullMeter):
             self._output.note(recovered)
         if progress.waiting is None:
             if not self._started and not progress.completed:
-                self._output.note(format_start(self._subject, progress))
+                self._output.note(format_start(self._subject, progress, self._activity))
             self._started = True
         self._rate.add(progress)
         self._display.show(progress)
@@ -109,7 +113,16 @@ class _Display(RichProgress):
     A narrow terminal gets fewer columns.
     """
 
-    def __init__(self, name: str, rate: RateEstimator, console: Console | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        name: str,
+        rate: RateEstimator,
+        console: Console | None,
+        clock: Callable[[], float],
+        *,
+        has_parts: bool,
+    ) -> None:
+        self._has_parts = has_parts
         self.report: Progress | None = None
         self._clock = clock
         self._shown_at = 0.0
@@ -145,10 +158,12 @@ class _Display(RichProgress):
         if report is None:
             return
         if report.bytes_total is None:
-            figures = [self._done, self._speed, self._elapsed, self._parts, self._in_flight]
+            figures = [self._done, self._speed, self._elapsed]
         else:
             yield _BarColumn(report)
-            figures = [self._percentage, self._done, self._speed, self._time_left, self._parts, self._in_flight]
+            figures = [self._percentage, self._done, self._speed, self._time_left]
+        if self._has_parts:
+            figures += [self._parts, self._in_flight]
         for figure, minimum in zip(figures, _MINIMUM_WIDTHS, strict=False):
             if width >= minimum and not (report.waiting and figure in (self._speed, self._time_left)):
                 yield _TextColumn(f" {figure(report)}", Column(justify="right"))

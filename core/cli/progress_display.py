@@ -30,6 +30,9 @@ from partwise.results import Progress, Waiting
 
 Kind = Literal["auto", "lines", "json", "none"]
 
+#: What happens to a source. Only an upload has parts.
+Activity = Literal["uploading", "comparing"]
+
 
 class Meter(AbstractContextManager["Meter"], Protocol):
     """Shows progress."""
@@ -41,16 +44,25 @@ class Meter(AbstractContextManager["Meter"], Protocol):
         """Restore the screen just before the process ends. It can be called at any time."""
 
 
-def meter_for(output: Output, name: str, subject: str, kind: Kind = "auto", interval: float | None = None) -> Meter:
+def meter_for(
+    output: Output,
+    name: str,
+    subject: str,
+    kind: Kind = "auto",
+    interval: float | None = None,
+    *,
+    activity: Activity = "uploading",
+) -> Meter:
     """
     Return the meter for a form of progress.
 
     Args:
         output: where to print, and how much.
         name: the name of the source.
-        subject: source and target.
+        subject: source and target, as they follow the activity.
         kind: the form; "auto" is a bar on a terminal, and lines elsewhere.
         interval: seconds between two lines or objects; None: the default of the form.
+        activity: what happens to the source.
     """
     if kind == "json":
         return Events(output, 1.0 if interval is None else interval)
@@ -59,16 +71,16 @@ def meter_for(output: Output, name: str, subject: str, kind: Kind = "auto", inte
     if kind == "auto" and can_move_the_cursor(sys.stderr):
         from partwise.cli.progress_bar import Bar
 
-        return Bar(name, subject, output)
-    return Lines(subject, output, interval)
+        return Bar(name, subject, output, activity=activity)
+    return Lines(subject, output, interval, activity=activity)
 
 
-def format_start(subject: str, progress: Progress) -> str:
+def format_start(subject: str, progress: Progress, activity: Activity = "uploading") -> str:
     """Describe the first report: what is to be sent, what an earlier run has sent."""
     if not progress.bytes_resumed:
         size = "" if progress.bytes_total is None else f": {format_size(progress.bytes_total)}"
         parts = "" if progress.parts_total is None else f" in {pluralize(progress.parts_total, 'part')}"
-        return f"uploading {subject}{size}{parts}"
+        return f"{activity} {subject}{size}{parts}"
     parts = pluralize(progress.parts_done if progress.parts_total is None else progress.parts_total, "part")
     of = "" if progress.parts_total is None else f"{progress.parts_done:,} of "
     done = format_ratio(progress.bytes_resumed, progress.bytes_total)
@@ -179,13 +191,17 @@ class Lines(NullMeter):
         subject: source and target.
         output: where to print.
         interval: seconds between two lines instead; None: as above.
+        activity: what happens to the source.
     """
 
     _SECONDS_MIN = 2.0
     _SECONDS_MAX = 60.0
     _OUTAGE_SECONDS = 10.0
 
-    def __init__(self, subject: str, output: Output, interval: float | None = None) -> None:
+    def __init__(
+        self, subject: str, output: Output, interval: float | None = None, *, activity: Activity = "uploading"
+    ) -> None:
+        self._activity: Activity = activity
         self._interval = interval
         self._subject = subject
         self._output = output
@@ -207,7 +223,7 @@ class Lines(NullMeter):
         if not self._started and progress.waiting is None:
             self._started = True
             self._tenth = _tenth(progress)
-            self._output.note(format_start(self._subject, progress))
+            self._output.note(format_start(self._subject, progress, self._activity))
         if self._is_time(progress):
             self._printed_at = progress.elapsed
             self._tenth = _tenth(progress)

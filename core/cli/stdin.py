@@ -1,15 +1,18 @@
-"""Standard input as a source, whose reads end when the upload is to stop."""
+"""The source that a command line names; reads of standard input end when the upload is to stop."""
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from partwise._engine.throttle import TransferStopped
 from partwise.errors import SourceUnreadable
-from partwise.sources import StreamSource
+from partwise.sources import StreamSource, irregular_file_error
 
 #: Standard input on the command line and, as the name of the source, in checkpoints.
 STANDARD_INPUT = "-"
@@ -57,6 +60,28 @@ def standard_input(stop: threading.Event) -> StreamSource:
     if sys.stdin is None:
         raise SourceUnreadable("standard input is closed", source=STANDARD_INPUT)
     return StreamSource(_Pipe(sys.stdin.buffer, stop), name=STANDARD_INPUT)
+
+
+def source_of(file: str, stop: threading.Event, command: str) -> str | StreamSource:
+    """
+    Return what the command line names: standard input for ``-``, or the path of a file.
+
+    Args:
+        file: as it was written.
+        stop: once it is set, reads of standard input fail.
+        command: the name of the command, for the hint to use standard input.
+
+    Raises:
+        SourceUnreadable: it is a pipe or a device, which can be read only as standard input, or there is none.
+    """
+    if file == STANDARD_INPUT:
+        return standard_input(stop)
+    with suppress(OSError, ValueError):  # the library refuses names that are invalid, and files that do not exist
+        mode = Path(file).stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            hint = f"Use standard input: partwise {command} - URL < FILE, or COMMAND | partwise {command} - URL"
+            raise irregular_file_error(file, mode, hint)
+    return file
 
 
 def _descriptor(stream: Any) -> int | None:

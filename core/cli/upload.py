@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import stat
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from partwise.cli.parsing import require_at_most_one
 from partwise.cli.progress_display import Kind, meter_for
 from partwise.cli.reporting import DONE, progress_of, success
 from partwise.cli.signals import SignalReceived, Signals
-from partwise.cli.stdin import STANDARD_INPUT, standard_input
+from partwise.cli.stdin import STANDARD_INPUT, source_of
 from partwise.cli.style import Color, Line, Styled
 from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.config import TransferConfig
@@ -32,14 +31,11 @@ from partwise.errors import CallbackError, UploadPaused
 from partwise.explain import Explanation, PlannedPart
 from partwise.protocols import MultipartBackend
 from partwise.results import Progress, UploadResult
-from partwise.sources import StreamSource, irregular_file_error
 from partwise.task import UploadTask
 from partwise.uploader import Uploader
 
 # Seconds between two checks for a signal: on Windows, signals do not interrupt a wait.
 _POLL = 0.2
-
-_STDIN_HINT = "Use standard input: partwise upload - URL < FILE, or COMMAND | partwise upload - URL"
 
 
 @define(frozen=True)
@@ -100,7 +96,7 @@ def _perform(
     uploader: Uploader, backend: MultipartBackend, key: str, command: UploadCommand, output: Output
 ) -> UploadResult:
     stop = threading.Event()
-    source = _source(command.file, stop)
+    source = source_of(command.file, stop, "upload")
     name = command.source if command.file == STANDARD_INPUT else Path(command.file).name
     meter = meter_for(output, name, str(command), command.progress, command.interval)
     task: UploadTask | None = None
@@ -129,16 +125,6 @@ def _perform(
             # No thread could be started, so that the upload ran in this one, before there was a task to pause.
             state = _paused_at(task.progress, key, resumable=command.resume != "never")
             raise _stopped(received.signal, command, state) from state
-
-
-def _source(file: str, stop: threading.Event) -> str | StreamSource:
-    if file == STANDARD_INPUT:
-        return standard_input(stop)
-    with suppress(OSError, ValueError):  # the library refuses names that are invalid, and files that do not exist
-        mode = Path(file).stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise irregular_file_error(file, mode, _STDIN_HINT)
-    return file
 
 
 def _result_of(task: UploadTask) -> UploadResult:
@@ -193,7 +179,7 @@ def explain(command: UploadCommand, output: Output) -> int:
     """
     with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
         command = evolve(command, url=url)
-        source = _source(command.file, threading.Event())
+        source = source_of(command.file, threading.Event(), "upload")
         explanation = Uploader(backend, store=store, config=command.config).plan(
             source, key, options=command.options.for_backend(backend), resume=command.resume, **command.expected
         )

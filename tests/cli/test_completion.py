@@ -61,7 +61,10 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt",
     ("words", "suggested"),
     [
         (["partwise", "st"], ["status"]),
+        (["partwise", "ver"], ["verify"]),
         (["partwise", "upload", "--addr"], ["--addressing-style"]),
+        (["partwise", "verify", "--addr"], ["--addressing-style"]),
+        (["partwise", "verify", "f", "s3", ":", "//b/k", "--dialect", "c"], ["ceph"]),
         (["partwise", "upload", "--acl", "pub"], ["public-read", "public-read-write"]),
         (["partwise", "upload", "--acl", "=", "pr"], ["private"]),
         (

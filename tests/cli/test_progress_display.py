@@ -98,6 +98,11 @@ def test_the_first_line_says_what_is_uploaded() -> None:
     assert format_start("f to u", at(0, None)) == "uploading f to u"
 
 
+def test_the_first_line_says_what_is_compared() -> None:
+    report = Progress(0, 100 * MIB)
+    assert format_start("f with u", report, "comparing") == "comparing f with u: 100.0 MiB"
+
+
 def test_the_first_line_says_what_is_resumed() -> None:
     assert format_start("f to u", at(40, resumed=40)) == ("resuming f to u at 40.0 of 100.0 MiB (40 of 100 parts)")
 

@@ -112,6 +112,15 @@ def test_a_dry_run_is_as_documented(partwise: Run, small: Path, url: str) -> Non
     assert plan["parts"][0].keys() == documented_object["parts"][0].keys()
 
 
+def test_a_comparison_is_as_documented(partwise: Run, small: Path, url: str) -> None:
+    assert partwise("upload", "small.bin", url, "-q").code == 0
+    (comparison,) = documented("A comparison")
+    for target in (url, f"{url}-2"):
+        found = partwise("verify", "small.bin", target, "--json").last
+        assert found.keys() == comparison.keys()
+        assert found["stored"] is None or found["stored"].keys() == comparison["stored"].keys()
+
+
 def test_what_is_recorded_pending_and_dropped_is_as_documented(partwise: Run, place: Path, small: Path) -> None:
     from partwise.backends.local import LocalBackend
     from partwise.checkpoint import Checkpoint, Fingerprint

@@ -103,6 +103,10 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
         (["upload", "small.bin", "file://elsewhere/x/y"], "elsewhere"),
         (["upload", "small.bin", "memory:"], "memory:"),
         (["abort", "-", "file:///tmp/x/"], "has no name to add"),
+        (["verify", "small.bin", "memory:"], "memory:"),
+        (["verify", "small.bin", "file:///tmp"], "end the URL with a slash"),
+        (["verify", "small.bin", "URL", "--endpoint", "example.com"], "endpoint"),
+        (["verify", "", "URL"], "name of the file is empty"),
         (["gc", "URL", "--older-than", "long"], "--older-than"),
         (["gc", "URL", "--older-than", "7"], "7d or 7s"),
         (["gc", "URL", "--older-than", "0"], "has no unit"),
@@ -263,7 +267,7 @@ def test_the_help_of_upload_lists_every_flag(partwise: Run) -> None:
     assert [flag for flag in FLAGS if not re.search(rf"^  (?:-\w, )?{flag}\b", page, re.MULTILINE)] == []
 
 
-@pytest.mark.parametrize("command", ["upload", "status", "abort", "uploads", "gc", "probe", "serve", "demo"])
+@pytest.mark.parametrize("command", ["upload", "verify", "status", "abort", "uploads", "gc", "probe", "serve", "demo"])
 def test_every_help_page_has_examples(partwise: Run, command: str) -> None:
     ended = partwise(command, "--help")
     assert ended.code == 0
@@ -293,7 +297,7 @@ def test_the_word_help_shows_the_help(partwise: Run) -> None:
 def test_the_first_page_lists_every_command(partwise: Run, line: list[str]) -> None:
     ended = partwise(*line)
     assert ended.code == 0
-    for command in ("upload", "status", "abort", "uploads", "gc", "probe", "serve", "demo"):
+    for command in ("upload", "verify", "status", "abort", "uploads", "gc", "probe", "serve", "demo"):
         assert f"\n  {command} " in ended.out
 
 

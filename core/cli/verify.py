@@ -1,0 +1,106 @@
+"""``partwise verify``: compare a file with a stored object by its checksum."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from attrs import define
+
+from partwise.cli.formatting import format_size
+from partwise.cli.output import Output
+from partwise.cli.progress_display import Kind, meter_for
+from partwise.cli.reporting import DONE, FAILED, ErrorReport, result_fields
+from partwise.cli.signals import SignalReceived, Signals
+from partwise.cli.stdin import STANDARD_INPUT, source_of
+from partwise.cli.targets import BackendSpec
+from partwise.config import TransferConfig
+from partwise.protocols import MultipartBackend
+from partwise.results import Verification
+from partwise.uploader import Uploader
+
+
+@define(frozen=True)
+class VerifyCommand:
+    """A comparison as the command line describes it."""
+
+    file: str  # a path, or ``-`` for standard input
+    target: BackendSpec  # the URL, with its connection settings
+    config: TransferConfig
+    progress: Kind = "auto"  # the form in which progress is shown
+    interval: float | None = None  # seconds between two lines or objects of progress; None: the default of the form
+
+    @property
+    def source(self) -> str:
+        """The source, for messages."""
+        return "standard input" if self.file == STANDARD_INPUT else self.file
+
+
+def verify(command: VerifyCommand, output: Output) -> int:
+    """
+    Compare, show progress, and print the result.
+
+    Raises:
+        SignalReceived: a signal stopped it.
+        PartwiseError: as `Uploader.verify` does.
+    """
+    with command.target.open_object(command.file) as (backend, key, url):
+        verification = _perform(command, backend, key, url, output)
+    code = DONE if verification.equal else FAILED
+    if verification.equal:
+        output.say(
+            f"{command.source} is equal to {url}: {format_size(verification.size or 0)},"
+            f" {verification.checksum_algorithm} {verification.checksum}"
+        )
+    else:
+        output.error(_report(command, verification, url))
+    output.record(as_data(verification, url, code))
+    return code
+
+
+def _perform(command: VerifyCommand, backend: MultipartBackend, key: str, url: str, output: Output) -> Verification:
+    source = source_of(command.file, threading.Event(), "verify")
+    name = command.source if command.file == STANDARD_INPUT else Path(command.file).name
+    meter = meter_for(
+        output, name, f"{command.source} with {url}", command.progress, command.interval, activity="comparing"
+    )
+    with Signals(_stop, meter.restore_screen), meter:
+        return Uploader(backend, config=command.config).verify(source, key, progress=meter)
+
+
+def _stop(number: int) -> None:
+    raise SignalReceived(number, "stopped before all was compared")
+
+
+def _report(command: VerifyCommand, verification: Verification, url: str) -> ErrorReport:
+    if verification.stored is None:
+        return ErrorReport(f"{command.source} is not stored as {url}", verification.reason)
+    if verification.equal is None:
+        return ErrorReport(
+            f"it can't be told whether {command.source} is equal to {url}",
+            verification.reason,
+            hint="Only the sizes were compared. Download the object to compare its bytes",
+        )
+    return ErrorReport(f"{command.source} is not equal to {url}", verification.reason)
+
+
+def as_data(verification: Verification, url: str, code: int) -> dict[str, Any]:
+    """Return a verification as an object."""
+    stored = verification.stored
+    return {
+        "ok": code == DONE,
+        "url": url,
+        "key": verification.key,
+        "equal": verification.equal,
+        "reason": verification.reason,
+        "size": verification.size,
+        "checksum": None if verification.checksum is None else str(verification.checksum),
+        "checksum_algorithm": verification.checksum_algorithm,
+        "stored": None if stored is None else _stored_fields(result_fields(stored)),
+        "exit_code": code,
+    }
+
+
+def _stored_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: fields[name] for name in ("size", "etag", "checksum", "version_id")}
