@@ -110,6 +110,11 @@ def parse_error(response: Response, secrets: Iterable[str] = ()) -> ErrorDetails
     return details
 
 
+#: Codes that say, of a request to complete, that the object has another checksum than expected. The others are about
+#: the body of the request, which may have been damaged on its way.
+_OF_THE_OBJECT = ("BadDigest", "ChecksumMismatch", "XAmzContentChecksumMismatch")
+
+
 def error_for(response: Response, operation: str, details: ErrorDetails, request: RequestFacts) -> BackendError:
     """
     Return the error for a failed response, given the result of `parse_error`.
@@ -121,8 +126,8 @@ def error_for(response: Response, operation: str, details: ErrorDetails, request
     # S3 never responds 401: a gateway in between wants the request again. 407 is a proxy that wants other credentials.
     repeat_401 = response.status == 401 and kind is AccessDenied and details.code is None
     retryable = response.status != 407 and (kind.default_retryable or repeat_401)
-    if kind is IntegrityError and request.is_complete:
-        retryable = False  # the parts are what was sent; the storage would say the same again
+    if kind is IntegrityError and request.is_complete and details.code in _OF_THE_OBJECT:
+        retryable = False  # the storage would say the same again
     consequence = _CONSEQUENCES.get(kind, "")
     if kind is IntegrityError and request.is_complete:
         consequence = "no object was stored"

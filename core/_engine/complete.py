@@ -25,6 +25,7 @@ from partwise.checksums import CRC64_XZ
 from partwise.errors import (
     BackendError,
     CallbackError,
+    IntegrityError,
     ObjectExists,
     PartRejected,
     PartwiseError,
@@ -74,7 +75,7 @@ class Completion:
             SourceChanged: the source is not what it was.
             ClaimLost: this run no longer holds the claim. Nothing was completed.
             CheckpointError: it is not known whether it does. Nothing was completed.
-            UploadUnusable: the upload can never be completed.
+            UploadUnusable: the upload can never be completed, or the storage refused an object of other bytes.
             BackendError: the request was refused, or failed too often.
         """
         context = self._context
@@ -102,6 +103,9 @@ class Completion:
             except CallbackError:
                 raise
             except BackendError as error:
+                if isinstance(error, IntegrityError) and not error.retryable:
+                    # The parts on the storage are not those that were sent. Nothing tells which of them.
+                    raise UploadUnusable(f"the storage refused to make the object: {error.message}") from error
                 self._failures += 1
                 context.may_be_stored |= error.retryable
                 stored = self._resolve_failure(error)

@@ -71,6 +71,7 @@ from partwise.errors import (
     CheckpointError,
     CheckpointUnwritable,
     ClaimLost,
+    IntegrityError,
     InvalidInput,
     PartwiseError,
     SourceChanged,
@@ -225,6 +226,8 @@ class UploadRun:
                     raise  # of a request without an upload: the storage refused it
                 if recovered:
                     discard_upload(self._context)
+                    if isinstance(error.__cause__, IntegrityError):
+                        raise error.__cause__ from None
                     raise
                 following, recovered = self._start_again(error), True
             except UploadLost as error:

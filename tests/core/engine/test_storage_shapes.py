@@ -20,6 +20,7 @@ from partwise.errors import (
     AccessDenied,
     CannotResume,
     ConnectionFailed,
+    IntegrityError,
     ObjectExists,
     PartRejected,
     UploadCancelled,
@@ -257,6 +258,42 @@ def test_twice_in_one_run_it_ends_the_upload(uploader, source, left_behind):
 
     assert len(backend.aborted) == 2
     assert left_behind(backend) == []
+
+
+def refused_object():
+    return IntegrityError("the checksums differ", retryable=False)
+
+
+def test_an_object_that_the_storage_refuses_as_damaged_is_sent_again_once(uploader, data, source, left_behind):
+    """Its parts are not what was sent, and would be refused again by every later run."""
+    backend = Recording()
+    backend.errors["complete_upload"] = [refused_object()]
+
+    result = uploader(backend=backend).upload(source, "key")
+
+    assert (backend.read("key"), len(backend.aborted)) == (data, 1)
+    assert result.warnings == ("started again: the storage refused to make the object: the checksums differ",)
+    assert left_behind(backend) == []
+
+
+def test_an_object_that_the_storage_refuses_twice_as_damaged_is_an_integrity_error(uploader, source, left_behind):
+    backend = Recording()
+    backend.errors["complete_upload"] = [refused_object(), refused_object()]
+
+    with pytest.raises(UploadFailed, match="the checksums differ") as caught:
+        uploader(backend=backend).upload(source, "key")
+
+    assert isinstance(caught.value.__cause__, IntegrityError)
+    assert (len(backend.aborted), backend.keys(), left_behind(backend)) == (2, [], [])
+
+
+def test_a_request_to_complete_that_was_damaged_on_its_way_is_sent_again(uploader, data, source):
+    backend = Recording()
+    backend.errors["complete_upload"] = [IntegrityError("the body of the request was damaged")]
+
+    uploader(backend=backend).upload(source, "key")
+
+    assert (backend.read("key"), backend.aborted) == (data, [])
 
 
 def test_it_does_not_start_again_where_a_resume_is_required(interrupted, uploader, source, store):

@@ -18,6 +18,20 @@ ABORT_COMMAND, ABORT_TESTS = "core/cli/abort.py", ("tests/cli/test_status.py",)
 
 MUTATIONS = [
     Mutation(
+        "an upload whose object the storage refused as damaged is resumed for ever",
+        ENGINE_COMPLETE,
+        "if isinstance(error, IntegrityError) and not error.retryable:",
+        "if False:",
+        SHAPES_TESTS,
+    ),
+    Mutation(
+        "an object that is refused twice as damaged is no integrity error",
+        ENGINE_UPLOAD,
+        "if isinstance(error.__cause__, IntegrityError):",
+        "if False:",
+        SHAPES_TESTS,
+    ),
+    Mutation(
         "a refused request without an upload starts again",
         "core/_engine/upload.py",
         "                if stage not in (Stage.SEND, Stage.COMPLETE):\n",
