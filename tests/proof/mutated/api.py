@@ -37,9 +37,92 @@ THREAD_WORKERS, PLUGIN_CALLS = "core/_engine/thread_workers.py", "core/_engine/p
 THROTTLE, PROGRESS = "core/_engine/throttle.py", "core/progress.py"
 CALLBACKS, CALLBACK_TESTS = "core/_engine/async_callbacks.py", ("tests/core/engine/test_async_callbacks.py",)
 SOURCES = "core/sources.py"
+COMPARE, VERIFY, VERIFY_TESTS = (
+    "core/_engine/compare.py",
+    "core/_engine/verify.py",
+    ("tests/core/engine/test_verify.py",),
+)
 DURABLE, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
 MUTATIONS = [
+    Mutation(
+        "an object without a checksum counts as equal",
+        COMPARE,
+        "    if stored.checksum is None:\n        return None,",
+        "    if stored.checksum is None:\n        return True,",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "the checksums of a source and an object are not compared",
+        COMPARE,
+        "    if checksum != stored.checksum:",
+        "    if False:",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "the sizes of a source and an object are not compared",
+        COMPARE,
+        "    if size != stored.size:",
+        "    if False:",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "a source is read though its size differs",
+        COMPARE,
+        "(size == stored.size and stored.checksum is not None)",
+        "stored.checksum is not None",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "a source that changed while it was compared goes unnoticed",
+        VERIFY,
+        "    if after != before:\n",
+        "    if False:\n",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "a file that was replaced while it was compared is not read again",
+        VERIFY,
+        "        if not renumbered or _Reading(context, before.size, stored.size, None).run() != (size, checksum):\n",
+        "        if not renumbered:\n",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "what was read before a failure is read again into the same checksum",
+        VERIFY,
+        "        for chunk in body.chunks():\n            self._running.update(chunk)\n            self._position += len(chunk)\n",
+        "        chunks = []\n        for chunk in body.chunks():\n            self._running.update(chunk)\n"
+        "            chunks.append(len(chunk))\n        self._position += sum(chunks)\n",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "a body that is shorter than it says is compared",
+        VERIFY,
+        "        if self._position - begin != length or length > wanted",
+        "        if length > wanted",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "a stream that does not end is read for ever",
+        VERIFY,
+        "(self._size_max + 1 if size is None else size)",
+        "(2**62 if size is None else size)",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "all bytes are reported before the comparison has ended",
+        VERIFY,
+        " or (self._position and self._position == self._size and not completed)",
+        "",
+        VERIFY_TESTS,
+    ),
+    Mutation(
+        "a comparison leaves its file open",
+        VERIFY,
+        "    finally:\n        context.close_source()\n",
+        "    finally:\n        pass\n",
+        VERIFY_TESTS,
+    ),
     Mutation(
         "a plan does not say that the part size adapts to the line",
         "core/explain.py",

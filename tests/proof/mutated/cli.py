@@ -23,6 +23,13 @@ SERVE_AND_DEMO = ("tests/cli/test_serve_demo.py -k 'not demo_succeeds_and and no
 
 MUTATIONS = [
     Mutation(
+        "verify ends with 0 where nothing shows that the bytes are equal",
+        "core/cli/verify.py",
+        "    code = DONE if verification.equal else FAILED\n",
+        "    code = FAILED if verification.equal is False else DONE\n",
+        ("tests/cli/test_verify.py -k without_a_checksum",),
+    ),
+    Mutation(
         "flags of one storage are dropped for others",
         "core/cli/object_options.py",
         "        if unsupported := {*self.values, *self.assignments} - supported:",
