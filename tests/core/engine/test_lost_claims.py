@@ -468,18 +468,20 @@ def test_an_upload_that_was_initiated_and_not_recorded_is_named(runs):
 
 def test_parts_in_flight_are_stopped():
     """A part of many chunks is being sent when the recording of another one finds the claim lost."""
-    lost, chunks = threading.Event(), []
+    started, lost, chunks = threading.Event(), threading.Event(), []
 
     class Slow(MemoryBackend):
         def upload_part(self, key, upload_id, part_number, body):
             if part_number == 2:
                 for chunk in body.chunks():
                     chunks.append(len(chunk))
+                    started.set()
                     lost.wait(10)
             return super().upload_part(key, upload_id, part_number, body)
 
     class Losing(LeasedCheckpointStore):
         def append_part(self, name, upload_id, part):
+            assert started.wait(10)
             self.expire()
             try:
                 super().append_part(name, upload_id, part)
