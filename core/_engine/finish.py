@@ -179,7 +179,8 @@ def finish_completed_earlier(context: UploadContext, stored: StoredObject, check
     That run did not see the response. Nothing is sent.
     """
     # The upload id is gone and its object must not be touched. An abort removes what the storage may have left of it.
-    own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)
+    aborts = context.backend.capabilities.aborts
+    own = () if checkpoint.upload_id is None or not aborts else (checkpoint.upload_id,)
     context.checkpoint = evolve(checkpoint, parts=(), abandoned=(*checkpoint.abandoned, *own))
     if context.backend.capabilities.one_upload_per_key:
         context.checkpoint = evolve(context.checkpoint, abandoned=())  # nothing is left where one of them was completed

@@ -216,6 +216,20 @@ class CheckpointRecord:
         if isinstance(self._store, SupportsClaimCheck):
             self._call(partial(self._store.check_claim, self._name), patience)
 
+    def check_claim_once(self) -> None:
+        """
+        Do the same by one attempt, for a caller who is called again after transient errors.
+
+        Raises what `check_claim` raises.
+        """
+        self._require_claim()
+        if isinstance(self._store, SupportsClaimCheck):
+            try:
+                call_plugin(self._store.check_claim, self._name)
+            except ClaimLost as error:
+                self.claim_lost = error
+                raise
+
     def _call(self, call: Callable[[], _T], patience: Patience | None = None) -> _T:
         self._require_claim()
         try:

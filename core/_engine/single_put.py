@@ -35,6 +35,7 @@ def put_object(context: UploadContext, source_body: SourceBody) -> StoredObject:
         SourceMismatch: it is not the source that the caller expects. Nothing was sent.
         CallbackError: the object is stored, but its callback failed.
         ClaimLost: this run no longer holds the claim. Nothing was sent after that.
+        CheckpointError: it is not known whether it does. Nothing was sent after that.
         BackendError: of the last attempt.
     """
     # Nothing may be stored before the expected checksum is compared, so the source is read twice.
@@ -110,7 +111,7 @@ class _PutAttempts:
     def __call__(self) -> StoredObject:
         context, body = self._context, self._body
         context.control.check()
-        context.record.check_claim()
+        context.record.check_claim_once()
         context.status.set_in_flight(1)
         try:
             stored = context.backend.put_object(context.key, body, self._options)

@@ -458,6 +458,32 @@ def test_an_object_of_the_same_bytes_does_not_count_as_this_upload_while_that_ma
     assert (backend.uploads, backend.calls["complete_upload"]) == ({}, 1)
 
 
+def test_an_object_that_an_earlier_run_completed_leaves_no_parts_that_expire(
+    make_backend, uploader, interrupted, source
+):
+    """Where the storage can't abort uploads, there is nothing to say of one that was completed."""
+    backend = make_backend(aborts=False)
+    interrupted(source, backend=backend)
+    uploader_of_then = uploader(backend=backend, max_attempts=1)
+    complete = backend.complete_upload
+
+    def lose_response(*args):
+        complete(*args)
+        backend.head_object = fail
+        raise ConnectionFailed("no response")
+
+    def fail(*args):
+        raise ConnectionFailed("no connection")
+
+    backend.complete_upload = lose_response
+    with pytest.raises(UploadFailed):
+        uploader_of_then.upload(source, "key")
+    del backend.head_object
+    result = uploader(backend=backend).upload(source, "key")
+
+    assert result.warnings == ("an earlier run completed the upload, but the response was lost",)
+
+
 # --- errors that no method but two may raise -------------------------------------------------------------------------
 
 

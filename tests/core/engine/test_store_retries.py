@@ -80,6 +80,16 @@ def test_a_check_of_the_claim_that_fails_for_a_moment_is_made_again(faulty, sour
     assert (result.retries, result.warnings) == (2, ())
 
 
+def test_a_check_of_the_claim_before_a_small_object_is_attempted_as_often_as_any_other_call(faulty, source):
+    """Both the check and the request are retried, and not one within the other."""
+    faults = unreachable("check_claim", 2, 3, 4)  # the first one is before the record of an earlier upload is deleted
+    made = faulty(*faults, store=LeasedCheckpointStore(), max_attempts=3, multipart_threshold=100)
+    with pytest.raises(CheckpointError):
+        made.upload(source, "key")
+
+    assert [call.operation for call in made.store.plan.calls].count("check_claim") == 4
+
+
 def test_an_abort_retries_the_store(faulty, interrupted, source, store, backend):
     interrupted(source)
     faults = [fault for operation in ("claim", "load", "delete") for fault in unreachable(operation, 1)]

@@ -215,9 +215,23 @@ MUTATIONS = [
     Mutation(
         "the claim is not checked before a small object is put",
         "core/_engine/single_put.py",
-        "        context.record.check_claim()\n",
+        "        context.record.check_claim_once()\n",
         "",
         CLAIM_TESTS,
+    ),
+    Mutation(
+        "retries of a check of the claim multiply those of the request",
+        "core/_engine/single_put.py",
+        "        context.record.check_claim_once()\n",
+        "        context.record.check_claim()\n",
+        STORE_RETRY_TESTS,
+    ),
+    Mutation(
+        "a completed upload is said to expire",
+        FINISH,
+        "    own = () if checkpoint.upload_id is None or not aborts else (checkpoint.upload_id,)\n",
+        "    own = () if checkpoint.upload_id is None else (checkpoint.upload_id,)\n",
+        ("tests/core/engine/test_storage_shapes.py",),
     ),
     Mutation(
         "the claim is not checked before an abort",
