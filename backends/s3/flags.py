@@ -20,7 +20,7 @@ CONNECTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (
     (
         "--dialect NAME",
         "text",
-        "Kind of storage: aws, r2, b2, gcs, ceph, minio or oss; default: by the endpoint, or aws; see 'partwise probe'.",
+        "Kind of storage: aws, r2, b2, gcs, ceph, minio or oss; default: by the endpoint, or aws ('partwise probe').",
         "dialect",
     ),
     ("--dual-stack", "flag", "Use the endpoint of AWS that has IPv6 addresses, too.", "dual_stack"),
