@@ -5,11 +5,16 @@ A first run holds a lease. At the start of one of its calls the lease expires, a
 one runs to its end, or crashes at one of its own calls. Then the first run goes on, and knows of nothing. Whatever is
 left is finished by a third run. There is one object at the end, it was made once, and the first run has aborted,
 overwritten or deleted nothing that was not its own.
+
+Simulated processes are deterministic. So where several crashes of the second run leave an equal state at the same call
+of the first one, one of them is played, and stands for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from copy import copy
 
 import pytest
 from attrs import define, field
@@ -49,6 +54,17 @@ class AtCall(FaultPlan):
             self._action(self)
 
 
+class AtEachCall(FaultPlan):
+    """Calls `action` at the start of every call."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__(())
+        self._action = action
+
+    def on_call(self, operation: str) -> None:
+        self._action()
+
+
 class CountingBackend(MemoryBackend):
     """A bucket that counts the objects that were made, and not the requests that were refused."""
 
@@ -79,16 +95,21 @@ class RecordingStore(MemoryCheckpointStore):
 
 @define
 class World:
-    """A bucket, a store of leases, and the clock of its processes."""
+    """
+    A bucket, a store of leases, and the clock of its processes.
+
+    A run that takes over has a copy of the clock: the run that it interrupts sees the same time, wherever it crashes.
+    """
 
     concurrency: int
     choices: tuple[int, ...]
     threshold: int = 0
-    backend: CountingBackend = field(factory=lambda: CountingBackend("world", limits=PartLimits()))
+    backend: CountingBackend = field(factory=lambda: CountingBackend("world", limits=PartLimits(), clock=lambda: 0.0))
     leased: LeasedCheckpointStore = field(factory=lambda: LeasedCheckpointStore(RecordingStore()))
     clock: SimulatedClock = field(factory=SimulatedClock)
 
     def run(self, plan: FaultPlan, data: bytes, name: str) -> UploadResult:
+        clock = copy(self.clock) if name == "second" else self.clock
         source = ChangingSource(data)
         if data is NEWER:
             source.touch()
@@ -100,7 +121,14 @@ class World:
             ObjectOptions(),
             TransferConfig(part_size=PART, multipart_threshold=self.threshold, concurrency=self.concurrency),
         )
-        return UploadRun(request, Simulation(self.choices, self.clock, name=name).runtime(), Control()).run()
+        return UploadRun(request, Simulation(self.choices, clock, name=name).runtime(), Control()).run()
+
+    def state(self) -> str:
+        """Return all that a process depends on that goes on or starts now, and what the tests look at, as a text."""
+        storage, store = self.backend._storage.copy(), self.leased.inner  # without requests that are being received
+        assert isinstance(store, RecordingStore)
+        made = (storage.objects, storage.uploads, storage.initiated, self.backend.made)
+        return repr((made, list(store.scan()), sorted(map(str, store.recorded)), self.clock.now()))
 
 
 @define
@@ -109,22 +137,29 @@ class Played:
     What happened.
 
     Args:
+        at: the call of the first run at which it was taken over.
+        crash: the call of the second run at which that crashed, or was to crash; 0: none.
         first: the calls of the first run.
         outcome: how it ended.
         crashed: whether the second run crashed.
         made_before: the number of objects that were made before the second run.
+        left: the state that the second run left, and whether it had ended.
     """
 
+    at: int
+    crash: int
     first: AtCall
     outcome: UploadResult | ClaimLost
     crashed: bool
     made_before: int
+    left: tuple[str, bool]
 
 
 def take_over(world: World, at: int, crash: int, data: bytes) -> Played:
     """Let a second run take over at a call of the first one, and crash at one of its own, or never, for 0."""
     ended: list[UploadResult] = []
     made: list[int] = []
+    left: list[str] = []
 
     def intrude(plan: AtCall) -> None:
         made.append(world.backend.made)
@@ -134,6 +169,7 @@ def take_over(world: World, at: int, crash: int, data: bytes) -> Played:
             ended.append(world.run(second, data, "second"))
         except SimulatedCrash:
             world.leased.expire()
+        left.append(world.state())
 
     first = AtCall(at, intrude)
     outcome: UploadResult | ClaimLost
@@ -143,26 +179,59 @@ def take_over(world: World, at: int, crash: int, data: bytes) -> Played:
         outcome = lost
     if not ended:
         world.run(AtCall(), data, "third")
-    return Played(first, outcome, not ended, made[0])
+    return Played(at, crash, first, outcome, not ended, made[0], (left[0], bool(ended)))
 
 
-def instants(world: Callable[[], World], data: bytes) -> list[tuple[int, int]]:
-    """Return each call of the first run after its claim, with no crash and each crash of the second run."""
+def states_of_second_run(world: World, at: int, data: bytes) -> list[tuple[str, bool]]:
+    """
+    Return the states in which a second run leaves a world that takes over at this call of the first one.
+
+    First its end; then what a crash leaves at each of its calls.
+    """
+    states: list[tuple[str, bool]] = []
+
+    def intrude(plan: AtCall) -> None:
+        world.leased.expire()
+        world.run(AtEachCall(lambda: states.append((world.state(), False))), data, "second")
+        states.insert(0, (world.state(), True))
+        plan.crash("the first run: what it does then does not matter here")
+
+    with pytest.raises(SimulatedCrash):
+        world.run(AtCall(at, intrude), DATA, "first")
+    return states
+
+
+def takeovers(world: Callable[[], World], data: bytes) -> Iterator[tuple[World, Played, int]]:
+    """
+    Let a second run take over at each call of the first one after its claim, and end, or crash at each of its calls.
+
+    Yields:
+        The world afterwards, what happened, and the number of crashes for which it stands, as they leave equal states.
+    """
     undisturbed = AtCall()
     world().run(undisturbed, DATA, "alone")
     operations = [call.operation for call in undisturbed.calls]
     begin = operations.index("claim") + 2
-    return [(at, crash) for at in range(begin, undisturbed.started + 1) for crash in range(undisturbed.started + 8)]
+    for at in range(begin, undisturbed.started + 1):
+        states = states_of_second_run(world(), at, data)
+        equal: dict[tuple[str, bool], list[int]] = defaultdict(list)
+        for crash in range(undisturbed.started + 8):
+            equal[states[crash if crash < len(states) else 0]].append(crash)  # it ends before the later calls
+        for state, crashes in equal.items():
+            made_in = world()
+            played = take_over(made_in, at, crashes[0], data)
+            assert played.left == state, (at, crashes)
+            yield made_in, played, len(crashes)
 
 
-def assert_fenced(world: World, at: int, played: Played, data: bytes) -> None:
+def assert_fenced(world: World, played: Played, data: bytes) -> None:
     """The first run changed nothing after it had noticed, and what is left is in order."""
     first, outcome, crashed = played.first, played.outcome, played.crashed
     calls = list(first.calls)
     lost = [index for index, call in enumerate(calls) if call.outcome == "ClaimLost"]
     if lost:
         assert not [call for call in calls[lost[0] + 1 :] if call.operation in CHANGES], list(map(str, calls))
-    aborted = [call for call in calls[at:] if call.operation == "abort_upload" and call.outcome == "returned"]
+    aborted = [call for call in calls[played.at :] if call.operation == "abort_upload" and call.outcome == "returned"]
     assert not aborted, list(map(str, calls))
     assert world.backend.read("key") == data, list(map(str, calls))
     assert list(world.leased.inner.scan()) == []
@@ -182,46 +251,34 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_object_is_made_whenever_the_upload_is_taken_over(case, figure):
-    def world() -> World:
-        return World(*CASES[case])
-
-    played = instants(world, DATA)
-    for at, crash in played:
-        made_in = world()
-        assert_fenced(made_in, at, take_over(made_in, at, crash, DATA), DATA)
-        assert made_in.backend.made == 1, (at, crash)
-    figure("takeovers by a run of the same source", len(played))
+    count = 0
+    for world, played, equal in takeovers(lambda: World(*CASES[case]), DATA):
+        assert_fenced(world, played, DATA)
+        assert world.backend.made == 1, played
+        count += equal
+    figure("takeovers by a run of the same source", count)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_object_of_a_newer_source_stays_whenever_the_upload_is_taken_over(case, figure):
-    def world() -> World:
-        return World(*CASES[case])
-
-    played = instants(world, NEWER)
-    for at, crash in played:
-        made_in = world()
-        takeover = take_over(made_in, at, crash, NEWER)
-        assert_fenced(made_in, at, takeover, NEWER)
+    count = 0
+    for world, played, equal in takeovers(lambda: World(*CASES[case]), NEWER):
+        assert_fenced(world, played, NEWER)
         made_by_first = any(
-            call.operation == "complete_upload" and call.outcome == "returned" for call in takeover.first.calls
+            call.operation == "complete_upload" and call.outcome == "returned" for call in played.first.calls
         )
-        assert made_in.backend.made == 1 + made_by_first, (at, crash)
-    figure("takeovers by a run of a newer source", len(played))
+        assert world.backend.made == 1 + made_by_first, played
+        count += equal
+    figure("takeovers by a run of a newer source", count)
 
 
 def test_a_small_object_is_put_once_unless_the_request_is_on_its_way(figure):
-    def world() -> World:
-        return World(1, (), threshold=1000)
-
-    played = 0
-    for at, crash in instants(world, DATA):
-        made_in = world()
-        takeover = take_over(made_in, at, crash, DATA)
+    count = 0
+    for world, played, equal in takeovers(lambda: World(1, (), threshold=1000), DATA):
         on_its_way = {"put_object", "read", "fingerprint"}  # the last one is called before the last bytes are sent
-        if takeover.first.calls[at - 1].operation in on_its_way:
+        if played.first.calls[played.at - 1].operation in on_its_way:
             continue  # the request can't be taken back
-        assert_fenced(made_in, at, takeover, DATA)
-        assert made_in.backend.made == 1, (at, crash)
-        played += 1
-    figure("takeovers of a single put", played)
+        assert_fenced(world, played, DATA)
+        assert world.backend.made == 1, played
+        count += equal
+    figure("takeovers of a single put", count)
