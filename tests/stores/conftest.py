@@ -163,6 +163,10 @@ class PostgresServer:
                 "max_connections": "40",
                 "shared_buffers": "16MB",
                 "log_min_messages": "fatal",
+                "autovacuum": "off",
+                "wal_level": "minimal",
+                "max_wal_senders": "0",
+                "full_page_writes": "off",
             }
             command = [self._binaries / "postgres", "-D", self.directory / "data", "-p", str(self.port)]
             command += [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
