@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 
 from attrs import evolve
@@ -26,7 +27,7 @@ _DIGESTS = ("md5", "sha1", "sha256")
 
 
 def slow_crc64(data: bytes) -> int:
-    """Return the CRC-64/XZ, bit by bit as it is defined; about 100 KiB per second."""
+    """Return the CRC-64/XZ, computed from its definition; a few MiB per second."""
     return _slow_crc("crc64xz", data)
 
 
@@ -34,7 +35,7 @@ def slow_checksum(checksum: Checksum, data: bytes) -> int:
     """
     Return the checksum of `data` by this algorithm.
 
-    A CRC takes about a second for 100 KiB. An algorithm that is not one of `partwise.checksums` computes it itself.
+    A CRC takes about a second for 5 MiB. An algorithm that is not one of `partwise.checksums` computes it itself.
     """
     if checksum.name in _CRCS:
         return _slow_crc(checksum.name, data)
@@ -46,12 +47,23 @@ def slow_checksum(checksum: Checksum, data: bytes) -> int:
 def _slow_crc(name: str, data: bytes) -> int:
     width, polynomial = _CRCS[name]
     ones = (1 << width) - 1
+    remainders = _remainders(polynomial)
     remainder = ones
     for byte in data:
-        remainder ^= byte
+        remainder = remainders[(remainder ^ byte) & 0xFF] ^ (remainder >> 8)
+    return remainder ^ ones
+
+
+@cache
+def _remainders(polynomial: int) -> tuple[int, ...]:
+    """Return the remainder of each byte, bit by bit as a CRC is defined."""
+    remainders = []
+    for byte in range(256):
+        remainder = byte
         for _ in range(8):
             remainder = (remainder >> 1) ^ (polynomial if remainder & 1 else 0)
-    return remainder ^ ones
+        remainders.append(remainder)
+    return tuple(remainders)
 
 
 def in_order(checkpoint: Checkpoint) -> Checkpoint:

@@ -137,17 +137,19 @@ class Judge:
     """What botocore sends."""
 
     def __init__(self) -> None:
+        from botocore.session import Session
+
+        self._session = Session()  # one for all clients: it reads the descriptions of S3 and of its endpoints once
         self._clients: dict[tuple[Any, ...], Any] = {}
 
     def client(self, *, region: str = "eu-west-1", endpoint: str | None = None, **s3: Any) -> Any:
         """A client of botocore; `s3` are its settings for S3."""
         from botocore.config import Config
-        from botocore.session import Session
 
         known = (region, endpoint, tuple(sorted(s3.items())))
         if known not in self._clients:
             config = Config(s3=s3, request_checksum_calculation="when_required", parameter_validation=False)
-            self._clients[known] = Session().create_client(
+            self._clients[known] = self._session.create_client(
                 "s3",
                 region_name=region,
                 endpoint_url=endpoint,

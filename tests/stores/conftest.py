@@ -137,6 +137,7 @@ class PostgresServer:
         self._user = ("postgres" if _user_exists("postgres") else "nobody") if os.geteuid() == 0 else None
         self.directory = Path(tempfile.mkdtemp(prefix="partwise-postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._session: Any = None
         self.port = 0
         password = self.directory / "password"
         password.write_text(PASSWORD)
@@ -188,6 +189,8 @@ class PostgresServer:
 
     def stop(self) -> None:
         """End all sessions, and the server."""
+        if self._session is not None:
+            self._session.close()
         if self._process is not None:
             self._watch.kill()
             self._watch.communicate()
@@ -222,12 +225,14 @@ class PostgresServer:
         return f"postgresql://partwise:{quote(self.password, safe='')}@{place}/{database}{query}"
 
     def ask(self, statement: str, *values: object, schema: str = "") -> list[tuple[Any, ...]]:
-        """Execute a statement, not through the store."""
+        """Execute a statement, not through the store. All of them share a session: to begin one takes long."""
         import psycopg
 
-        with psycopg.connect(self.url(schema=schema), autocommit=True) as connection:
-            cursor = connection.execute(statement, values or None)
-            return cursor.fetchall() if cursor.description else []
+        if self._session is None or self._session.closed:
+            self._session = psycopg.connect(self.url(), autocommit=True)
+        self._session.execute("SELECT set_config('search_path', %s, false)", [schema or '"$user", public'])
+        cursor = self._session.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
 
     def end_sessions(self, where: str = "application_name = 'partwise'") -> int:
         """End the sessions of stores, as an administrator or a fail-over does."""

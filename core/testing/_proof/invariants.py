@@ -47,7 +47,7 @@ from partwise.testing.oracles import slow_checksum
 #: Events that end a process at once, in the middle of any call.
 INTERRUPTIONS = (Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT)
 
-#: Up to this many bytes the checksum is computed bit by bit.
+#: Up to this many bytes the checksum is computed from its definition.
 _SLOW_CHECKSUM_MAX = 4096
 
 
