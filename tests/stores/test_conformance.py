@@ -16,6 +16,14 @@ from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import CheckpointStoreConformance, StoreHarness, agreement_machine, run_machine
+from partwise.testing.conformance import store_claims
+
+
+@pytest.fixture(autouse=True)
+def _claims_are_held_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No claim in these stores ends by itself: they have locks, and no leases."""
+    monkeypatch.setattr(store_claims, "_HELD_FOR", 0.2)
+
 
 NO_SECRETS = {
     "secrets": "it is opened without a password",
