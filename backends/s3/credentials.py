@@ -372,8 +372,29 @@ class MachineCredentials(_Renewable):
     def __init__(self, environment: Mapping[str, str], fetch: Fetch = fetch_text) -> None:
         self._base = (environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or _MACHINE).rstrip("/")
         self._fetch = fetch
+        self._has_answered = False
 
     def fetch(self) -> Credentials:
+        """
+        Ask the metadata service.
+
+        Raises:
+            InvalidInput: the service has never answered, so there is none: no credentials are configured.
+            CredentialsExpired: it has answered before, and does not now. Retryable.
+        """
+        try:
+            credentials = self._ask()
+        except CredentialsExpired as error:
+            if self._has_answered:
+                raise
+            raise InvalidInput(
+                "no credentials are configured, and there is no metadata service of a machine in AWS",
+                hint=CREDENTIALS_HINT,
+            ) from error
+        self._has_answered = True
+        return credentials
+
+    def _ask(self) -> Credentials:
         token = self._fetch(
             f"{self._base}/latest/api/token",
             method="PUT",

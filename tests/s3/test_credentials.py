@@ -449,9 +449,21 @@ def test_a_machine_has_credentials_by_version_2_of_its_service(
 def test_a_machine_without_the_service_fails_within_seconds() -> None:
     provider = MachineCredentials({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})
     started = time.monotonic()
-    with pytest.raises(CredentialsExpired, match=r"127\.0\.0\.1 can't be reached"):
+    with pytest.raises(InvalidInput, match="no credentials are configured") as caught:
         provider.fetch()
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
     assert time.monotonic() - started < 5
+
+
+def test_a_service_that_has_answered_before_may_fail_for_a_moment(service: Service) -> None:
+    roles = "/latest/meta-data/iam/security-credentials/"
+    service.answers |= {("PUT", "/latest/api/token"): "token", ("GET", roles): "r", ("GET", f"{roles}r"): ANSWER}
+    provider = MachineCredentials({"AWS_EC2_METADATA_SERVICE_ENDPOINT": service.url})
+    provider.fetch()
+    service.answers["PUT", "/latest/api/token"] = 503
+
+    with pytest.raises(CredentialsExpired, match="answered with the status 503"):
+        provider.fetch()
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(service: Service) -> None:
