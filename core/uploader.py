@@ -153,8 +153,11 @@ class Uploader:
             CannotResume: see `resume`.
             CheckpointBusy: another process or thread is uploading this now. Nothing was sent.
             ClaimLost: this run lost its claim to another one, or to a failure of the store. Nothing was aborted or
-                completed, and what was sent is kept for the run that holds the claim. It is a CheckpointBusy.
+                completed after that, and what was sent is kept for the run that holds the claim. It is a
+                CheckpointBusy.
             CheckpointUnwritable: the checkpoint can't be written. Nothing was sent.
+            CheckpointError: the store could not be asked for too long. Nothing was sent; or a note of the error says
+                how much is kept, and the same call resumes.
             CheckpointMismatch: the only file for the checkpoint contains that of another upload. Nothing was sent.
             InvalidInput: an argument is invalid: part size, options, key. Nothing was sent.
             UploadPaused, UploadCancelled: `UploadTask.pause` or `UploadTask.cancel` was called.

@@ -426,12 +426,26 @@ def pause_for(context: UploadContext, error: BaseException) -> None:
         if context.control.cancelled:
             discard_upload(context)
             return
-        resumable = context.is_resumable
-        discard_unless_resumable(context)
+        keep_or_discard(context, error)
     except ClaimLost as lost:
         error.add_note(str(claim_lost_error(context, lost)))
-        return
-    if resumable:
+
+
+def keep_or_discard(context: UploadContext, error: BaseException, *, with_note: bool = True) -> None:
+    """
+    Discard an upload that no later run could resume, because of this error.
+
+    Args:
+        context: the upload.
+        error: ends the run.
+        with_note: if the upload is kept, the error gets a note that says how much of it.
+
+    Raises:
+        ClaimLost: this run no longer holds the claim. Nothing was aborted or deleted.
+    """
+    resumable = context.is_resumable
+    discard_unless_resumable(context)
+    if resumable and with_note and context.record.claim_lost is None:
         error.add_note(f"The upload of {context.description} stopped with {_progress(context)}; the same call resumes.")
 
 

@@ -218,9 +218,9 @@ class CheckpointRecord:
 
     def check_claim_once(self) -> None:
         """
-        Do the same by one attempt, for a caller who is called again after transient errors.
+        Do the same by one attempt.
 
-        Raises what `check_claim` raises.
+        For a caller that is itself called again after transient errors. Raises what `check_claim` raises.
         """
         self._require_claim()
         if isinstance(self._store, SupportsClaimCheck):

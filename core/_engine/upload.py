@@ -33,10 +33,10 @@ from partwise._engine.finish import (
     callback_failed_error,
     claim_lost_error,
     delete_checkpoint,
-    discard_unless_resumable,
     discard_upload,
     finish,
     finish_completed_earlier,
+    keep_or_discard,
     outcome_unknown_error,
     pause_for,
     source_changed_error,
@@ -191,8 +191,8 @@ class UploadRun:
             raise own  # noqa: B904  # the caller's own error, as it was raised
         except SourceChanged as error:
             raise source_changed_error(context, error) from error
-        except (InvalidInput, UploadStopped, CheckpointError, CannotResume):
-            discard_unless_resumable(context)
+        except (InvalidInput, UploadStopped, CheckpointError, CannotResume) as error:
+            keep_or_discard(context, error, with_note=isinstance(error, CheckpointError))
             raise
         except PluginDefect as error:
             cause = error.__cause__ or error

@@ -309,9 +309,10 @@ def test_a_claim_that_can_t_be_checked_completes_nothing(runs):
         raise CheckpointError("no answer")
 
     at(runs.store, "check_claim", fail)
-    with pytest.raises(CheckpointError, match="no answer"):
+    with pytest.raises(CheckpointError, match="no answer") as caught:
         runs.upload()
     assert runs.backend.calls["complete_upload"] == 0
+    assert any("stopped with 45 of 45 bytes; the same call resumes" in note for note in caught.value.__notes__)
 
     assert runs.upload().parts_resumed == 5
 

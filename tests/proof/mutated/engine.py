@@ -227,6 +227,13 @@ MUTATIONS = [
         STORE_RETRY_TESTS,
     ),
     Mutation(
+        "what is kept is not said when the store can't be asked",
+        UPLOAD,
+        "with_note=isinstance(error, CheckpointError)",
+        "with_note=False",
+        CLAIM_TESTS,
+    ),
+    Mutation(
         "a completed upload is said to expire",
         FINISH,
         "    own = () if checkpoint.upload_id is None or not aborts else (checkpoint.upload_id,)\n",
