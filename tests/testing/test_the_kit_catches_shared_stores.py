@@ -469,6 +469,16 @@ class NeverRenews(Shared):
         """Do nothing."""
 
 
+class RenewsAnyClaim(Shared):
+    """Renews the lease on the name, whoever has it by then."""
+
+    def renew(self, name: str, token: str, stop: threading.Event) -> None:
+        while not stop.wait(self.lease / 5):
+            with self.transaction() as database:
+                until = self.now(database) + self.lease
+                database.execute("UPDATE leases SET until = ? WHERE name = ?", (until, self.key(name)))
+
+
 class ClaimsWait(Shared):
     """For some time, as a lock does by default."""
 
@@ -607,6 +617,7 @@ BROKEN: list[tuple[type[Shared], str, tuple[str, ...]]] = [
     (ChecksItsTokenOnly, "lost_claim", ("lose_claim",)),
     (FencesByTheUploadIdOnly, "lost_claim", ("lose_claim",)),
     (SavesWithoutAClaim, "lost_claim", ("lose_claim",)),
+    (RenewsAnyClaim, "renewal_of_a_lost_claim", ("elsewhere", "lose_claim")),
     (ReleasesAnyClaim, "leaving_a_lost_claim", ("lose_claim",)),
     (LeavingALostClaimFails, "leaving_a_lost_claim", ("lose_claim",)),
 ]
@@ -614,7 +625,14 @@ BROKEN: list[tuple[type[Shared], str, tuple[str, ...]]] = [
 #: The checks that are not tested in `test_the_kit_catches_stores`.
 CHECKS = {
     *("claim_never_waits", "claim_is_kept", "fencing", "fencing_of_a_handle", "claim_check", "lost_claim"),
-    *("leaving_a_lost_claim", "long_values", "records_do_not_expire", "append_cost", "secrets_stay_secret"),
+    *(
+        "leaving_a_lost_claim",
+        "renewal_of_a_lost_claim",
+        "long_values",
+        "records_do_not_expire",
+        "append_cost",
+        "secrets_stay_secret",
+    ),
 }
 
 

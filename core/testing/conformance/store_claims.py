@@ -161,6 +161,11 @@ def check_claim_ends_with_its_process(harness: StoreHarness) -> None:
         must_raise(CheckpointBusy, "another process holds the claim", enter_claim, store, name)
         _hold(harness)
         must_raise(CheckpointBusy, "a claim is kept while its process lives", enter_claim, store, name)
+    _must_end(harness, store, name, "the claim of a killed process is released")
+
+
+def _must_end(harness: StoreHarness, store: CheckpointStore, name: str, duty: str) -> None:
+    """Assert that a claim ends, at once or after the time of a lease."""
     deadline = time.monotonic() + harness.claim_outlives_its_process + _NOTICED_WITHIN
     while time.monotonic() < deadline:
         try:
@@ -169,7 +174,7 @@ def check_claim_ends_with_its_process(harness: StoreHarness) -> None:
             time.sleep(0.02)
         else:
             return
-    must_return("the claim of a killed process is released", enter_claim, store, name)
+    must_return(duty, enter_claim, store, name)
 
 
 _CLAIM = """
@@ -318,3 +323,24 @@ def _must_refuse(store: SupportsClaimCheck, name: str, why: str) -> None:
     must_raise(ClaimLost, why, store.save, sample(1, 3))
     must_raise(ClaimLost, why, store.append_part, name, "upload", sample_part(4))
     must_raise(ClaimLost, why, store.delete, name, "upload")
+
+
+@CHECKS.covers(22)
+def check_renewal_of_a_lost_claim(harness: StoreHarness) -> None:
+    """A handle that has lost its lease does not renew the one of another process."""
+    one, third = (harness.open_for_test() for _ in range(2))
+    if not isinstance(one, SupportsClaimCheck):
+        raise NotApplicable("the store does not implement check_claim: its claims can't be lost")
+    if not harness.claim_outlives_its_process:
+        raise NotApplicable("claims are not renewed: they end with their process, as declared")
+    opener = harness.elsewhere()
+    if opener is None:
+        raise harness.without("elsewhere", ", so that no other process can open the store")
+    name = sample().name
+    with one.claim(name):
+        if not harness.lose_claim(one, name):
+            raise harness.without("lose_claim")
+        with _claimed_elsewhere(opener, name):
+            must_raise(CheckpointBusy, "another process holds the claim", enter_claim, third, name)
+        duty = "the claim of a killed process is released, also while a handle runs that has lost its claim before"
+        _must_end(harness, third, name, duty)
