@@ -280,8 +280,8 @@ class MultipartBackend(Protocol):
 
         Raises:
             UploadNotFound: there is no upload of this id.
-            PartRejected: a part is missing, outdated (its number was sent again), of another upload, too small or out
-                of order. Nothing happened, and the upload is still usable.
+            PartRejected: the upload exists, and a part is missing, outdated (its number was sent again), of another
+                upload, too small or out of order. Nothing happened, and the upload is still usable.
             UploadUnusable: the upload exists, but can never be completed. Nothing happened. The engine aborts it and
                 starts again, once.
             ObjectExists: `options.forbid_overwrite` is set, and an object exists. Nothing happened, and the upload is

@@ -160,7 +160,9 @@ class Correct:
         self.begin(key, options)
         self.check_overwrite(key, options)
         data = self.read(body)
-        self.store(key, data, options)
+        with self.bucket.lock:
+            self.check_overwrite(key, options)
+            self.store(key, data, options)
         return self.describe(key, data)
 
     def head_object(self, key: str) -> StoredObject | None:
@@ -670,6 +672,13 @@ class OverwritesByComplete(Correct):
         return super().complete_upload(key, upload_id, parts, evolve(options, forbid_overwrite=False))
 
 
+class LooksThenStores(Correct):
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        self.check_overwrite(key, options)
+        time.sleep(0.02)  # the request
+        return super().put_object(key, body, evolve(options, forbid_overwrite=False))
+
+
 class ReplacesAnyByPut(Correct):
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
         return super().put_object(key, body, evolve(options, if_match=None))
@@ -992,6 +1001,26 @@ class DropsOptions(Correct):
         super().begin(key)
 
 
+class RemembersOptions(Correct):
+    """Makes the object with the options that this handle initiated the upload with."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.initiated: set[str] = set()
+
+    def initiate_upload(self, key: str, options: ObjectOptions) -> str:
+        upload_id = super().initiate_upload(key, options)
+        self.initiated.add(upload_id)
+        return upload_id
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        if upload_id in self.bucket.uploads and upload_id not in self.initiated:
+            self.bucket.uploads[upload_id].options = ObjectOptions()
+        return super().complete_upload(key, upload_id, parts, options)
+
+
 class PutDropsOptions(Correct):
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
         return super().put_object(key, body, evolve(options, content_type=None))
@@ -1038,6 +1067,7 @@ MUTANTS: dict[str, tuple[type[Correct], ...]] = {
     "invisible_until_complete": (InitiateTruncates, PartsAreSeen),
     "replaced_atomically": (RemovesThenStores, StoresInTwoSteps),
     "forbid_overwrite": (OverwritesByPut, OverwritesByComplete),
+    "forbid_overwrite_at_once": (LooksThenStores, OverwritesByPut),
     "if_match": (ReplacesAnyByPut, ReplacesAnyByComplete, MatchesNothing, ForgetsTheFixedIfMatch),
     "complete_twice": (CompletesEmptyTheSecondTime, StaysPending),
     "two_uploads_of_one_key": (OneUploadAKey, KeepsTheFirstObject),
@@ -1063,7 +1093,7 @@ MUTANTS: dict[str, tuple[type[Correct], ...]] = {
     "limits_are_accepted": (HighestNumberIsTooHigh, LargestPartIsTooLarge),
     "other_options_are_refused": (DropsOptions, DropsOptionsOfOtherStorages),
     "late_options": (LateOptions, LateForbidIsIgnored),
-    "options_are_kept": (PutDropsOptions, MultipartDropsMetadata, RefusesOptionsAtComplete),
+    "options_are_kept": (PutDropsOptions, MultipartDropsMetadata, RefusesOptionsAtComplete, RemembersOptions),
     "metadata_is_returned": (HeadHasNoMetadata, MultipartDropsMetadata),
 }
 

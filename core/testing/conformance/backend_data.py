@@ -8,6 +8,7 @@ from attrs import define
 
 from partwise.errors import InvalidKey, ObjectExists, PartwiseError, SourceChanged, UnsupportedOption
 from partwise.model import MIB, ObjectOptions
+from partwise.protocols import MultipartBackend
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     WAYS,
@@ -298,12 +299,22 @@ def check_options_are_kept(harness: BackendHarness) -> None:
     data = pseudo_random_bytes(harness.part_size(backend))
     for name, options in samples.items():
         with harness.behaviour(name if name in _SAMPLES else _OWN):
-            for way, store in WAYS.items():
+            for way, store in {**WAYS, "parts of two handles": _store_by_two_handles}.items():
                 store(harness, backend, f"{name}-{way}", data, options)
                 kept = harness.options(harness.key(f"{name}-{way}"))
                 if name in kept:
                     wanted = getattr(options, name)
                     assert kept[name] == wanted, f"{name} is stored by {way}: expected {wanted!r}, not {kept[name]!r}"
+
+
+def _store_by_two_handles(
+    harness: BackendHarness, backend: MultipartBackend, name: str, data: bytes, options: ObjectOptions
+) -> None:
+    """Initiate an upload by one handle, and complete it by another, as a later process does."""
+    upload = harness.begin(backend, name, options)
+    parts = [upload.send(1, data)]
+    upload.backend = harness.open_for_test()
+    upload.complete(parts)
 
 
 #: Other values than those of `_SAMPLES`.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from attrs import evolve
 
-from partwise.errors import ObjectExists, PreconditionFailed, SourceChanged, UploadNotFound
+from partwise.errors import BackendError, ObjectExists, PreconditionFailed, SourceChanged, UploadNotFound
 from partwise.model import MIB, ObjectOptions, UploadedPart
 from partwise.protocols import MultipartBackend, SupportsPipelining
 from partwise.testing.conformance.backend_harness import (
@@ -362,6 +363,40 @@ def check_forbid_overwrite(harness: BackendHarness) -> None:
         upload.must_complete([part], data, "overwriting was refused", NO_OPTIONS)
     else:
         upload.must_hold([part], "overwriting was refused, and the upload is unchanged")
+
+
+#: Rounds and threads: what looks first and stores then lets two of them pass in almost every round.
+_ROUNDS, _RIVALS = 5, 4
+
+
+@CHECKS.covers(16)
+def check_forbid_overwrite_at_once(harness: BackendHarness) -> None:
+    """Of several that store an object with forbid_overwrite at once, one succeeds."""
+    backend = harness.open_for_test()
+    skip_unless_supports(backend, "forbid_overwrite")
+    forbid = ObjectOptions(forbid_overwrite=True)
+    ready = threading.Barrier(_RIVALS)
+
+    def store(name: str, rival: int) -> bytes | None:
+        data = b"stored by rival %d" % rival
+        ready.wait(timeout=60)
+        try:
+            put(harness, backend, name, data, forbid)
+        except BackendError as error:
+            # Or an error that a retry resolves, as S3 reports requests that conflict.
+            if not (isinstance(error, ObjectExists) or error.retryable):
+                raise
+            return None
+        return data
+
+    with ThreadPoolExecutor(_RIVALS) as threads:
+        for round_number in range(_ROUNDS):
+            name = f"rivals-{round_number}"
+            results = list(threads.map(partial(store, name), range(_RIVALS)))
+            stored = [data for data in results if data is not None]
+            duty = f"{_RIVALS} calls of put_object with forbid_overwrite at once: one succeeds, not {len(stored)}"
+            assert len(stored) == 1, f"{duty}: the storage has to refuse it; a look before the request is not enough"
+            assert harness.read(harness.key(name)) == stored[0], "the object is that of the call that succeeded"
 
 
 @CHECKS.covers(16, 36)
