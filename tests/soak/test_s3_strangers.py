@@ -2,8 +2,8 @@
 The S3 backend against servers of S3 that others wrote.
 
 None of them is S3, and each deviates from it. What deviates is declared behaviour by behaviour, with what the server
-does; the suite fails when a declaration is no longer needed. `test_the_fault_is_that_of_the_server` shows by boto3
-alone that the server does it, whoever the client is.
+does; the suite fails when a declaration is no longer needed. `test_the_faults_are_those_of_the_server` shows by boto3
+alone that the server does it, whoever the client is. The extra `strangers` installs the servers.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Stranger(BackendHarness):
 
 def started(name: str, harness: type[Stranger], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     if command(SERVERS[name][0]) is None:
-        pytest.skip(f"{SERVERS[name][0]} is not installed")
+        pytest.skip(f"{SERVERS[name][0]} is not installed; the extra 'strangers' has it")
     with running(name, tmp_path_factory.mktemp(name)) as server:
         harness.server = server
         yield
@@ -380,7 +380,7 @@ FAULTS: list[tuple[str, int, Callable[[Upload], bool]]] = [
 def stranger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Running]]:
     name = request.param
     if command(SERVERS[name][0]) is None:
-        pytest.skip(f"{SERVERS[name][0]} is not installed")
+        pytest.skip(f"{SERVERS[name][0]} is not installed; the extra 'strangers' has it")
     with running(name, tmp_path_factory.mktemp(name)) as server:
         yield name, server
 
