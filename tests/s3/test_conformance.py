@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from attrs import evolve
+from hypothesis import settings
 
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.s3 import DIALECTS, Credentials, Dialect, S3Backend, S3Options
@@ -45,7 +46,7 @@ class S3Harness(BackendHarness):
     Listings of more than a page take thousands of requests, and are the same for all variants: this one has them.
     """
 
-    examples = 2  # more of them below, with tiny parts
+    examples = 2  # below are more of them, with tiny parts
     secrets = ("partwise-test-secret", _CUSTOMER_KEY)
     min_part_size: ClassVar[int] = 100 * KIB
     demands: ClassVar[dict[str, Any]] = {}
@@ -224,13 +225,22 @@ class RealLimits(S3Harness):
         return DIALECTS["aws"]
 
 
+_LONG = pytest.mark.skip(
+    reason="takes long with large parts, and the size of a part does not matter: TestS3Backend has it"
+)
+
+
 class TestS3BackendWithTheLimitsOfS3(BackendConformance):
     harness = RealLimits
 
-    @pytest.mark.skip(
-        reason="takes long with large parts, and the size of a part does not matter: TestS3Backend has it"
-    )
+    @_LONG
     def test_pipelined_parts(self) -> None: ...
+
+    @_LONG
+    def test_strange_keys(self) -> None: ...
+
+    @_LONG
+    def test_options_are_kept(self) -> None: ...
 
 
 class TinyParts(S3Harness):
@@ -245,14 +255,14 @@ class TinyParts(S3Harness):
 
 
 def test_no_sequence_of_calls_with_tiny_parts_differs_from_the_model() -> None:
-    run_machine(backend_machine(TinyParts), examples=25)
+    run_machine(backend_machine(TinyParts), examples=settings().max_examples // 8)
 
 
 def test_no_sequence_of_processes_with_tiny_parts_breaks_a_promise() -> None:
     class OnS3(ResumeMachine):
         backend = TinyParts
 
-    run_machine(OnS3, examples=25, steps=8)
+    run_machine(OnS3, examples=settings().max_examples // 5, steps=8)
 
 
 def test_no_sequence_of_processes_with_the_limits_of_s3_breaks_a_promise() -> None:
