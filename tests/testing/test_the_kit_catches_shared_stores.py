@@ -133,6 +133,11 @@ class Shared:
         if found is None or found[0] != self.tokens.get(name):
             raise ClaimLost("the lease has expired", name=name)
 
+    def is_claimed(self, name: str) -> bool:
+        with self.transaction() as database:
+            query = "SELECT 1 FROM leases WHERE name = ? AND until > ?"
+            return database.execute(query, (self.key(name), self.now(database))).fetchone() is not None
+
     # --- records -----------------------------------------------------------------------------------------------------
 
     def load(self, name: str) -> Checkpoint | None:
@@ -479,6 +484,11 @@ class RenewsAnyClaim(Shared):
                 database.execute("UPDATE leases SET until = ? WHERE name = ?", (until, self.key(name)))
 
 
+class KnowsItsClaimsOnly(Shared):
+    def is_claimed(self, name: str) -> bool:
+        return name in self.tokens
+
+
 class ClaimsWait(Shared):
     """For some time, as a lock does by default."""
 
@@ -617,6 +627,7 @@ BROKEN: list[tuple[type[Shared], str, tuple[str, ...]]] = [
     (ChecksItsTokenOnly, "lost_claim", ("lose_claim",)),
     (FencesByTheUploadIdOnly, "lost_claim", ("lose_claim",)),
     (SavesWithoutAClaim, "lost_claim", ("lose_claim",)),
+    (KnowsItsClaimsOnly, "is_claimed", ()),
     (RenewsAnyClaim, "renewal_of_a_lost_claim", ("elsewhere", "lose_claim")),
     (ReleasesAnyClaim, "leaving_a_lost_claim", ("lose_claim",)),
     (LeavingALostClaimFails, "leaving_a_lost_claim", ("lose_claim",)),
@@ -626,6 +637,7 @@ BROKEN: list[tuple[type[Shared], str, tuple[str, ...]]] = [
 CHECKS = {
     *("claim_never_waits", "claim_is_kept", "fencing", "fencing_of_a_handle", "claim_check", "lost_claim"),
     *(
+        "is_claimed",
         "leaving_a_lost_claim",
         "renewal_of_a_lost_claim",
         "long_values",

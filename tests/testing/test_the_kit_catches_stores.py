@@ -694,7 +694,15 @@ MUTANTS: dict[str, tuple[type[Correct], ...]] = {
 #: The checks that are tested in `test_the_kit_catches_shared_stores`.
 OF_SHARED_STORES = {
     *("claim_never_waits", "claim_is_kept", "fencing", "fencing_of_a_handle", "claim_check", "lost_claim"),
-    *("leaving_a_lost_claim", "long_values", "records_do_not_expire", "append_cost", "secrets_stay_secret"),
+    *(
+        "is_claimed",
+        "leaving_a_lost_claim",
+        "renewal_of_a_lost_claim",
+        "long_values",
+        "records_do_not_expire",
+        "append_cost",
+        "secrets_stay_secret",
+    ),
 }
 
 

@@ -271,6 +271,23 @@ def check_claim_check(harness: StoreHarness) -> None:
 
 
 @CHECKS.covers(22)
+def check_is_claimed(harness: StoreHarness) -> None:
+    """The optional `is_claimed` tells whether any handle holds the claim."""
+    one, other = harness.open_for_test(), harness.open_for_test()
+    is_claimed = getattr(other, "is_claimed", None)
+    if is_claimed is None:
+        raise NotApplicable("the store has no method is_claimed")
+    name = sample().name
+    assert not must_return("is_claimed", is_claimed, name), "is_claimed is False: there is no claim"
+    with one.claim(name):
+        assert must_return("is_claimed", is_claimed, name), "is_claimed is True: another handle holds the claim"
+        if isinstance(one, SupportsClaimCheck):
+            must_return("is_claimed does not end the claim", one.check_claim, name)
+    assert not must_return("is_claimed", is_claimed, name), "is_claimed is False: the claim was released"
+    must_return("is_claimed claims nothing", enter_claim, one, name)
+
+
+@CHECKS.covers(22)
 def check_lost_claim(harness: StoreHarness) -> None:
     """A handle that has lost its claim changes nothing, even in the same upload."""
     one, other, third = (harness.open_for_test() for _ in range(3))
