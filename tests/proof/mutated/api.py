@@ -593,4 +593,25 @@ MUTATIONS = [
         "if True:",
         ("tests/core/test_public_api.py",),
     ),
+    Mutation(
+        "a copy of the package without metadata has no version",
+        "core/__init__.py",
+        "        except PackageNotFoundError:  # a",
+        "        except ZeroDivisionError:  # a",
+        ("tests/test_packaging.py -k version",),
+    ),
+    Mutation(
+        "an import that lacks hypothesis does not name the extra",
+        "core/testing/__init__.py",
+        '            if error.name != "hypothesis":\n',
+        "            if True:\n",
+        ("tests/test_packaging.py -k names_the_extra",),
+    ),
+    Mutation(
+        "an import that lacks h11 does not name the extra",
+        "core/server/__init__.py",
+        '    if error.name != "h11":\n',
+        "    if True:\n",
+        ("tests/test_packaging.py -k names_the_extra",),
+    ),
 ]
