@@ -143,9 +143,10 @@ def test_a_wrong_secret_is_refused(
 
 @needs
 def test_a_refused_part_ends_in_an_abort(server: S3Server, connect: Callable[..., Any], large: Path, name: str) -> None:
+    peer = connect(name)
     server.plan(ServerFault("UploadPart", Fail("AccessDenied"), part_number=2, times=None))
     with pytest.raises(Exception, match=r"(?i)access.?denied|403"):
-        connect(name).upload(large, PLAIN)
+        peer.upload(large, PLAIN)
     assert operations(server)["AbortMultipartUpload"] == 1
     assert not list(server.backend().list_uploads(""))
 
@@ -155,8 +156,9 @@ def test_a_refused_part_ends_in_an_abort(server: S3Server, connect: Callable[...
 def test_a_part_is_sent_again(
     server: S3Server, connect: Callable[..., Any], large: Path, name: str, effect: Any
 ) -> None:
+    peer = connect(name)
     server.plan(ServerFault("UploadPart", effect, part_number=2))
-    connect(name).upload(large, PLAIN)
+    peer.upload(large, PLAIN)
     assert stored(server, PLAIN) == LARGE
     assert Counter(request.part_number for request in server.requests_of("UploadPart")) == {1: 1, 2: 2, 3: 1}
 
