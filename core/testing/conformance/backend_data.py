@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import define
 
@@ -297,9 +297,10 @@ def check_options_are_kept(harness: BackendHarness) -> None:
     if not samples:
         raise NotApplicable("the backend supports no option that is stored with an object")
     data = pseudo_random_bytes(harness.part_size(backend))
+    ways: dict[str, Callable[..., object]] = {**WAYS, "parts of two handles": _store_by_two_handles}
     for name, options in samples.items():
         with harness.behaviour(name if name in _SAMPLES else _OWN):
-            for way, store in {**WAYS, "parts of two handles": _store_by_two_handles}.items():
+            for way, store in ways.items():
                 store(harness, backend, f"{name}-{way}", data, options)
                 kept = harness.options(harness.key(f"{name}-{way}"))
                 if name in kept:
