@@ -1,4 +1,4 @@
-"""The source that a command line names; reads of standard input end when the upload is to stop."""
+"""The source that a command line names: a file, or standard input."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def standard_input(stop: threading.Event) -> StreamSource:
 
 def source_of(file: str, stop: threading.Event, command: str) -> str | StreamSource:
     """
-    Return what the command line names: standard input for ``-``, or the path of a file.
+    Return standard input for ``-``, or the path of a file.
 
     Args:
         file: as it was written.

@@ -311,7 +311,7 @@ def check_options_are_kept(harness: BackendHarness) -> None:
 def _store_by_two_handles(
     harness: BackendHarness, backend: MultipartBackend, name: str, data: bytes, options: ObjectOptions
 ) -> None:
-    """Initiate an upload by one handle, and complete it by another, as a later process does."""
+    """Initiate an upload by one handle, and complete it by another."""
     upload = harness.begin(backend, name, options)
     parts = [upload.send(1, data)]
     upload.backend = harness.open_for_test()

@@ -196,7 +196,7 @@ class BackendHarness(Harness[MultipartBackend]):
         return max(limits.min_part_size, min(64, limits.max_part_size, limits.max_object_size // 4))
 
     def begin_with_part(self, name: str) -> tuple[Upload, UploadedPart]:
-        """Initiate an upload to the key for this name by another handle, and send one part."""
+        """Initiate an upload by another handle, and send one part."""
         upload = self.begin(self.open_for_test(), name)
         return upload, upload.send(1, b"x", is_last=True)
 

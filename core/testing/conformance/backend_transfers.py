@@ -331,7 +331,7 @@ def _send_damaged(
     send: Callable[[MultipartBackend, Body], UploadedPart | StoredObject],
     complete: Callable[[Sequence[UploadedPart]], StoredObject] | None = None,
 ) -> IntegrityError | None:
-    """Return the error of sending, or None if completing fails, or a checksum of the storage shows the damage."""
+    """Return the error of sending; None if a later step shows the damage."""
     backend = harness.open_damaging()
     if backend is None:
         raise harness.without("open_damaging")

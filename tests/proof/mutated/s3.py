@@ -192,8 +192,8 @@ MUTATIONS = [
     Mutation(
         "an object that was made wrong is made again",
         S3_ERRORS,
-        "        retryable = False  # the parts",
-        "        pass  # the parts",
+        "        retryable = False  # the storage",
+        "        pass  # the storage",
         S3_ERRORS_TESTS,
     ),
     Mutation(
