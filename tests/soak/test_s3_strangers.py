@@ -245,7 +245,7 @@ def sends_control_characters_that_are_no_xml(upload: Upload) -> bool:
 
 _500 = "it answers 500 for an upload that does not exist"
 _MOTO: Mapping[str, str] = {
-    **dict.fromkeys(("secrets_are_not_exposed", "refusals_are_permanent", "pipelined_parts", "abort"), _500),
+    **dict.fromkeys(("secrets_are_not_exposed", "refusals_are_permanent", "abort"), _500),
     "unknown_ids": _500,
     "complete_twice": "it answers 500 when an upload is completed again whose object was replaced",
     "wrong_order": "it takes parts in the wrong order",
@@ -312,6 +312,9 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.mark.usefixtures("moto")
 class TestMoto(BackendConformance):
     harness = Moto
+
+    @pytest.mark.skip(reason="moto takes two minutes to refuse parts of an unknown upload, and is slow afterwards")
+    def test_pipelined_parts(self) -> None: ...
 
     def test_no_sequence_of_processes_breaks_a_promise(self) -> None:
         run_machine(_on(Moto), examples=2, steps=4)
