@@ -57,9 +57,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the files with long tests to the front."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Move the files with long tests to the front, and skip long runs without ``-m soak``."""
     items.sort(key=lambda item: item.path.name not in _LONG)
+    if "soak" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("soak"):
+                item.add_marker(pytest.mark.skip(reason="long: run it with -m soak"))
 
 
 def pytest_collection_finish() -> None:

@@ -9,15 +9,6 @@ import pytest
 _FIGURES = "soak: "
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip long runs without ``-m soak``."""
-    if "soak" in config.option.markexpr:
-        return
-    for item in items:
-        if item.get_closest_marker("soak"):
-            item.add_marker(pytest.mark.skip(reason="long: run it with -m soak"))
-
-
 @pytest.fixture
 def tell(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[[object], None]:
     """Report counts, to be printed at the end of the session."""
