@@ -103,10 +103,10 @@ MUTATIONS = [
         VERIFY_TESTS,
     ),
     Mutation(
-        "a stream that does not end is read for ever",
+        "a stream is read further than to the first byte too many",
         VERIFY,
         "(self._size_max + 1 if size is None else size)",
-        "(2**62 if size is None else size)",
+        "(self._size_max + 2 if size is None else size)",
         VERIFY_TESTS,
     ),
     Mutation(
