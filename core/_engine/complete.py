@@ -104,8 +104,8 @@ class Completion:
                 raise
             except BackendError as error:
                 if isinstance(error, IntegrityError) and not error.retryable:
-                    # The parts on the storage are not those that were sent. Nothing tells which of them.
-                    raise UploadUnusable(f"the storage refused to make the object: {error.message}") from error
+                    self._replace_damaged_parts(error)
+                    return None
                 self._failures += 1
                 context.may_be_stored |= error.retryable
                 stored = self._resolve_failure(error)
@@ -266,7 +266,19 @@ class Completion:
 
     # --- after a rejected part ---------------------------------------------------------------------------------------
 
-    def _repair(self, error: PartRejected) -> None:
+    def _replace_damaged_parts(self, error: IntegrityError) -> None:
+        """
+        Have the parts sent again that are not on the storage as they were sent.
+
+        Raises:
+            UploadUnusable: the list of parts does not tell which ones these are.
+        """
+        try:
+            self._repair(error)
+        except IntegrityError:
+            raise UploadUnusable(f"the storage refused to make the object: {error.message}") from error
+
+    def _repair(self, error: PartRejected | IntegrityError) -> None:
         """
         Remove from the ledger the parts that the storage does not hold as recorded.
 
@@ -275,7 +287,7 @@ class Completion:
         A part whose ETag alone differs, because a proxy has altered it, gets the ETag that the storage lists.
 
         Raises:
-            PartRejected: `error`, if no part differs, or none can be sent again.
+            PartRejected, IntegrityError: `error`, if no part differs, or none can be sent again.
             UploadLost: the storage no longer knows the upload id.
             UploadUnusable: a part differs that the storage does not take again.
         """

@@ -18,10 +18,10 @@ OUTPOST = "arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-012345678901234
 
 
 def signed_for(sent):
-    """Return region and service of a signed request."""
+    """Return region and service of a signed request; the region is None where the signature is for all regions."""
     credential = re.search(r"Credential=([^,]+),", _text(sent.headers["Authorization"]))[1]
-    _, _, region, service, _ = credential.split("/")
-    return region, service
+    _, _, *region, service, _ = credential.split("/")
+    return region[0] if region else None, service
 
 
 def _text(value):
@@ -34,7 +34,9 @@ def same(judge, bucket, *, ours, theirs):
     address = resolve(bucket, **ours)
     url = urlsplit(sent.url)
     assert (address.scheme, address.authority, address.target("a/b c", ())) == (url.scheme, url.netloc, url.path)
-    assert (address.region, address.service) == signed_for(sent)
+    region, service = signed_for(sent)
+    # With awscrt, botocore signs for all regions where it can; a signature for the one of the address is as good.
+    assert (address.region, address.service) == (region or address.region, service)
     return address
 
 

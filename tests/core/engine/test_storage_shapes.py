@@ -15,6 +15,7 @@ from attrs import evolve
 from partwise._engine import upload as upload_module
 from partwise._engine.scheduler import PartScheduler
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
+from partwise.bodies import bytes_body
 from partwise.config import TransferConfig
 from partwise.errors import (
     AccessDenied,
@@ -274,6 +275,31 @@ def test_an_object_that_the_storage_refuses_as_damaged_is_sent_again_once(upload
     assert (backend.read("key"), len(backend.aborted)) == (data, 1)
     assert result.warnings == ("started again: the storage refused to make the object: the checksums differ",)
     assert left_behind(backend) == []
+
+
+def test_only_the_part_that_is_damaged_is_sent_again_if_the_list_shows_which_one_it_is(
+    uploader, data, source, left_behind
+):
+    class Damaging(Recording):
+        """A bucket that stores another byte of part 2, once, and reports no checksum of it."""
+
+        def upload_part(self, key, upload_id, part_number, body):
+            if part_number == 2 and self.sent.count(2) == 0:
+                changed = bytes_body(b"?" + b"".join(map(bytes, body.chunks()))[1:])
+                part = super().upload_part(key, upload_id, part_number, changed)
+                return evolve(part, checksum=None)
+            return super().upload_part(key, upload_id, part_number, body)
+
+        def complete_upload(self, key, upload_id, parts, options):
+            if [part.checksum for part in self.list_parts(key, upload_id)] != [part.checksum for part in parts]:
+                raise refused_object()
+            return super().complete_upload(key, upload_id, parts, options)
+
+    backend = Damaging()
+    result = uploader(backend=backend).upload(source, "key")
+
+    assert (backend.read("key"), backend.sent, backend.aborted) == (data, [*range(1, result.parts_sent + 1), 2], [])
+    assert (result.verified, left_behind(backend)) == (True, [])
 
 
 def test_an_object_that_the_storage_refuses_twice_as_damaged_is_an_integrity_error(uploader, source, left_behind):

@@ -25,6 +25,13 @@ MUTATIONS = [
         SHAPES_TESTS,
     ),
     Mutation(
+        "one damaged part makes all parts be sent again",
+        ENGINE_COMPLETE,
+        "            self._repair(error)\n        except IntegrityError:",
+        "            raise error\n        except IntegrityError:",
+        SHAPES_TESTS,
+    ),
+    Mutation(
         "an object that is refused twice as damaged is no integrity error",
         ENGINE_UPLOAD,
         "if isinstance(error.__cause__, IntegrityError):",
