@@ -289,7 +289,8 @@ class MultipartBackend(Protocol):
             PreconditionFailed: `options.if_match` is set, and the object has another ETag or does not exist. Nothing
                 happened, and the upload is still usable.
             IntegrityError: not retryable: the storage compared the object with a checksum in the request, and refused
-                to make it. Nothing happened. The engine aborts the upload and starts again, once.
+                to make it. Nothing happened. The engine sends the parts again whose listed checksum is not theirs; if
+                there are none, it aborts the upload and starts again, once.
             CallbackError: the object is stored, but the callback failed; `result` describes the object.
         """
 
