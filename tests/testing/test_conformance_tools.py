@@ -32,6 +32,7 @@ from partwise.testing import (
     run_machine,
     shown_options,
 )
+from partwise.testing.conformance.machines import BoundedMachine
 from partwise.testing.conformance.suite import Suite
 from partwise.testing.faults import BACKEND_OPERATIONS
 
@@ -397,6 +398,24 @@ def test_shrinking_ends_when_its_time_is_over_and_a_failing_sequence_is_reported
         counts.append(len(machine.sequences))
 
     assert counts[0] < counts[1], "no sequence is tried after the time is over"
+
+
+@pytest.mark.parametrize("machine", [ResumeMachine, BoundedMachine], ids=lambda kind: kind.__name__)
+def test_the_test_case_of_a_machine_shortens_a_failing_sequence_for_less_than_a_minute(machine: Any) -> None:
+    during = []
+
+    class Looking(machine):  # type: ignore[misc]  # the base is a parameter
+        @rule()
+        def look(self) -> None:
+            during.append(engine.MAX_SHRINKING_SECONDS)
+
+    before = engine.MAX_SHRINKING_SECONDS
+    case = Looking.TestCase
+    case.settings = settings(max_examples=3, stateful_step_count=3, deadline=None)
+    case("runTest").debug()
+
+    assert case is Looking.TestCase
+    assert (set(during), engine.MAX_SHRINKING_SECONDS) == ({45.0}, before)
 
 
 def test_the_time_for_shrinking_is_that_of_hypothesis_again_afterwards() -> None:

@@ -30,7 +30,7 @@ from typing import ClassVar, Literal
 
 from attrs import define, evolve
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 
 from partwise._engine.context import ResumeMode
 from partwise._engine.reconcile import AlreadyStored, Resume
@@ -42,6 +42,7 @@ from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace, S
 from partwise.testing._proof.invariants import INVARIANTS, check
 from partwise.testing._proof.scenario import MemoryHarness, MemoryStoreHarness, Scenario
 from partwise.testing._proof.sources import ScenarioSource, SimulatedBytes, SimulatedFile, SimulatedStream
+from partwise.testing.conformance.machines import BoundedMachine
 from partwise.testing.conformance_backend import BackendHarness
 from partwise.testing.conformance_store import StoreHarness
 from partwise.testing.fakes import pseudo_random_bytes
@@ -109,7 +110,7 @@ def scheduled_events() -> st.SearchStrategy[tuple[ScheduledEvent, ...]]:
     return st.lists(st.one_of(during, during, during, raising), min_size=1, max_size=2).map(tuple)
 
 
-class ResumeMachine(RuleBasedStateMachine):
+class ResumeMachine(BoundedMachine):
     """
     Any sequence of processes over one backend, one store and one source.
 

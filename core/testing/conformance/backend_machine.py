@@ -11,12 +11,13 @@ from typing import ClassVar, TypeVar
 
 from attrs import define, field
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from partwise.errors import ConnectionFailed, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import MultipartBackend
 from partwise.testing.conformance.backend_harness import BackendHarness, Upload, listed_parts, pending_ids, put
+from partwise.testing.conformance.machines import BoundedMachine
 from partwise.testing.conformance.suite import must_raise
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
@@ -63,7 +64,7 @@ class _Pending:
         return {name: parts for name, parts in lists.items() if parts != right}
 
 
-class BackendMachine(RuleBasedStateMachine):
+class BackendMachine(BoundedMachine):
     """
     Each rule calls one of two handles; a first call may fail or lose its response.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache, wraps
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import engine
@@ -12,8 +14,34 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 __all__ = ["run_machine"]
 
 
+#: How long a failing sequence is shortened, in seconds.
+SHRINK_SECONDS = 45.0
+
+
+class BoundedMachine(RuleBasedStateMachine):
+    """
+    The base of the machines of the kit, whose `TestCase` ends in time.
+
+    It shortens a failing sequence for as long as `run_machine` does, and not for five minutes.
+    """
+
+    @classmethod
+    @lru_cache
+    def _to_test_case(cls) -> Any:
+        case = super()._to_test_case()
+        run = case.runTest
+
+        @wraps(run)
+        def run_in_time(self: Any) -> None:
+            with _shrinking_for(SHRINK_SECONDS):
+                run(self)
+
+        case.runTest = run_in_time  # type: ignore[method-assign]
+        return case
+
+
 def run_machine(
-    machine: type[RuleBasedStateMachine], examples: int, *, steps: int = 25, shrink_seconds: float = 45.0
+    machine: type[RuleBasedStateMachine], examples: int, *, steps: int = 25, shrink_seconds: float = SHRINK_SECONDS
 ) -> None:
     """
     Run a state machine on `examples` sequences of calls, without a deadline.

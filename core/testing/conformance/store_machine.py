@@ -12,11 +12,12 @@ from typing import ClassVar
 
 from attrs import evolve
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointError, ClaimLost
 from partwise.model import UploadedPart
+from partwise.testing.conformance.machines import BoundedMachine
 from partwise.testing.conformance.store_harness import StoreHarness, append, close, delete, enter_claim, sample, save
 from partwise.testing.conformance.suite import must_raise
 from partwise.testing.oracles import in_order
@@ -27,7 +28,7 @@ __all__ = ["agreement_machine", "store_machine"]
 _numbers = st.integers(1, 3)
 
 
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(BoundedMachine):
     """
     Each rule calls all stores, which have to agree with the model.
 
