@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 from statistics import median
 
 from attrs import define, field
@@ -33,8 +34,12 @@ _SHARE = 0.1
 _SLACK = 256 * KIB
 
 #: A part that waits for its response is cut after this many times the seconds that later parts took altogether, if so
-#: many later parts have been acknowledged.
-_WAIT_FACTOR, _LATER_PARTS = 10.0, 3
+#: many later parts have been acknowledged, and after the second number of times since the first of those was sent: when
+#: the line has just become faster, later parts overtake those whose bytes still are with the kernel.
+_WAIT_FACTOR, _LATER_PARTS, _SAME_TIME_FACTOR = 10.0, 3, 4.0
+
+#: How many of the last parts show how long a part takes now.
+_LAST_PARTS = 64
 
 #: Seconds without any movement that are a standstill; and seconds after its end, in which each connection should move
 #: again. A part that waits for its response has the seconds that parts take which are sent since then, times a factor.
@@ -80,7 +85,8 @@ class LowSpeed:
     _tracks: dict[int, _Track] = field(factory=dict, init=False)
     _samples: deque[_Sample] = field(factory=lambda: deque(maxlen=_WINDOW_MAX + 1), init=False)
     _moved: int = field(default=0, init=False)
-    _finished: deque[tuple[float, float]] = field(factory=lambda: deque(maxlen=64), init=False)  # (start, seconds)
+    #: Start and seconds of the last parts: what 128 connections finish in the time of eight parts.
+    _finished: deque[tuple[float, float]] = field(factory=lambda: deque(maxlen=1024), init=False)
     _cuts: dict[int, int] = field(factory=dict, init=False)
     _moved_at: float = field(default=0.0, init=False)  # when anything moved last
     _probed_at: float = field(default=float("-inf"), init=False)
@@ -162,7 +168,7 @@ class LowSpeed:
         if any(track.all_sent_at is None for track in self._tracks.values()):
             return _STANDSTILL
         # All bytes are with the kernel, so only responses show what moves.
-        durations = [seconds for _, seconds in self._finished]
+        durations = [seconds for _, seconds in islice(reversed(self._finished), _LAST_PARTS)]
         return max(_STANDSTILL, _RESUME_FACTOR * median(durations)) if durations else math.inf
 
     def _add_sample(self, now: float) -> None:
@@ -199,15 +205,23 @@ class LowSpeed:
 
     def _waits_too_long(self, track: _Track, now: float) -> bool:
         """Return whether later parts had their response long ago."""
-        if track.all_sent_at is None:
+        if track.all_sent_at is None or now - track.all_sent_at < _WINDOW:
             return False
-        waited, later = now - track.all_sent_at, self._durations_since(track.all_sent_at, now)
-        return len(later) >= _LATER_PARTS and waited >= max(_WINDOW, _WAIT_FACTOR * median(later))
+        later = self._finished_since(track.all_sent_at, now)
+        if len(later) < _LATER_PARTS:
+            return False
+        typical = median(seconds for _, seconds in later)
+        # If the line has become faster a moment ago, this part must have had the time for that, too.
+        same_time = now - min(started for started, _ in later)
+        return now - track.all_sent_at >= _WAIT_FACTOR * typical and same_time >= _SAME_TIME_FACTOR * typical
 
     def _durations_since(self, time: float, now: float) -> list[float]:
-        """Return how long parts took that were sent in the second half since then."""
+        return [seconds for _, seconds in self._finished_since(time, now)]
+
+    def _finished_since(self, time: float, now: float) -> list[tuple[float, float]]:
+        """Return the parts that were sent in the second half since then."""
         # Not in the first half: the line may have become slow for all parts meanwhile.
-        return [seconds for started, seconds in self._finished if started >= (time + now) / 2]
+        return [finished for finished in self._finished if finished[0] >= (time + now) / 2]
 
     def _stays_behind(self, track: _Track, now: float) -> bool:
         """Return whether a part has not moved since a standstill, although others do."""

@@ -141,6 +141,11 @@ def honest_lines(draw):
 @example(Line(64, 8 * MIB, lambda _, now: 600_000 if now < 30 else 6_000, buffer=0))
 @example(Line(32, MIB, lambda k, now: 40_000 * 2 ** (k % 3) * (1.0 if now < 24 else 0.1), buffer=4 * MIB))
 @example(Line(32, 100 * KIB, lambda k, now: 40_000 * 2 ** (k % 3) * (1.0 if now < 83 else 0.01), buffer=256 * KIB))
+@example(Line(32, MIB, lambda k, now: 39_063 * 2 ** (k % 3) * (1.0 if now < 15 or now > 82 else 0.01), buffer=4 * MIB))
+@example(
+    Line(8, 100 * KIB, lambda k, now: 18_750 * 2 ** (k % 3) * (1.0 if now < 21 or now > 73 else 0.01), buffer=4 * MIB)
+)
+@example(Line(8, 100 * KIB, lambda k, now: 1_250 * 2 ** (k % 3) * (0.01 if 29 < now < 66 else 3.0), buffer=4 * MIB))
 def test_a_line_that_is_slow_or_becomes_slow_is_never_cut(line):
     assert line.run(120).cuts == []
 

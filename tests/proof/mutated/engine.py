@@ -1256,6 +1256,13 @@ MUTATIONS = [
         ("tests/core/engine/test_scheduler.py",),
     ),
     Mutation(
+        "a line that has just become faster makes waiting parts look late",
+        "core/_engine/low_speed.py",
+        " and same_time >= _SAME_TIME_FACTOR * typical",
+        "",
+        ("tests/core/engine/test_low_speed.py",),
+    ),
+    Mutation(
         "a part is cut without limit",
         "core/_engine/low_speed.py",
         "if self._cuts.get(number, 0) >= CUTS_MAX:",
