@@ -33,10 +33,10 @@ _SHARE = 0.1
 #: Bytes by which a part may lag behind in any case. Movement shows only when a chunk has been sent.
 _SLACK = 256 * KIB
 
-#: A part that waits for its response is cut after this many times the seconds that later parts took altogether, if so
-#: many later parts have been acknowledged, and after the second number of times since the first of those was sent: when
-#: the line has just become faster, later parts overtake those whose bytes still are with the kernel.
-_WAIT_FACTOR, _LATER_PARTS, _SAME_TIME_FACTOR = 10.0, 3, 4.0
+#: A part that waits for its response is cut if so many later parts have been acknowledged, and if the time since the
+#: first of those was started is this many times what they took. The time since this part was sent would not do: when
+#: the line has just become faster, later parts overtake those whose bytes still wait in the kernel.
+_WAIT_FACTOR, _LATER_PARTS = 4.0, 3
 
 #: How many of the last parts show how long a part takes now.
 _LAST_PARTS = 64
@@ -211,9 +211,9 @@ class LowSpeed:
         if len(later) < _LATER_PARTS:
             return False
         typical = median(seconds for _, seconds in later)
-        # If the line has become faster a moment ago, this part must have had the time for that, too.
+        # Not since this part was sent: the line may have become faster for all parts a moment ago.
         same_time = now - min(started for started, _ in later)
-        return now - track.all_sent_at >= _WAIT_FACTOR * typical and same_time >= _SAME_TIME_FACTOR * typical
+        return same_time >= _WAIT_FACTOR * typical
 
     def _durations_since(self, time: float, now: float) -> list[float]:
         return [seconds for _, seconds in self._finished_since(time, now)]
