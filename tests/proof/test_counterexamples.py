@@ -13,9 +13,11 @@ import random
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from attrs import evolve
 
 from partwise import (
+    BytesSource,
     CallbackError,
     ClaimLost,
     ObjectOptions,
@@ -29,7 +31,8 @@ from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.backends.oss import Callback, OSSOptions
 from partwise.model import PartLimits
 from partwise.stores.memory import MemoryCheckpointStore
-from partwise.testing._proof.events import CallbackBroke, Event, ProcessScript, ScheduledEvent
+from partwise.testing._proof.events import CallbackBroke, Event, ProcessScript, ScheduledEvent, TimeIsUp
+from partwise.testing._proof.recording import CountingSource
 from partwise.testing._proof.sources import SimulatedFile, SimulatedStream
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind, FaultPlan
@@ -414,3 +417,46 @@ def test_a_run_may_fail_when_the_upload_is_lost_twice(make_scenario, config):
     assert trace.occurred == dropped
     assert isinstance(trace.error, UploadFailed)
     assert "the storage lost the upload twice in a row" in str(trace.error)
+
+
+def test_a_time_limit_while_a_part_is_read_is_raised_then_and_not_after_a_failing_callback(make_scenario, config):
+    """
+    The simulation kept what the signal handler had raised in the part, until the part was to be sent.
+
+    In between the progress callback raised, and the part was stopped before it raised the time limit.
+    """
+    events = (ScheduledEvent("read", Event.TIME_LIMIT), ScheduledEvent("progress", Event.RAISE, 2))
+
+    trace = make_scenario(SimulatedFile(pseudo_random_bytes(PART))).run(
+        ProcessScript(events=events, choices=(0, 0, 1, 1), config=config())
+    )
+
+    assert trace.occurred == events[:1]
+    assert isinstance(trace.error, TimeIsUp)
+
+
+@pytest.mark.parametrize("again", [1, 3])
+def test_a_source_does_not_grow_beyond_what_the_storage_accepts(make_scenario, config, again):
+    """A source that grew during a run could not be uploaded by the next one."""
+    limits = PartLimits(min_part_size=PART, max_part_size=PART, max_parts=6, max_object_size=40, max_put_size=12)
+    scenario = make_scenario(SimulatedFile(pseudo_random_bytes(4 * PART + 1)), limits=limits)
+    grown = tuple(ScheduledEvent("initiate_upload", Event.GROW) for _ in range(again))
+    scenario.run(ProcessScript(events=grown, config=config()))
+
+    assert len(scenario.source.version.data) == 40
+    assert scenario.run(ProcessScript(config=config())).result is not None
+
+
+def test_bodies_in_reference_cycles_are_not_counted_as_held():
+    """When the garbage collector runs by itself depends on all that the process did before."""
+    source = CountingSource(BytesSource(b"12345678"), lambda: None, allowed=1)
+    gc.disable()
+    try:
+        for _ in range(3):
+            cycle: list[object] = [source.body(0, 8)]
+            cycle.append(cycle)
+            del cycle
+    finally:
+        gc.enable()
+
+    assert source.most_bodies == 1

@@ -89,6 +89,20 @@ class ProcessScript:
     options: ObjectOptions = field(factory=ObjectOptions)
     resume: ResumeMode = "auto"
 
+    @property
+    def concurrency(self) -> int:
+        """The most parts that may be in flight."""
+        return self.config.concurrency_max if self.config.concurrency == "auto" else self.config.concurrency
+
+    @property
+    def bodies_allowed(self) -> int:
+        """
+        The most bodies that an upload may hold.
+
+        One is prepared while the others are in flight, and one may turn out not to be needed.
+        """
+        return self.concurrency + 2
+
 
 class CallbackBroke(Exception):
     """Raised by the progress callback, as a program's own error would be."""

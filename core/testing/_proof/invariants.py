@@ -446,14 +446,11 @@ def callback(scenario: Scenario, trace: ProcessTrace) -> None:
 
 def bounded_memory(_: Scenario, trace: ProcessTrace) -> None:
     """No more parts are in flight, nor bodies held, than the concurrency allows."""
-    config = trace.script.config
-    concurrency = config.concurrency_max if config.concurrency == "auto" else config.concurrency
+    concurrency, allowed = trace.script.concurrency, trace.script.bodies_allowed
     most = max((workers.most_in_flight for workers in trace.worker_pools), default=0)
     if most > concurrency:
         _broken("BOUNDED-MEMORY", f"{most} parts were in flight, with concurrency {concurrency}", trace)
-    # One more body is prepared while the others are in flight, and one may turn out not to be needed. An upload that
-    # was lost and restarted may have left some to the garbage collector.
-    if trace.most_bodies > (concurrency + 2) * max(1, len(trace.worker_pools)):
+    if trace.most_bodies > allowed:
         _broken("BOUNDED-MEMORY", f"{trace.most_bodies} bodies were held, with concurrency {concurrency}", trace)
 
 

@@ -8,6 +8,7 @@ and which process sent them, and what the store would still have after a crash.
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -272,12 +273,21 @@ class RecordingStore:
 
 
 class CountingSource:
-    """A source that counts its live bodies, and tells when a chunk is to be read."""
+    """
+    A source that counts its live bodies, and tells when a chunk is to be read.
 
-    def __init__(self, source: Source, before_chunk: Callable[[], None]) -> None:
+    Args:
+        source: the source to read.
+        before_chunk: called before each chunk.
+        allowed: how many bodies may be alive. Before more are counted, those that are only in reference cycles are
+            freed: when the garbage collector runs by itself depends on what else the process does.
+    """
+
+    def __init__(self, source: Source, before_chunk: Callable[[], None], allowed: int) -> None:
         self.inner = source
         self.name = source.name
         self._before_chunk = before_chunk
+        self._allowed = allowed
         self._alive: weakref.WeakSet[_CountedBody] = weakref.WeakSet()
         self.most_bodies = 0  # the maximum number of bodies that were alive at the same time
 
@@ -287,6 +297,8 @@ class CountingSource:
     def body(self, offset: int, size: int) -> SourceBody:
         body = _CountedBody(self.inner.body(offset, size), self._before_chunk)
         self._alive.add(body)
+        if len(self._alive) > self._allowed:
+            gc.collect()
         self.most_bodies = max(self.most_bodies, len(self._alive))
         return body
 

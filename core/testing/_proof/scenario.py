@@ -286,7 +286,15 @@ class Scenario:
     # --- events between or during processes --------------------------------------------------------------------------
 
     def change(self, event: Event, size: int | None = None) -> None:
-        """Change the source; see `ScenarioSource.change`."""
+        """
+        Change the source; see `ScenarioSource.change`.
+
+        It does not grow beyond what the storage accepts. A source of that size is rewritten instead.
+        """
+        if event is Event.GROW:
+            held, most = len(self.source.version.data), self.limits.max_object_size
+            event = event if held < most else Event.REWRITE
+            size = min(held * 3 // 2 if size is None else size, most)
         self.source.change(event, size)
         if self._current is not None and self.source.seen_changing:
             self._current.versions.add(self.source.version.number)
@@ -359,7 +367,7 @@ class Scenario:
             self._fire(event, control)
 
         plan = _ScheduledFaults(script, self.clock, fire)
-        source = CountingSource(self.source.open(), lambda: plan.reach("chunk"))
+        source = CountingSource(self.source.open(), lambda: plan.reach("chunk"), script.bodies_allowed)
 
         def on_progress(progress: Progress) -> None:
             trace.reports.append(ProgressRecord(progress, len(self.history.effects), len(trace.backend_calls)))

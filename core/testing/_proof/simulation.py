@@ -22,6 +22,7 @@ from attrs import define, evolve
 from partwise._engine.context import Runtime
 from partwise._engine.throttle import TransferStopped
 from partwise._engine.workers import Outcome, PartJob
+from partwise._signals import raised_by_signal
 from partwise.bodies import BodyWrapper
 from partwise.config import TransferConfig
 from partwise.errors import ConnectionFailed, PartwiseError
@@ -248,11 +249,13 @@ _STEPS_BEFORE_ACCEPTED = 4
 
 def _steps_of(job: PartJob) -> Generator[None, None, UploadedPart]:
     body = _SteppedBody(job.body)
-    yield
-    body.read(len(body) // 2)
-    yield
-    body.read(len(body))
-    yield
+    for until in (len(body) // 2, len(body)):
+        yield
+        body.read(until)
+        if body.interrupted:
+            break
+    else:
+        yield
     part = evolve(job, body=body).run()
     yield
     return part
@@ -284,6 +287,11 @@ class _SteppedBody(BodyWrapper):
                 return
             self._read.append(bytes(chunk))
             self._length += len(chunk)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal handler raised. It does so now, in the call of the backend, and not a few steps later."""
+        return self._error is not None and raised_by_signal(self._error) is not None
 
     def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:  # noqa: ARG002  # they were read before
         for chunk in self._read:

@@ -16,6 +16,7 @@ from partwise.testing.conformance.backend_harness import (
     Upload,
     body_of,
     listed_parts,
+    must_be_stored,
     put,
     skip_if_sequential,
     skip_unless_replaces_parts,
@@ -50,9 +51,9 @@ def check_buffers_of_every_kind(harness: BackendHarness) -> None:
     for kind, body in bodies.items():
         upload = harness.begin(backend, "buffer")
         upload.complete([backend.upload_part(upload.key, upload.upload_id, 1, body)])
-        assert harness.read(upload.key) == data, f"upload_part accepts chunks that are {kind}"
+        must_be_stored(harness, upload.key, data, f"upload_part accepts chunks that are {kind}")
         backend.put_object(upload.key, body, NO_OPTIONS)
-        assert harness.read(upload.key) == data, f"put_object accepts chunks that are {kind}"
+        must_be_stored(harness, upload.key, data, f"put_object accepts chunks that are {kind}")
 
 
 @CHECKS.covers(27, 28)
@@ -65,10 +66,10 @@ def check_chunks_are_not_kept(harness: BackendHarness) -> None:
     backend.upload_part(upload.key, upload.upload_id, 1, body)
     upload.complete([backend.upload_part(upload.key, upload.upload_id, 1, body)])
     duty = "sends or copies a chunk before it reads the next, and reads a body from its start"
-    assert harness.read(upload.key) == data, f"upload_part {duty}"
+    must_be_stored(harness, upload.key, data, f"upload_part {duty}")
     for _ in range(2):
         backend.put_object(upload.key, body, NO_OPTIONS)
-        assert harness.read(upload.key) == data, f"put_object {duty}"
+        must_be_stored(harness, upload.key, data, f"put_object {duty}")
 
 
 @CHECKS.covers(29)
@@ -191,12 +192,12 @@ def check_strange_keys(harness: BackendHarness) -> None:
         stored = upload.complete([upload.send(1, kept[key])])
         assert stored.key == key, f"complete_upload returns {key!r} unchanged, not {stored.key!r}"
     for key, data in kept.items():
-        assert harness.read(key) == data, f"{key!r} is distinct from all other keys"
+        must_be_stored(harness, key, data, f"{key!r} is distinct from all other keys")
         found = backend.head_object(key)
         assert found is not None and found.key == key, f"head_object returns {key!r} unchanged"  # noqa: PT018  # one fact
         backend.put_object(key, body_of(backend, data[::-1]), NO_OPTIONS)
     for key, data in kept.items():
-        assert harness.read(key) == data[::-1], f"{key!r} is distinct from all other keys for put_object, too"
+        must_be_stored(harness, key, data[::-1], f"{key!r} is distinct from all other keys for put_object, too")
 
 
 @CHECKS.covers(35)
@@ -357,7 +358,7 @@ def check_late_options(harness: BackendHarness) -> None:
             part = upload.send(1, data)
             duty = "forbid_overwrite is in capabilities.late_options: complete_upload refuses"
             must_raise(ObjectExists, duty, upload.complete, [part], ObjectOptions(forbid_overwrite=True))
-            assert harness.read(upload.key) == b"was first", f"{duty}: the object is unchanged"
+            must_be_stored(harness, upload.key, b"was first", f"{duty}: the object is unchanged")
             upload.must_complete([part], data, "overwriting was refused")
 
 

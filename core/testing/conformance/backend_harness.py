@@ -287,7 +287,7 @@ class Upload:
         """Assert that completing with these parts is refused, and changes nothing."""
         before = self.harness.read(self.key)
         must_raise(PartRejected, duty, self.complete, parts)
-        assert self.harness.read(self.key) == before, f"{duty}: no object may be stored"
+        must_be_stored(self.harness, self.key, before, f"{duty}: no object may be stored")
 
     def must_complete(
         self, parts: Sequence[UploadedPart], data: bytes, after: str, options: ObjectOptions | None = None
@@ -295,7 +295,7 @@ class Upload:
         """Assert that completing with these parts makes an object of this data."""
         duty = f"after {after} the upload is still usable"
         must_return(duty, self.complete, parts, options)
-        assert self.harness.read(self.key) == data, f"{duty}, and its object has the right bytes"
+        must_be_stored(self.harness, self.key, data, f"{duty}, and its object has the right bytes")
 
     def must_not_be_found(self, why: str, parts: Sequence[UploadedPart] | None = None) -> None:
         """Assert that every method raises UploadNotFound; complete only with parts."""
@@ -350,6 +350,30 @@ def must_not_be_found(
     for error in errors:
         is_permanent = not getattr(error, "retryable", False)
         assert is_permanent, f"{duty}: the error, {type(error).__name__}, is permanent"
+
+
+def must_be_stored(harness: BackendHarness, key: str, expected: bytes | None, duty: str) -> None:
+    """
+    Assert that an object has these bytes; None: that there is none.
+
+    The message says where the bytes differ. It does not show them: an assertion that compares two MiB of bytes keeps a
+    test runner that shows differences busy for minutes.
+    """
+    found = harness.read(key)
+    if found != expected:
+        raise AssertionError(f"{duty}: {_difference(found, expected)}")
+
+
+def _difference(found: bytes | None, expected: bytes | None) -> str:
+    if found is None or expected is None:
+        return f"expected {_size(expected)}, and found {_size(found)}"
+    common = min(len(found), len(expected))
+    first = next((at for at in range(common) if found[at] != expected[at]), common)
+    return f"expected {_size(expected)}, and found {_size(found)}, which differs from byte {first} on"
+
+
+def _size(data: bytes | None) -> str:
+    return "no object" if data is None else f"an object of {len(data)} bytes"
 
 
 def must_succeed_or_refuse(what: str, call: Callable[..., object], *args: object) -> None:

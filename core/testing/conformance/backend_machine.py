@@ -16,7 +16,14 @@ from hypothesis.stateful import invariant, precondition, rule
 from partwise.errors import ConnectionFailed, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import MultipartBackend
-from partwise.testing.conformance.backend_harness import BackendHarness, Upload, listed_parts, pending_ids, put
+from partwise.testing.conformance.backend_harness import (
+    BackendHarness,
+    Upload,
+    listed_parts,
+    must_be_stored,
+    pending_ids,
+    put,
+)
 from partwise.testing.conformance.machines import BoundedMachine
 from partwise.testing.conformance.suite import must_raise
 from partwise.testing.fakes import pseudo_random_bytes
@@ -244,7 +251,7 @@ class BackendMachine(BoundedMachine):
     def objects_are_as_in_the_model(self) -> None:
         for key in map(self.harness.key, _NAMES):
             expected = self.objects.get(key)
-            assert self.harness.read(key) == expected, f"the object {key!r} is what was stored last"
+            must_be_stored(self.harness, key, expected, f"the object {key!r} is what was stored last")
             found = self.reader.head_object(key)
             assert (found is None) == (expected is None), f"head_object shows whether {key!r} exists"
             assert found is None or found.size == len(expected or b""), f"head_object returns the size of {key!r}"

@@ -34,6 +34,7 @@ from partwise.testing.conformance.backend_harness import (
     body_of,
     calls_of_every_method,
     listed_parts,
+    must_be_stored,
 )
 from partwise.testing.conformance.suite import NotApplicable, Suite, must_raise, must_return
 from partwise.testing.fakes import StrictBody, pseudo_random_bytes
@@ -198,9 +199,12 @@ def check_bodies_sent_at_the_same_time(harness: BackendHarness) -> None:
         list(pool.map(put, range(_THREADS)))
     for n, upload in enumerate(uploads):
         upload.complete([parts[n]])
-        assert harness.read(upload.key) == contents[n], "parts that are sent at the same time are not mixed up"
-        assert harness.read(harness.key(f"same-time-put/{n}")) == contents[n], (
-            "objects that are put at the same time are not mixed up"
+        must_be_stored(harness, upload.key, contents[n], "parts that are sent at the same time are not mixed up")
+        must_be_stored(
+            harness,
+            harness.key(f"same-time-put/{n}"),
+            contents[n],
+            "objects that are put at the same time are not mixed up",
         )
 
 
@@ -375,7 +379,7 @@ def check_errors_in_the_body_of_a_response(harness: BackendHarness) -> None:
         )
     assert error.retryable, f"{duty}: {type(error).__name__} is retryable, as that of status 500 is"
     must_return(f"{duty}: completing again creates the object", upload.complete, [part])
-    assert harness.read(upload.key) == data, f"{duty}: completing again creates the object"
+    must_be_stored(harness, upload.key, data, f"{duty}: completing again creates the object")
 
 
 # --- another process -------------------------------------------------------------------------------------------------
@@ -441,4 +445,4 @@ def check_another_process(harness: BackendHarness) -> None:
         " otherwise no upload is ever resumed"
     )
     upload.complete([part, other])
-    assert harness.read(upload.key) == one + two, "an upload is resumed in another process"
+    must_be_stored(harness, upload.key, one + two, "an upload is resumed in another process")

@@ -17,6 +17,7 @@ from partwise.testing.conformance.backend_harness import (
     BackendHarness,
     body_of,
     listed_parts,
+    must_be_stored,
     must_not_be_found,
     must_succeed_or_refuse,
     part_contents,
@@ -54,7 +55,7 @@ def check_complete(harness: BackendHarness) -> None:
     described = [(part.part_number, part.size) for part in parts]
     assert described == [(n, len(content)) for n, content in enumerate(contents, 1)], "a part has its number and size"
     stored = upload.complete(parts)
-    assert harness.read(upload.key) == b"".join(contents), "the object is its parts in ascending order"
+    must_be_stored(harness, upload.key, b"".join(contents), "the object is its parts in ascending order")
     assert (stored.key, stored.size) == (upload.key, sum(map(len, contents))), "the result describes the object"
     upload.must_not_be_pending("the upload is completed")
 
@@ -67,7 +68,7 @@ def check_put_object(harness: BackendHarness) -> None:
     for data in (b"one", b"another that is longer", b""):
         stored = backend.put_object(key, body_of(backend, data), NO_OPTIONS)
         assert (stored.key, stored.size) == (key, len(data)), "the result describes the object"
-        assert harness.read(key) == data, "the object has the bytes of the body"
+        must_be_stored(harness, key, data, "the object has the bytes of the body")
 
 
 @CHECKS.covers(7)
@@ -93,7 +94,7 @@ def check_complete_without_parts(harness: BackendHarness) -> None:
     part = upload.send(1, data)
     if harness.completes_without_parts:
         assert upload.complete([]).size == 0, "an object without parts is empty"
-        assert harness.read(upload.key) == b"", "an object without parts is empty"
+        must_be_stored(harness, upload.key, b"", "an object without parts is empty")
     else:
         upload.must_refuse([], "there are no parts")
         upload.must_complete([part], data, "complete without parts")
@@ -111,9 +112,9 @@ def check_sizes_at_the_edges(harness: BackendHarness) -> None:
             upload = harness.begin(backend, f"edge-{part_size}-{size}")
             parts = upload.send_all(data[at : at + part_size] for at in range(0, size, part_size))
             assert upload.complete(parts).size == size, f"{what}: the result has the right size"
-            assert harness.read(upload.key) == data, f"{what}: the object has the right bytes"
+            must_be_stored(harness, upload.key, data, f"{what}: the object has the right bytes")
             assert put(harness, backend, "edge", data).size == size, f"{size} bytes by put: right size"
-            assert harness.read(harness.key("edge")) == data, f"{size} bytes by put: right bytes"
+            must_be_stored(harness, harness.key("edge"), data, f"{size} bytes by put: right bytes")
 
 
 # --- sending ---------------------------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def check_parts_in_any_order(harness: BackendHarness) -> None:
         upload = harness.begin(backend, f"order-{order[0]}")
         parts = {number: upload.send(number, contents[number - 1]) for number in order}
         upload.complete([parts[number] for number in (1, 2, 3, 4)])
-        assert harness.read(upload.key) == b"".join(contents), f"sent in the order {order}, ascending in the object"
+        must_be_stored(harness, upload.key, b"".join(contents), f"sent in the order {order}, ascending in the object")
 
 
 @CHECKS.covers(10)
@@ -145,7 +146,7 @@ def check_last_part_that_is_not_known(harness: BackendHarness) -> None:
     ]
     duty = "the last part of a stream has is_last=False if the stream is a multiple of the part size"
     must_return(duty, upload.complete, parts)
-    assert harness.read(upload.key) == b"".join(contents), duty
+    must_be_stored(harness, upload.key, b"".join(contents), duty)
 
 
 @CHECKS.covers(11)
@@ -167,7 +168,7 @@ def check_many_threads(harness: BackendHarness) -> None:
         done = pool.map(lambda upload: upload.complete([parts[upload.key, n] for n in (1, 2, 3, 4)]), uploads)
         assert [stored.key for stored in done] == [upload.key for upload in uploads], "each upload makes its own object"
     for key, expected in contents.items():
-        assert harness.read(key) == b"".join(expected), "parts that are sent concurrently are not mixed up"
+        must_be_stored(harness, key, b"".join(expected), "parts that are sent concurrently are not mixed up")
 
 
 @CHECKS.covers(11)
@@ -199,7 +200,7 @@ def check_pipelined_parts(harness: BackendHarness) -> None:
     assert described == expected, "each response is that of its own part"
     upload.must_hold([parts[number] for number in (1, 2, 3, 4)], "a part is stored once its response was read")
     upload.complete([parts[number] for number in (1, 2, 3, 4)])
-    assert harness.read(upload.key) == b"".join(contents), "pipelined parts are not mixed up"
+    must_be_stored(harness, upload.key, b"".join(contents), "pipelined parts are not mixed up")
 
 
 @CHECKS.covers(12)
@@ -212,7 +213,7 @@ def check_part_sent_again(harness: BackendHarness) -> None:
     part = must_return("a part can be sent again", upload.send, 1, data)
     upload.must_hold([part], "a part that was sent twice is listed once")
     upload.complete([part])
-    assert harness.read(upload.key) == data, "the object has the part once"
+    must_be_stored(harness, upload.key, data, "the object has the part once")
 
 
 @CHECKS.covers(12)
@@ -226,7 +227,7 @@ def check_part_replaced(harness: BackendHarness) -> None:
     part = upload.send(1, last)
     upload.must_hold([part], "only the last part with a number is listed")
     upload.complete([part])
-    assert harness.read(upload.key) == last, "the last part with a number is in the object"
+    must_be_stored(harness, upload.key, last, "the last part with a number is in the object")
 
 
 # --- completing ------------------------------------------------------------------------------------------------------
@@ -252,7 +253,9 @@ def check_other_parts_are_dropped(harness: BackendHarness) -> None:
     contents = part_contents(harness.part_size(backend), 3, "other-parts")
     upload = harness.begin(backend, "other-parts")
     upload.complete(upload.send_all(contents)[:2])
-    assert harness.read(upload.key) == b"".join(contents[:2]), "the object has the parts passed to complete_upload only"
+    must_be_stored(
+        harness, upload.key, b"".join(contents[:2]), "the object has the parts passed to complete_upload only"
+    )
 
 
 @CHECKS.covers(14)
@@ -302,12 +305,12 @@ def check_invisible_until_complete(harness: BackendHarness) -> None:
         if before is not None:
             put(harness, backend, name, before)
         upload = harness.begin(backend, name)
-        assert harness.read(upload.key) == before, "initiate_upload does not change the object"
+        must_be_stored(harness, upload.key, before, "initiate_upload does not change the object")
         part = upload.send(1, data)
-        assert harness.read(upload.key) == before, "upload_part does not change the object"
+        must_be_stored(harness, upload.key, before, "upload_part does not change the object")
         assert stored_size(backend, upload.key) == (None if before is None else len(before)), "head_object agrees"
         upload.complete([part])
-        assert harness.read(upload.key) == data, "complete_upload replaces the object"
+        must_be_stored(harness, upload.key, data, "complete_upload replaces the object")
 
 
 @CHECKS.covers(16)
@@ -357,7 +360,7 @@ def check_forbid_overwrite(harness: BackendHarness) -> None:
     must_raise(ObjectExists, duty, put, harness, backend, "forbidden", b"late", forbid)
     must_raise(ObjectExists, duty, harness.begin, backend, "forbidden", forbid)
     must_raise(ObjectExists, duty, upload.complete, [part], forbid)
-    assert harness.read(upload.key) == b"was first", f"{duty}: it is unchanged"
+    must_be_stored(harness, upload.key, b"was first", f"{duty}: it is unchanged")
     upload.must_be_the_only_one(f"{duty}: no other upload may be initiated")
     if "forbid_overwrite" in backend.capabilities.late_options:
         upload.must_complete([part], data, "overwriting was refused", NO_OPTIONS)
@@ -396,7 +399,7 @@ def check_forbid_overwrite_at_once(harness: BackendHarness) -> None:
             stored = [data for data in results if data is not None]
             duty = f"{_RIVALS} calls of put_object with forbid_overwrite at once: one succeeds, not {len(stored)}"
             assert len(stored) == 1, f"{duty}: the storage has to refuse it; a look before the request is not enough"
-            assert harness.read(harness.key(name)) == stored[0], "the object is that of the call that succeeded"
+            must_be_stored(harness, harness.key(name), stored[0], "the object is that of the call that succeeded")
 
 
 @CHECKS.covers(16, 36)
@@ -413,15 +416,15 @@ def check_if_match(harness: BackendHarness) -> None:
     part = upload.send(1, data)
     if "if_match" in backend.capabilities.late_options:
         must_raise(PreconditionFailed, duty, upload.complete, [part], first)
-        assert harness.read(upload.key) == b"second", f"{duty}: it is unchanged"
+        must_be_stored(harness, upload.key, b"second", f"{duty}: it is unchanged")
     elif not backend.capabilities.one_upload_per_key:  # where storing another object would end the upload
         third = ObjectOptions(if_match=put(harness, backend, "matched", b"third", second).etag)
         must_raise(PreconditionFailed, duty, upload.complete, [part])
-        assert harness.read(upload.key) == b"third", f"{duty}: it is unchanged"
+        must_be_stored(harness, upload.key, b"third", f"{duty}: it is unchanged")
         upload = harness.begin(backend, "matched", third)
         part = upload.send(1, data)
     must_return("if_match names the object", upload.complete, [part])
-    assert harness.read(upload.key) == data, "if_match names the object: it is replaced"
+    must_be_stored(harness, upload.key, data, "if_match names the object: it is replaced")
     must_raise(PreconditionFailed, "there is no object", put, harness, backend, "missing", b"x", second)
     assert harness.read(harness.key("missing")) is None, "if_match is set, and there is no object: none is stored"
 
@@ -437,7 +440,7 @@ def check_complete_twice(harness: BackendHarness) -> None:
     assert again is None or (again.size, again.etag) == (stored.size, stored.etag), "the second result equals the first"
     put(harness, backend, "twice", b"newer")
     upload.complete_again(parts)
-    assert harness.read(upload.key) == b"newer", "complete again does not restore an object that was replaced"
+    must_be_stored(harness, upload.key, b"newer", "complete again does not restore an object that was replaced")
 
 
 @CHECKS.covers(20)
@@ -455,9 +458,9 @@ def check_two_uploads_of_one_key(harness: BackendHarness) -> None:
     second.must_be_pending("an upload of the same key was begun before")
     first.must_hold([first_part], "each upload has its own parts")
     second.complete([second_part])
-    assert harness.read(first.key) == other, "an upload is completed with its own parts"
+    must_be_stored(harness, first.key, other, "an upload is completed with its own parts")
     must_return("an upload is usable after another one of its key was completed", first.complete, [first_part])
-    assert harness.read(first.key) == one, "the last upload completed is stored"
+    must_be_stored(harness, first.key, one, "the last upload completed is stored")
 
 
 # --- aborting --------------------------------------------------------------------------------------------------------
@@ -474,7 +477,7 @@ def check_abort(harness: BackendHarness) -> None:
     if backend.capabilities.aborts:
         upload.must_not_be_pending("the upload is aborted")
         upload.must_not_be_found("is aborted", parts)
-    assert harness.read(upload.key) == b"the previous one", "abort_upload does not change the object"
+    must_be_stored(harness, upload.key, b"the previous one", "abort_upload does not change the object")
 
 
 @CHECKS.covers(18)
@@ -488,7 +491,7 @@ def check_abort_again(harness: BackendHarness) -> None:
     completed = harness.begin(backend, "gone")
     completed.complete([completed.send(1, data)])
     must_return("aborting a completed upload is not an error", completed.abort)
-    assert harness.read(completed.key) == data, "aborting a completed upload does not change its object"
+    must_be_stored(harness, completed.key, data, "aborting a completed upload does not change its object")
     other = harness.begin(backend, "gone")
     for unknown in UNKNOWN_IDS:
         must_return("aborting an unknown id is not an error", backend.abort_upload, other.key, unknown)
@@ -614,8 +617,8 @@ def check_resume_from_the_id(harness: BackendHarness) -> None:
     if upload.backend.capabilities.lists_parts:
         parts = listed_parts(upload.backend, upload.key, upload.upload_id)
     upload.complete(parts)
-    assert harness.read(upload.key) == b"".join(contents), (
-        "an upload is resumed by its id, and completed with listed parts"
+    must_be_stored(
+        harness, upload.key, b"".join(contents), "an upload is resumed by its id, and completed with listed parts"
     )
 
 
@@ -632,7 +635,7 @@ def check_parts_with_a_checksum(harness: BackendHarness) -> None:
         for part, content in zip(upload.send_all(contents), contents, strict=True)
     ]
     must_return("parts are identified by number and ETag, whatever their checksum", upload.complete, parts)
-    assert harness.read(upload.key) == b"".join(contents), "parts with an added checksum complete the upload"
+    must_be_stored(harness, upload.key, b"".join(contents), "parts with an added checksum complete the upload")
 
 
 def _open_with_page_size(harness: BackendHarness, page_size: int) -> MultipartBackend:
@@ -659,7 +662,7 @@ def check_one_upload_per_key(harness: BackendHarness) -> None:
     other_key = harness.begin(backend, "one-per-key-other")
     put(harness, backend, "one-per-key", b"by put")
     second.must_not_be_found("was ended by storing an object of its key", [part])
-    assert harness.read(second.key) == b"by put", "the object is the one that was stored"
+    must_be_stored(harness, second.key, b"by put", "the object is the one that was stored")
     other_key.must_be_pending("uploads of other keys are not ended")
 
 
