@@ -80,7 +80,7 @@ _REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+@pytest.mark.parametrize("operation", sorted(OPERATIONS.names))
 def test_no_operation_runs_without_a_signature(server: OSSServer, client: Any, operation: str) -> None:
     method, target = _REQUESTS[operation]
     reply = client(method, target=target, signed=False)

@@ -12,7 +12,7 @@ from partwise.server.messages import RequestTarget, ServerRequest, ServerRespons
 from partwise.server.oss import errors, listings, multipart, objects
 from partwise.server.oss.addressing import parse_target
 from partwise.server.oss.headers import CHECKSUM
-from partwise.server.oss.routing import OPERATIONS, operation_of
+from partwise.server.oss.routing import OPERATIONS
 from partwise.server.oss.signatures import authenticate
 from partwise.server.reading import http_date
 
@@ -43,11 +43,11 @@ _HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {
 class OSSDialect:
     """Implements `ServerDialect` for Alibaba Cloud OSS."""
 
-    operations = OPERATIONS
+    operations = OPERATIONS.names
     secrets = frozenset({"authorization", "Signature", "security-token", "x-oss-security-token", "x-oss-signature"})
 
     parse_target = staticmethod(parse_target)
-    operation_of = staticmethod(operation_of)
+    operation_of = staticmethod(OPERATIONS.find)
     error_for = staticmethod(errors.error_for)
 
     def authenticate(self, exchange: Exchange) -> None:

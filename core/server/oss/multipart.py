@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import pairwise
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from attrs import evolve
 
 from partwise.checksums import crc64_fold
-from partwise.errors import UploadNotFound
 from partwise.model import ObjectOptions, PendingUpload, UploadedPart
 from partwise.server.body import BODY_BYTES_MAX
 from partwise.server.buckets import UploadInfo
@@ -24,10 +21,17 @@ from partwise.server.oss.objects import check_length, check_overwrite, object_in
 from partwise.server.oss.options import encryption_headers, for_backend, options_of, traffic_limit_of
 from partwise.server.paging import limit_of, page_of
 from partwise.server.reading import quoted
+from partwise.server.uploads import (
+    PART_NUMBERS,
+    abort_upload,
+    check_part_sizes,
+    list_stored_parts,
+    naming_upload,
+    select_parts,
+)
 from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, parse_part_list, xml_time
 
 _XML = (("Content-Type", "application/xml"),)
-_PART_NUMBERS = range(1, 10_000 + 1)
 
 
 def initiate_multipart_upload(exchange: Exchange) -> ServerResponse:
@@ -68,8 +72,8 @@ def upload_part(exchange: Exchange) -> ServerResponse:
         raise ServiceError("EntityTooLarge")
     upload = bucket.upload(upload_id)
     if upload.sequential:
-        _check_sequence(number, _stored_parts(exchange, upload_id))
-    with _naming_upload(upload_id):
+        _check_sequence(number, list_stored_parts(exchange, upload_id))
+    with naming_upload(upload_id):
         part = bucket.backend.upload_part(exchange.key, upload_id, number, body)
     bucket.part_times.put((upload_id, number), exchange.now, 1)
     headers = (
@@ -87,7 +91,7 @@ def list_parts(exchange: Exchange) -> ServerResponse:
     if not (marker.isascii() and marker.isdigit() and len(marker) <= 5):
         raise bad_argument("part-number-marker", marker, "It must be a part number.")
     limit = limit_of(exchange.request, "max-parts", 1000, exchange.settings.page_limit)
-    parts = [part for part in _stored_parts(exchange, upload_id) if part.part_number > int(marker)]
+    parts = [part for part in list_stored_parts(exchange, upload_id) if part.part_number > int(marker)]
     page, encode = parts[:limit], key_encoder(exchange.request)
     bucket = exchange.bucket
     with_checksum = exchange.checksums and exchange.settings.list_checksums
@@ -118,7 +122,7 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
     sent = exchange.body.document()
     callback = callback_of(request)
     options = options_of(request)
-    stored_parts = _stored_parts(exchange, upload_id)
+    stored_parts = list_stored_parts(exchange, upload_id)
     if request.header("x-oss-complete-all") == "yes":
         if sent:
             raise bad_argument(
@@ -126,12 +130,14 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
             )
         parts = stored_parts
     else:
-        parts = _select_parts(parse_part_list(sent), stored_parts, upload_id)
-    _check_sizes(exchange, parts)
+        parts = select_parts(parse_part_list(sent), stored_parts, upload_id)
+    if not parts:
+        raise ServiceError("InvalidPart", "The upload has no parts.")
+    check_part_sizes(exchange, parts)
     check_overwrite(exchange, options.forbid_overwrite)
     relevant = ObjectOptions(acl=options.acl, forbid_overwrite=options.forbid_overwrite)
     accepted = for_backend(relevant, bucket.backend.capabilities.options)
-    with _naming_upload(upload_id):
+    with naming_upload(upload_id):
         stored = bucket.backend.complete_upload(key, upload_id, parts, accepted)
     if stored.checksum is None:
         stored = evolve(stored, checksum=_object_crc64(parts))
@@ -143,15 +149,7 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
 
 def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
     exchange.body.document()
-    upload_id = _upload_id(exchange)
-    bucket = exchange.bucket
-    # A backend accepts the abort of an upload that does not exist; the service reports that it does not.
-    pending = bucket.backend.list_uploads(exchange.key)
-    if not any((upload.key, upload.upload_id) == (exchange.key, upload_id) for upload in pending):
-        raise ServiceError("NoSuchUpload", elements={"UploadId": upload_id})
-    bucket.backend.abort_upload(exchange.key, upload_id)
-    bucket.uploads.drop(upload_id)
-    return ServerResponse(204)
+    return abort_upload(exchange, _upload_id(exchange))
 
 
 def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
@@ -223,26 +221,12 @@ def _part_number(exchange: Exchange) -> int:
     text = exchange.request.param("partNumber")
     if text is None:
         raise bad_argument("ResourceType", "partNumber", "The query parameter partNumber is missing.")
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) in _PART_NUMBERS):
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) in PART_NUMBERS):
         raise bad_argument("PartNumber", text, "Part number must be an integer between 1 and 10000, inclusive.")
     return int(text)
 
 
 # --- the stored parts ------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _naming_upload(upload_id: str) -> Iterator[None]:
-    """Add the upload id to the refusal if the upload does not exist."""
-    try:
-        yield
-    except UploadNotFound as error:
-        raise ServiceError("NoSuchUpload", elements={"UploadId": upload_id}) from error
-
-
-def _stored_parts(exchange: Exchange, upload_id: str) -> list[UploadedPart]:
-    with _naming_upload(upload_id):
-        return list(exchange.bucket.backend.list_parts(exchange.key, upload_id))
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -254,42 +238,6 @@ def _check_sequence(number: int, stored: Sequence[UploadedPart]) -> None:
         raise ServiceError("PartAlreadyExist", elements={"PartNumber": str(number)})
     if number != max(numbers, default=0) + 1:
         raise ServiceError("PartNotSequential", elements={"PartNumber": str(number)})
-
-
-def _select_parts(
-    listed: Sequence[tuple[int, str]], stored: Sequence[UploadedPart], upload_id: str
-) -> list[UploadedPart]:
-    """Return the stored parts that the document lists."""
-    if any(before >= after for (before, _), (after, _) in pairwise(listed)):
-        raise ServiceError("InvalidPartOrder", elements={"UploadId": upload_id})
-    by_number = {part.part_number: part for part in stored}
-    selected = []
-    for number, etag in listed:
-        part = by_number.get(number)
-        if part is None or part.etag.strip('"') != etag:
-            raise ServiceError("InvalidPart", elements={"ETag": etag, "PartNumber": str(number), "UploadId": upload_id})
-        selected.append(part)
-    return selected
-
-
-def _check_sizes(exchange: Exchange, parts: Sequence[UploadedPart]) -> None:
-    if not parts:
-        raise ServiceError("InvalidPart", "The upload has no parts.")
-    limits = exchange.bucket.backend.limits
-    smallest = max(exchange.settings.min_part_size, limits.min_part_size)
-    for part in parts[:-1]:
-        if part.size < smallest:
-            raise ServiceError(
-                "EntityTooSmall",
-                elements={
-                    "ETag": part.etag,
-                    "MinSizeAllowed": str(smallest),
-                    "ProposedSize": str(part.size),
-                    "PartNumber": str(part.part_number),
-                },
-            )
-    if sum(part.size for part in parts) > limits.max_object_size:
-        raise ServiceError("EntityTooLarge")
 
 
 # --- the response ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from partwise.server.s3 import errors, listings, multipart, objects
 from partwise.server.s3.addressing import parse_target
 from partwise.server.s3.options import check_owner
 from partwise.server.s3.payload import default_checksum, prepare_body
-from partwise.server.s3.routing import OPERATIONS, operation_of
+from partwise.server.s3.routing import OPERATIONS
 from partwise.server.s3.signatures import authenticate
 
 #: The function of each operation.
@@ -46,7 +46,7 @@ _HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {
 class S3Dialect:
     """Implements `ServerDialect` for Amazon S3."""
 
-    operations = OPERATIONS
+    operations = OPERATIONS.names
     secrets = frozenset(
         {
             *("authorization", "x-amz-security-token", "X-Amz-Security-Token", "X-Amz-Signature"),
@@ -55,7 +55,7 @@ class S3Dialect:
     )
 
     parse_target = staticmethod(parse_target)
-    operation_of = staticmethod(operation_of)
+    operation_of = staticmethod(OPERATIONS.find)
     error_for = staticmethod(errors.error_for)
 
     def authenticate(self, exchange: Exchange) -> None:

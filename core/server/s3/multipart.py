@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import pairwise
 from urllib.parse import quote
 
 from attrs import evolve
 
 from partwise.checksums import Checksum
-from partwise.errors import UploadNotFound
 from partwise.model import PendingUpload, UploadedPart
 from partwise.server.body import BODY_BYTES_MAX
 from partwise.server.buckets import Bucket, UploadInfo
@@ -45,10 +42,17 @@ from partwise.server.s3.payload import (
     name_of,
     sent_checksum,
 )
+from partwise.server.uploads import (
+    PART_NUMBERS,
+    abort_upload,
+    check_part_sizes,
+    list_stored_parts,
+    naming_upload,
+    select_parts,
+)
 from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, parse_parts, xml_time
 
 _XML = (("Content-Type", "application/xml"),)
-_PART_NUMBERS = range(1, 10_000 + 1)
 _OWNER: Node = ("Owner", (("ID", OWNER),))
 _INITIATOR: Node = ("Initiator", (("ID", OWNER),))
 
@@ -106,7 +110,7 @@ def upload_part(exchange: Exchange) -> ServerResponse:
     check_customer_key(request, upload.customer_key)
     algorithm = _check_part_checksum(request, upload)
     body.track(algorithm)
-    with _naming_upload(upload_id):
+    with naming_upload(upload_id):
         part = bucket.backend.upload_part(exchange.key, upload_id, number, body)
     value = body.tracked(algorithm)
     bucket.part_times.put((upload_id, number), exchange.now, 1)
@@ -145,7 +149,7 @@ def list_parts(exchange: Exchange) -> ServerResponse:
     if not (marker.isascii() and marker.isdigit() and len(marker) <= 9):
         raise bad_argument("part-number-marker", marker, "It must be a part number.")
     limit = limit_of(exchange.request, "max-parts", 1000, exchange.settings.page_limit)
-    parts = [part for part in _stored_parts(exchange, upload_id) if part.part_number > int(marker)]
+    parts = [part for part in list_stored_parts(exchange, upload_id) if part.part_number > int(marker)]
     page = parts[:limit]
     upload = bucket.upload(upload_id)
     kind: tuple[Node, ...] = ()
@@ -195,13 +199,14 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
     request, bucket, key = exchange.request, exchange.bucket, exchange.key
     upload_id = _upload_id(exchange)
     listed = parse_parts(exchange.body.document())
-    upload, stored_parts = bucket.upload(upload_id), _stored_parts(exchange, upload_id)
-    parts = _select_parts(listed, stored_parts, upload_id)
-    _check_sizes(exchange, parts)
+    upload, stored_parts = bucket.upload(upload_id), list_stored_parts(exchange, upload_id)
+    named = [(_number(part["PartNumber"]), part["ETag"].strip().strip('"')) for part in listed]
+    parts = select_parts(named, stored_parts, upload_id)
+    check_part_sizes(exchange, parts)
     checksums = _object_checksum(exchange, upload, parts, listed)
     check_conditions(exchange)
     relevant = evolve(upload.options, forbid_overwrite=request.header("if-none-match") == "*")
-    with _naming_upload(upload_id):
+    with naming_upload(upload_id):
         stored = bucket.backend.complete_upload(
             key, upload_id, parts, for_backend(relevant, bucket.backend.capabilities.options)
         )
@@ -299,14 +304,7 @@ def _check_listed_checksums(
 
 def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
     exchange.body.document()
-    bucket, upload_id = exchange.bucket, _upload_id(exchange)
-    # A backend accepts the abort of an upload that does not exist; the service reports that it does not.
-    pending = bucket.backend.list_uploads(exchange.key)
-    if not any((upload.key, upload.upload_id) == (exchange.key, upload_id) for upload in pending):
-        raise ServiceError("NoSuchUpload", elements={"UploadId": upload_id})
-    bucket.backend.abort_upload(exchange.key, upload_id)
-    bucket.uploads.drop(upload_id)
-    return ServerResponse(204)
+    return abort_upload(exchange, _upload_id(exchange))
 
 
 def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
@@ -390,26 +388,12 @@ def _upload_id(exchange: Exchange) -> str:
 
 def _part_number(exchange: Exchange) -> int:
     text = exchange.request.param("partNumber") or ""
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) in _PART_NUMBERS):
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) in PART_NUMBERS):
         raise bad_argument("partNumber", text, "Part number must be an integer between 1 and 10000, inclusive")
     return int(text)
 
 
 # --- the stored parts ------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _naming_upload(upload_id: str) -> Iterator[None]:
-    """Add the upload id to the refusal if the upload does not exist."""
-    try:
-        yield
-    except UploadNotFound as error:
-        raise ServiceError("NoSuchUpload", elements={"UploadId": upload_id}) from error
-
-
-def _stored_parts(exchange: Exchange, upload_id: str) -> list[UploadedPart]:
-    with _naming_upload(upload_id):
-        return list(exchange.bucket.backend.list_parts(exchange.key, upload_id))
 
 
 def _part_checksum(bucket: Bucket, upload_id: str, part: UploadedPart) -> int | None:
@@ -418,43 +402,8 @@ def _part_checksum(bucket: Bucket, upload_id: str, part: UploadedPart) -> int | 
     return known[1] if known is not None and known[0] == part.etag else None
 
 
-def _select_parts(
-    listed: Sequence[Mapping[str, str]], stored: Sequence[UploadedPart], upload_id: str
-) -> list[UploadedPart]:
-    """Return the stored parts that the document lists."""
-    named = [(_number(part["PartNumber"]), part["ETag"].strip().strip('"')) for part in listed]
-    if any(before >= after for (before, _), (after, _) in pairwise(named)):
-        raise ServiceError("InvalidPartOrder", elements={"UploadId": upload_id})
-    by_number = {part.part_number: part for part in stored}
-    selected = []
-    for number, etag in named:
-        part = by_number.get(number)
-        if part is None or part.etag.strip('"') != etag:
-            raise ServiceError("InvalidPart", elements={"UploadId": upload_id, "PartNumber": str(number), "ETag": etag})
-        selected.append(part)
-    return selected
-
-
 def _number(text: str) -> int:
     number = text.strip()
     if not (number.isascii() and number.isdigit() and len(number) <= 9):
         raise ServiceError("MalformedXML")
     return int(number)
-
-
-def _check_sizes(exchange: Exchange, parts: Sequence[UploadedPart]) -> None:
-    limits = exchange.bucket.backend.limits
-    smallest = max(exchange.settings.min_part_size, limits.min_part_size)
-    for part in parts[:-1]:
-        if part.size < smallest:
-            raise ServiceError(
-                "EntityTooSmall",
-                elements={
-                    "ETag": part.etag,
-                    "MinSizeAllowed": str(smallest),
-                    "ProposedSize": str(part.size),
-                    "PartNumber": str(part.part_number),
-                },
-            )
-    if sum(part.size for part in parts) > limits.max_object_size:
-        raise ServiceError("EntityTooLarge")

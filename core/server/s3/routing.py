@@ -1,14 +1,8 @@
-"""
-The operation of a request.
-
-A server that ignored unknown sub-resources would store a policy document as an object, so everything unknown is
-refused.
-"""
+"""The operations that S3 has, and the sub-resources that select them."""
 
 from __future__ import annotations
 
-from partwise.server.errors import ServiceError
-from partwise.server.messages import RequestTarget, ServerRequest
+from partwise.server.operations import OperationTable
 
 _SUBRESOURCE_NAMES = """
     accelerate acl analytics attributes cors delete encryption intelligent-tiering inventory legal-hold lifecycle
@@ -48,27 +42,4 @@ _OBJECT = {
     ("DELETE", ""): "DeleteObject",
 }
 
-#: The names of all operations, for recorded requests and planned faults.
-OPERATIONS = frozenset({*_SERVICE.values(), *_BUCKET.values(), *_OBJECT.values(), "ListObjectsV2"})
-
-
-def operation_of(request: ServerRequest, target: RequestTarget) -> str:
-    """
-    Return the operation's name in the API reference.
-
-    Raises ServiceError with the code NotImplemented if there is none.
-    """
-    selectors = " ".join(sorted({name for name, _ in request.query} & _SUBRESOURCES))
-    if target.bucket is None:
-        table = _SERVICE
-    elif target.key is None:
-        table = _BUCKET
-    else:
-        table = _OBJECT
-    operation = table.get((request.method, selectors))
-    copies = request.header("x-amz-copy-source") is not None
-    if operation is None or copies:
-        raise ServiceError("NotImplemented", f"This server has no operation {request.method} with ({selectors}).")
-    if operation == "ListObjects" and request.param("list-type") == "2":
-        return "ListObjectsV2"
-    return operation
+OPERATIONS = OperationTable(_SUBRESOURCES, "x-amz-copy-source", _SERVICE, _BUCKET, _OBJECT)

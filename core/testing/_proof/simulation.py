@@ -253,7 +253,7 @@ def _steps_of(job: PartJob) -> Generator[None, None, UploadedPart]:
         yield
         body.read(until)
         if body.interrupted:
-            break
+            break  # the backend gets it now, and not a few steps later
     else:
         yield
     part = evolve(job, body=body).run()
@@ -290,7 +290,7 @@ class _SteppedBody(BodyWrapper):
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal handler raised. It does so now, in the call of the backend, and not a few steps later."""
+        """Whether a signal handler raised, in the call that it interrupted."""
         return self._error is not None and raised_by_signal(self._error) is not None
 
     def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:  # noqa: ARG002  # they were read before
