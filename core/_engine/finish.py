@@ -67,6 +67,10 @@ def _abort(context: UploadContext, upload_id: str) -> bool:
         context.warn(f"the upload {upload_id} could not be aborted: {error}")
         context.abort_error = error.__cause__ if isinstance(error, PluginDefect) else error
         return False
+    except BaseException as interrupt:
+        if context.store is None:  # no checkpoint knows it, and no later run aborts it
+            interrupt.add_note(f"The upload {upload_id} of {context.description} may still be on the storage.")
+        raise
     return True
 
 

@@ -419,6 +419,17 @@ def test_a_run_may_fail_when_the_upload_is_lost_twice(make_scenario, config):
     assert "the storage lost the upload twice in a row" in str(trace.error)
 
 
+def test_an_upload_without_checkpoint_whose_abort_is_interrupted_is_named(make_scenario, config):
+    """The callback raised, Ctrl-C interrupted the abort, and nothing said that an upload was left behind."""
+    events = (ScheduledEvent("abort_upload", Event.INTERRUPT), ScheduledEvent("progress", Event.RAISE))
+
+    trace = make_scenario().run(ProcessScript(events=events, config=config(), resume="never"))
+
+    assert isinstance(trace.error, KeyboardInterrupt)
+    (upload_id,) = trace.after.pending
+    assert any(upload_id in note for note in trace.error.__notes__)
+
+
 def test_a_time_limit_while_a_part_is_read_is_raised_then_and_not_after_a_failing_callback(make_scenario, config):
     """
     The simulation kept what the signal handler had raised in the part, until the part was to be sent.
