@@ -152,6 +152,15 @@ class Checksum:
                 total = self.combine(total, checksum, length)
         return self.start().value if total is None else total
 
+    @property
+    def is_available(self) -> bool:
+        """Whether the package that computes it is installed."""
+        try:
+            self.start()
+        except InvalidInput:
+            return False
+        return True
+
     # --- the forms in which storages write it ------------------------------------------------------------------------
 
     def to_bytes(self, value: int) -> bytes:
@@ -313,13 +322,13 @@ def _start_crc64_nvme() -> RunningChecksum:
 @lru_cache(maxsize=1)
 def _nvme() -> Callable[[Any, int], int]:
     try:
-        from anycrc import Model  # type: ignore[import-untyped]
+        from awscrt.checksums import crc64nvme  # type: ignore[import-untyped]
     except ImportError as error:
         raise InvalidInput(
-            "this storage verifies objects by CRC-64/NVME, which needs the package anycrc",
+            "this storage verifies objects by CRC-64/NVME, which needs the package awscrt",
             hint=install_hint("nvme"),
         ) from error
-    compute: Callable[[Any, int], int] = Model("CRC64-NVME").calc
+    compute: Callable[[Any, int], int] = crc64nvme
     return compute
 
 
@@ -346,7 +355,7 @@ def _start_sha256() -> RunningChecksum:
 #: Alibaba Cloud OSS (`x-oss-hash-crc64ecma`) and Tencent COS.
 CRC64_XZ = Checksum("crc64xz", 64, _start_crc64_xz, _XZ_POLYNOMIAL)
 
-#: Amazon S3 (CRC64NVME) and Azure. Needs the package anycrc, which does not release the interpreter's lock.
+#: Amazon S3 (CRC64NVME) and Azure. Needs the package awscrt.
 CRC64_NVME = Checksum("crc64nvme", 64, _start_crc64_nvme, 0x9A6C9329AC4BC9B5)
 
 #: Amazon S3 and Google Cloud Storage: CRC-32/ISCSI.

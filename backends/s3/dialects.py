@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from importlib.util import find_spec
 
 from attrs import define, field
 
@@ -91,19 +89,14 @@ class Dialect:
         """
         The algorithm to verify objects with, None if it reports none.
 
-        CRC-64/NVME needs the package anycrc; without it, another algorithm of the storage is used, if there is one.
+        CRC-64/NVME needs the package awscrt; without it, another algorithm of the storage is used, if there is one.
         """
-        return next((algorithm for algorithm in self.checksums if _is_available(algorithm)), None)
+        return next((algorithm for algorithm in self.checksums if algorithm.is_available), None)
 
     @property
     def sends_checksums(self) -> bool:
         """Whether requests carry checksums, for the storage to verify."""
         return self.checksum is not None and self.reads_checksums_of == "amz"
-
-
-@lru_cache(maxsize=8)
-def _is_available(algorithm: Checksum) -> bool:
-    return algorithm != CRC64_NVME or find_spec("anycrc") is not None
 
 
 AWS = Dialect("aws", "Amazon S3", checksums=(CRC64_NVME, CRC32C), storage_classes=_CLASSES)

@@ -144,7 +144,7 @@ def test_what_is_recorded_pending_and_dropped_is_as_documented(partwise: Run, pl
 
 
 def test_a_probe_is_as_documented(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("anycrc")
+    pytest.importorskip("awscrt")
     with S3Server() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)

@@ -25,7 +25,7 @@ from partwise.model import MIB, ObjectOptions
 from partwise.registry import open_backend
 from partwise.server import Delay, Fail, ReplaceResponse, S3Server, ServerFault
 
-pytest.importorskip("anycrc")
+pytest.importorskip("awscrt")
 
 Run = Callable[..., Any]
 

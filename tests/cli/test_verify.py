@@ -227,7 +227,7 @@ def test_objects_in_a_storage_over_http_are_compared(
         monkeypatch.delenv(name)
     scheme = "oss" if kind is OSSServer else "s3"
     if scheme == "s3":
-        pytest.importorskip("anycrc")
+        pytest.importorskip("awscrt")
     with kind() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)

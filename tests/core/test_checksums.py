@@ -229,9 +229,9 @@ def test_an_algorithm_that_can_not_be_is_refused(wrong):
 
 
 def test_without_the_package_for_it_crc64_nvme_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "anycrc", None)
+    monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
     checksums._nvme.cache_clear()
-    with pytest.raises(InvalidInput, match="needs the package anycrc") as caught:
+    with pytest.raises(InvalidInput, match="needs the package awscrt") as caught:
         CRC64_NVME.compute(b"data")
     checksums._nvme.cache_clear()
 

@@ -185,7 +185,7 @@ class LockedBucket(S3Harness):
 
 
 class WithoutNVMe(S3Harness):
-    """The other algorithm of S3, for installations without anycrc."""
+    """The other algorithm of S3, for installations without awscrt."""
 
     page_size = None  # see `S3Harness`
     hooks_left_out: ClassVar = {"open_damaging": "the damaging server does not know the algorithm of the upload"}

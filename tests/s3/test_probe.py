@@ -21,7 +21,7 @@ from partwise.server import Fail, LoseResponse, S3Server, ServerFault, ServiceEr
 from partwise.server.messages import ServerResponse
 from partwise.server.s3.dialect import S3Dialect
 
-pytest.importorskip("anycrc")
+pytest.importorskip("awscrt")
 
 CHECKSUMS = ("x-amz-checksum-", "x-amz-sdk-checksum-algorithm")
 

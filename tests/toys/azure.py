@@ -9,7 +9,7 @@ from partwise.checksums import CRC64_NVME
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart, utc
 from partwise.protocols import Body
 from toys.client import Client, read
-from toys.services import BlockBlobs, crc64_nvme
+from toys.services import BlockBlobs, crc64nvme
 
 
 class BlockBlobBackend(Client):
@@ -47,7 +47,7 @@ class BlockBlobBackend(Client):
         self._parts(key, upload_id)
         data = read(body)
         name = self._put_block(key, upload_id, part_number, data)
-        return UploadedPart(part_number, len(data), name, crc64_nvme(data))
+        return UploadedPart(part_number, len(data), name, crc64nvme(data))
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         return list(self._parts(key, upload_id).values())
@@ -60,7 +60,7 @@ class BlockBlobBackend(Client):
         if not parts or numbers != sorted(set(numbers)) or names != [current[n].etag for n in numbers if n in current]:
             raise errors.PartRejected(f"the parts {numbers} of {key!r} are not the current ones in order")
         blob = self.request(self._service.commit, key, names, headers)
-        return self.describe(key, blob, crc64_nvme)
+        return self.describe(key, blob, crc64nvme)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         self.request(lambda: None)  # nothing drops blocks without touching the blob
@@ -70,11 +70,11 @@ class BlockBlobBackend(Client):
         return [PendingUpload(key, self._blocks(key)[0], utc(0)) for key in keys if key.startswith(prefix)]
 
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
-        return self.describe(key, self.request(self._service.put, key, read(body), self.headers(options)), crc64_nvme)
+        return self.describe(key, self.request(self._service.put, key, read(body), self.headers(options)), crc64nvme)
 
     def head_object(self, key: str) -> StoredObject | None:
         found = self.request(self._service.objects.get, key)
-        return None if found is None else self.describe(key, found, crc64_nvme)
+        return None if found is None else self.describe(key, found, crc64nvme)
 
     def _blocks(self, key: str) -> tuple[str, dict[int, UploadedPart], int]:
         """Return the upload that has the blob, its blocks by part number, and the next time."""
@@ -94,6 +94,6 @@ class BlockBlobBackend(Client):
         return {number: part for number, part in sorted(parts.items()) if number}
 
     def _put_block(self, key: str, upload_id: str, part_number: int, data: bytes) -> str:
-        name = f"{self._blocks(key)[2]:08x}{upload_id}{part_number:05}{crc64_nvme(data):016x}"
-        self.request(self._service.put_block, key, name, data, crc64_nvme(data))
+        name = f"{self._blocks(key)[2]:08x}{upload_id}{part_number:05}{crc64nvme(data):016x}"
+        self.request(self._service.put_block, key, name, data, crc64nvme(data))
         return name

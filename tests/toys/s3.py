@@ -8,7 +8,7 @@ from partwise.checksums import CRC64_NVME
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart, utc
 from partwise.protocols import Body
 from toys.client import Client, read
-from toys.services import S3, crc64_nvme
+from toys.services import S3, crc64nvme
 
 _CLASSES = {"standard": "STANDARD", "infrequent-access": "STANDARD_IA", "archive": "GLACIER"}
 
@@ -46,7 +46,7 @@ class S3Backend(Client):
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         parts = sorted(self.request(self._service.upload, key, upload_id).parts.items())
         reported = self.capabilities.part_checksums
-        return [UploadedPart(n, len(data), etag, crc64_nvme(data) if reported else None) for n, (etag, data) in parts]
+        return [UploadedPart(n, len(data), etag, crc64nvme(data) if reported else None) for n, (etag, data) in parts]
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
@@ -54,7 +54,7 @@ class S3Backend(Client):
         conditions = {name: value for name, value in self.headers(options).items() if name.startswith("If-")}
         etags = [(part.part_number, part.etag) for part in parts]
         stored = self.request(self._service.complete, key, upload_id, etags, conditions)
-        return self.describe(key, stored, crc64_nvme)
+        return self.describe(key, stored, crc64nvme)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         self.request(self._service.abort, key, upload_id)
@@ -66,8 +66,8 @@ class S3Backend(Client):
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
         storage_class = _CLASSES.get(options.storage_class or "", options.storage_class)
         headers = self.headers(options, acl=options.acl, storage_class=storage_class)
-        return self.describe(key, self.request(self._service.store, key, read(body), headers), crc64_nvme)
+        return self.describe(key, self.request(self._service.store, key, read(body), headers), crc64nvme)
 
     def head_object(self, key: str) -> StoredObject | None:
         found = self.request(self._service.objects.get, key)
-        return None if found is None else self.describe(key, found, crc64_nvme)
+        return None if found is None else self.describe(key, found, crc64nvme)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anycrc import Model
 from attrs import define, field
+from awscrt.checksums import crc64nvme
 from fastcrc.crc32 import iscsi
 
-crc64_nvme: Callable[[bytes], int] = Model("CRC64-NVME").calc
 crc32c = iscsi
 
 #: One request at a time. It is shared by all services, as a lock can't be copied.
@@ -133,7 +132,7 @@ class S3(Bucket):
     def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> tuple[str, int]:
         etag = f'"{hashlib.md5(data).hexdigest()}"'
         self.upload(key, upload_id).parts[number] = (etag, data)
-        return etag, crc64_nvme(data)
+        return etag, crc64nvme(data)
 
     def complete(
         self, key: str, upload_id: str, parts: Sequence[tuple[int, str]], conditions: Mapping[str, Any]
@@ -178,7 +177,7 @@ class BlockBlobs(Bucket):
     uncommitted: dict[str, dict[str, bytes]] = field(factory=dict)  # by key, then by the id of the block
 
     def put_block(self, key: str, block_id: str, data: bytes, crc64: int) -> None:
-        if crc64_nvme(data) != crc64:
+        if crc64nvme(data) != crc64:
             raise Refused("Crc64Mismatch")
         with _LOCK:
             blocks = self.uncommitted.setdefault(key, {})

@@ -11,7 +11,6 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from importlib.util import find_spec
 
 from partwise.checksums import CRC32, CRC32C, CRC64_NVME, SHA1, SHA256, Checksum
 from partwise.model import KIB, MIB
@@ -48,7 +47,7 @@ def default_checksum() -> Checksum:
 
     Without the package for it, it is CRC-32C.
     """
-    return CRC32C if find_spec("anycrc") is None else CRC64_NVME
+    return CRC64_NVME if CRC64_NVME.is_available else CRC32C
 
 
 def name_of(algorithm: Checksum) -> str:

@@ -140,9 +140,9 @@ MUTATIONS = [
         S3_DIALECTS_TESTS,
     ),
     Mutation(
-        "without anycrc CRC-64/NVME is used",
+        "without awscrt CRC-64/NVME is used",
         S3_DIALECTS,
-        "if _is_available(algorithm)",
+        "if algorithm.is_available",
         "if True",
         S3_DIALECTS_TESTS,
     ),
