@@ -265,14 +265,19 @@ def _open_for_reading(path: str) -> tuple[FileIO, os.stat_result]:
 _STREAM_HINT = "Upload it as a stream: an open file, or StreamSource(open(path, 'rb'), name=path), which is resumable"
 
 
-def irregular_file_error(path: str, mode: int, hint: str = _STREAM_HINT) -> SourceUnreadable:
+_DIRECTORY_HINT = "Upload each file in it, or an archive of it as a stream"
+
+
+def irregular_file_error(
+    path: str, mode: int, hint: str = _STREAM_HINT, directory_hint: str = _DIRECTORY_HINT
+) -> SourceUnreadable:
     """
     Return the error for a path that is not that of a regular file.
 
     `hint` is for what can be read as a stream.
     """
     if stat.S_ISDIR(mode):
-        return SourceUnreadable(f"{path} is a directory; only files and streams can be uploaded", source=path)
+        return SourceUnreadable(f"{path} is a directory, not a file", source=path, hint=directory_hint)
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
     return SourceUnreadable(
         f"{path} is {kinds.get(stat.S_IFMT(mode), 'a special file')}, not a regular file",

@@ -183,7 +183,7 @@ def _open_tunnel(sock: socket, endpoint: Endpoint, proxy: Proxy, deadline: float
 def _connect_error(endpoint: Endpoint, error: Exception) -> ConnectionFailed:
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectionFailed(
-            f"{endpoint.url} can't be trusted: its certificate does not verify ({error})",
+            f"{endpoint.url} can't be trusted: its certificate does not verify ({error.verify_message or error})",
             retryable=False,
             hint="If the certificate is your own, pass {ca_bundle} with the file of its certificate authority",
         )
@@ -214,5 +214,7 @@ def _reason(error: Exception) -> str:
     timed_out = isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError)
     if timed_out or isinstance(error, TimeoutError):
         return "it timed out"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "the server does not speak TLS on this port"
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     return str(getattr(cause, "strerror", None) or cause)

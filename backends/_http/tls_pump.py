@@ -54,7 +54,7 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
             context = ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ValueError) as error:
         raise InvalidInput(
-            f"the certificates in {ca_bundle} can't be used: {error}",
+            f"the certificates in {ca_bundle} can't be used: {getattr(error, 'strerror', None) or error}",
             hint="Pass {ca_bundle} with a PEM file, or a directory that was prepared with `openssl rehash`",
         ) from error
     context.set_alpn_protocols(["http/1.1"])

@@ -22,8 +22,7 @@ __all__ = ["CREDENTIALS_HINT", "Credentials", "CredentialsProvider", "as_provide
 __all__ += ["CallableCredentials", "ClientCredentials", "EnvironmentCredentials", "StaticCredentials"]
 
 CREDENTIALS_HINT = (
-    "Set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET (and OSS_SESSION_TOKEN for temporary credentials), write them to "
-    "~/.ossutilconfig, or pass Credentials in Python"
+    "Set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, write them to ~/.ossutilconfig, or pass Credentials in Python"
 )
 
 #: Seconds after which a client that refreshes by itself, and does not report an expiration, is called again. The call

@@ -55,8 +55,7 @@ __all__ += ["ContainerCredentials", "FrozenCredentials", "MachineCredentials", "
 __all__ += ["SSOCredentials", "WebIdentityCredentials"]
 
 CREDENTIALS_HINT = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for temporary credentials), name a "
-    "{profile} of ~/.aws, or pass Credentials in Python"
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a {profile} of ~/.aws, or pass Credentials in Python"
 )
 
 #: Seconds after which an object of botocore, which refreshes by itself, is called again.

@@ -181,7 +181,7 @@ def test_a_path_with_a_nul_character_is_refused_at_once(tmp_path):
     ("make", "reason"),
     [
         (lambda path: path / "missing", "No such file"),
-        (lambda path: path, "is a directory; only files and streams can be uploaded"),
+        (lambda path: path, "is a directory, not a file. Upload each file in it, or an archive"),
         (lambda path: path / "file" / "below", "Not a directory|No such file"),
     ],
 )
