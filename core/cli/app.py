@@ -7,7 +7,7 @@ Each command is implemented in a separate module, which is imported when the com
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from partwise.cli.common_options import (
     verbose_option,
 )
 from partwise.cli.completion import VARIABLE
-from partwise.cli.help_pages import WIDTH_MAX, Group, OptionGroup, argument
+from partwise.cli.help_pages import WIDTH_MAX, Group, OptionGroup, Sources, argument
 from partwise.cli.object_options import RequestedOptions, object_options
 from partwise.cli.param_types import Value
 from partwise.cli.runner import invoke, run_command
@@ -57,7 +57,8 @@ def _runs(function: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(function)
     def run(**given: Any) -> int:
-        file, url = given.get("file"), given.get("url")
+        files, url = given.get("files", (given.get("file"),)), given.get("url")
+        file = files[0] if len(files) == 1 else None
         return run_command(
             lambda output: function(output, **given),
             json=given.get("json", False),
@@ -66,6 +67,7 @@ def _runs(function: Callable[..., int]) -> Callable[..., int]:
             subject=f"{'standard input' if file == '-' else file} to {url}" if file and url else "",
             events=given.get("progress") == "json",
             scheme=scheme_of(url or ""),
+            source=file if "files" in given else None,
         )
 
     return run
@@ -241,6 +243,7 @@ progress_options = (
     epilog=_examples(
         "partwise upload backup.tar oss://examplebucket/backup.tar",
         "partwise upload backup.tar oss://examplebucket/2026/",
+        "partwise upload *.tar oss://examplebucket/2026/",
         "partwise upload backup.tar s3://examplebucket/backup.tar --profile work",
         "partwise upload --dry-run backup.tar oss://examplebucket/backup.tar",
         "partwise upload --bandwidth-limit 20MiB backup.tar oss://examplebucket/",
@@ -251,10 +254,13 @@ progress_options = (
     + _EXIT_CODES,
 )
 @argument(
-    "file",
-    "FILE",
-    "A file, or - for standard input. To resume standard input, pipe in the same bytes again. A producer that fails"
-    " half way looks like one that ends: use set -o pipefail, or --expect-size.",
+    "files",
+    "FILE...",
+    "A file, or several for a URL that ends with a slash; or - for standard input. To resume standard input, pipe in"
+    " the same bytes again. A producer that fails half way looks like one that ends: use set -o pipefail, or"
+    " --expect-size.",
+    cls=Sources,
+    nargs=-1,
 )
 @object_url
 @transfer_options
@@ -277,6 +283,9 @@ def upload(output: Output, **given: Any) -> int:
     If the upload is stopped or killed, or the network fails, run the same command again: parts that the storage already
     has are not sent again.
 
+    Several files are uploaded one after the other, each with a checkpoint of its own. If one fails, the others are
+    uploaded nevertheless, and the exit code is that of the worst.
+
     A SIZE is written as 8MiB, 8M (the same), 8MB (8,000,000 bytes) or 1.5GiB; a DURATION as 90s, 5m or 1h30m.
 
     The access key for OSS comes from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN, or from
@@ -288,19 +297,37 @@ def upload(output: Output, **given: Any) -> int:
     from partwise.cli import upload as command
     from partwise.config import TransferConfig
 
+    files, context = given["files"], click.get_current_context()
+    is_several = len(files) > 1
     request = command.UploadCommand(
-        file=given["file"],
+        file=files[0],
         target=_target(given),
         store=_store(given),
         config=TransferConfig(**transfer_options.values(given), **change_options.values(given)),
         options=RequestedOptions.from_flags(given),
         resume=command.resume_mode(no_resume=given["no_resume"], require_resume=given["require_resume"]),
-        command=formatting.command_line(click.get_current_context().obj),
+        command=formatting.command_line(formatting.without_passwords(context.obj)),
         progress=given["progress"],
         interval=given["progress_interval"],
         expected=expected_options.values(given),
     )
-    return command.explain(request, output) if given["dry_run"] else command.upload(request, output)
+    if not is_several:
+        return command.explain(request, output) if given["dry_run"] else command.upload(request, output)
+
+    from partwise.cli import upload_several as several
+
+    several.require_several(files, given)
+    with_value = {
+        flag for one in context.command.params if isinstance(one, click.Option) and not one.is_flag for flag in one.opts
+    }
+
+    def command_without(done: Collection[str]) -> str:
+        words = formatting.without_words(context.obj, done, with_value)
+        return formatting.command_line(formatting.without_passwords(words))
+
+    return several.upload_several(
+        several.SeveralUploads(files, request, command_without), output, dry_run=given["dry_run"]
+    )
 
 
 # --- stored objects --------------------------------------------------------------------------------------------------

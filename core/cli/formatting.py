@@ -153,6 +153,57 @@ def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), width
     return lines
 
 
+#: Flags whose value may contain a password.
+_WITH_PASSWORD = ("--proxy", "--store")
+
+
+def without_passwords(arguments: Sequence[str]) -> list[str]:
+    """
+    Return a command line for messages.
+
+    Passwords in the URLs of a proxy and a store are replaced by ``***``.
+    """
+    shown = []
+    previous = ""
+    for word in arguments:
+        flag, equals, value = word.partition("=")
+        if previous in _WITH_PASSWORD:
+            shown.append(_without_password(word))
+        elif flag in _WITH_PASSWORD and equals:
+            shown.append(f"{flag}={_without_password(value)}")
+        else:
+            shown.append(word)
+        previous = word
+    return shown
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=password=)[^&]*", "***", re.sub(r"^([^/@:]*://)?([^/@:]*):[^/]*@", r"\1\2:***@", url))
+
+
+def without_words(arguments: Sequence[str], done: Collection[str], with_value: Collection[str]) -> list[str]:
+    """
+    Return a command line without some of its arguments.
+
+    Args:
+        arguments: the name of the command, then its words.
+        done: the arguments to leave out. Values of options are kept, even if they are equal.
+        with_value: the flags that have a value in the next word.
+    """
+    left = list(arguments[:1])
+    words = iter(arguments[1:])
+    has_options = True
+    for word in words:
+        if has_options and word.startswith("-") and word != "-":
+            left.append(word)
+            has_options = word != "--"
+            if word in with_value:
+                left.append(next(words, ""))
+        elif word not in done:
+            left.append(word)
+    return left
+
+
 def command_line(arguments: Sequence[str]) -> str:
     """
     Return the command line to run this command again, quoted for a shell.

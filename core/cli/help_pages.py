@@ -34,6 +34,32 @@ class Argument(click.Argument):
         self.explanation = explanation
 
 
+class Sources(Argument):
+    """
+    One or several sources, before a URL.
+
+    A single word is the source, so that the URL is what is missing.
+    """
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        """Refuse a command line without a source, or without a URL after the sources."""
+        words, url = opts.get(self.name or ""), opts.get("url")
+        # What is missing is None, or something of its own in newer versions of click.
+        is_file = isinstance(url, str) and ":" not in url
+        if not ctx.resilient_parsing:
+            if not isinstance(words, tuple) or not words:
+                raise click.MissingParameter(ctx=ctx, param=_url_parameter(ctx) if is_file else self)
+            if is_file and any("://" in word for word in words):
+                raise click.UsageError(f"the URL has to be the last argument, not {url!r:.200}", ctx)
+        return super().handle_parse_result(ctx, opts, args)
+
+
+def _url_parameter(ctx: click.Context) -> click.Parameter:
+    return next(one for one in ctx.command.params if one.name == "url")
+
+
 class Option(click.Option):
     """An option that is listed under a heading."""
 
@@ -44,7 +70,7 @@ class Option(click.Option):
 
 def argument(name: str, metavar: str, explanation: str, **attributes: Any) -> Callable[[_F], _F]:
     """Declare an argument: a decorator."""
-    return click.argument(name, cls=Argument, metavar=metavar, explanation=explanation, **attributes)
+    return click.argument(name, **{"cls": Argument, **attributes}, metavar=metavar, explanation=explanation)
 
 
 class OptionGroup:

@@ -218,10 +218,19 @@ def _labelled(label: str, text: str, color: Color) -> list[Line]:
     if sys.stderr.isatty():
         import textwrap
 
-        width = max(40, get_terminal_size().columns) - len(label) - 2
+        width = max(40, _columns(sys.stderr)) - len(label) - 2
         first, *more = textwrap.wrap(first, width, break_long_words=False, break_on_hyphens=False) or [""]
     indent = " " * (len(label) + 2)
     return [(Styled(f"{label}:", color), f" {first}"), *(f"{indent}{line}" for line in more)]
+
+
+def _columns(stream: TextIO) -> int:
+    """Return the width of a terminal; COLUMNS overrides it."""
+    if not os.environ.get("COLUMNS", "").isdecimal():
+        # `get_terminal_size` asks standard output, which may be a file.
+        with suppress(OSError, ValueError):
+            return os.get_terminal_size(stream.fileno()).columns or 80
+    return get_terminal_size().columns
 
 
 def _rendered(line: Line, stream: TextIO) -> str:

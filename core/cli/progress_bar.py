@@ -46,6 +46,7 @@ class Bar(NullMeter):
         console: where to draw; None: standard error.
         clock: returns seconds that never decrease.
         activity: what happens to the source.
+        announces: whether a line above the bar says what is uploaded, even if nothing is resumed.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Bar(NullMeter):
         clock: Callable[[], float] = time.monotonic,
         *,
         activity: Activity = "uploading",
+        announces: bool = True,
     ) -> None:
         self._activity: Activity = activity
+        self._announces = announces
         self._subject = subject
         self._output = output
         self._rate = RateEstimator()
@@ -89,7 +92,8 @@ class Bar(NullMeter):
         if recovered := self._outages.add(progress):
             self._output.note(recovered)
         if progress.waiting is None:
-            if not self._started and not progress.completed:
+            is_first = not self._started and not progress.completed
+            if is_first and (self._announces or progress.bytes_resumed):
                 self._output.note(format_start(self._subject, progress, self._activity))
             self._started = True
         self._rate.add(progress)

@@ -52,6 +52,7 @@ def meter_for(
     interval: float | None = None,
     *,
     activity: Activity = "uploading",
+    source: str | None = None,
 ) -> Meter:
     """
     Return the meter for a form of progress.
@@ -63,16 +64,18 @@ def meter_for(
         kind: the form; "auto" is a bar on a terminal, and lines elsewhere.
         interval: seconds between two lines or objects; None: the default of the form.
         activity: what happens to the source.
+        source: one of several sources, one after the other: objects name it, and of a source that is sent from its
+            start before it is time for a line of progress, no line says that it started. None: there is only one.
     """
     if kind == "json":
-        return Events(output, 1.0 if interval is None else interval)
+        return Events(output, 1.0 if interval is None else interval, source)
     if output.quiet or kind == "none":
         return NullMeter()
     if kind == "auto" and can_move_the_cursor(sys.stderr):
         from partwise.cli.progress_bar import Bar
 
-        return Bar(name, subject, output, activity=activity)
-    return Lines(subject, output, interval, activity=activity)
+        return Bar(name, subject, output, activity=activity, announces=source is None)
+    return Lines(subject, output, interval, activity=activity, announces=source is None)
 
 
 def format_start(subject: str, progress: Progress, activity: Activity = "uploading") -> str:
@@ -192,6 +195,7 @@ class Lines(NullMeter):
         output: where to print.
         interval: seconds between two lines instead; None: as above.
         activity: what happens to the source.
+        announces: whether the first line is printed at once, even if nothing is resumed.
     """
 
     _SECONDS_MIN = 2.0
@@ -199,9 +203,17 @@ class Lines(NullMeter):
     _OUTAGE_SECONDS = 10.0
 
     def __init__(
-        self, subject: str, output: Output, interval: float | None = None, *, activity: Activity = "uploading"
+        self,
+        subject: str,
+        output: Output,
+        interval: float | None = None,
+        *,
+        activity: Activity = "uploading",
+        announces: bool = True,
     ) -> None:
         self._activity: Activity = activity
+        self._announces = announces
+        self._first_line = ""  # as long as it was not printed
         self._interval = interval
         self._subject = subject
         self._output = output
@@ -223,11 +235,19 @@ class Lines(NullMeter):
         if not self._started and progress.waiting is None:
             self._started = True
             self._tenth = _tenth(progress)
-            self._output.note(format_start(self._subject, progress, self._activity))
+            self._first_line = format_start(self._subject, progress, self._activity)
+            if self._announces or progress.bytes_resumed:
+                self._announce()
         if self._is_time(progress):
+            self._announce()
             self._printed_at = progress.elapsed
             self._tenth = _tenth(progress)
             self._output.note(self._line(progress))
+
+    def _announce(self) -> None:
+        if self._first_line:
+            self._output.note(self._first_line)
+            self._first_line = ""
 
     def _is_time(self, progress: Progress) -> bool:
         since = progress.elapsed - self._printed_at
@@ -267,9 +287,11 @@ class Events(NullMeter):
     Args:
         output: where to write.
         interval: seconds between two objects.
+        source: named in each object; None: not named, since there is only one.
     """
 
-    def __init__(self, output: Output, interval: float) -> None:
+    def __init__(self, output: Output, interval: float, source: str | None = None) -> None:
+        self._source = {} if source is None else {"source": source}
         self._output = output
         self._interval = interval
         self._rate = RateEstimator()
@@ -283,7 +305,7 @@ class Events(NullMeter):
         changed, self._waiting = waiting != self._waiting, waiting
         if self._printed_at is None or changed or progress.completed or at - self._printed_at >= self._interval:
             self._printed_at = at
-            self._output.event("progress", **as_data(progress, self._rate))
+            self._output.event("progress", **self._source, **as_data(progress, self._rate))
 
 
 def as_data(progress: Progress, rate: RateEstimator) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Report how a command ended: as text, as a JSON object, and as an exit code.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -82,12 +83,17 @@ class ErrorReport:
         return escape_control(collapse_lines(_sentences(what_and_why, kept, hint)))
 
 
-def format_error(error: BaseException, subject: str = "", scheme: str = "") -> ErrorReport:  # noqa: PLR0911  # a table
+def format_error(  # noqa: PLR0911  # a table
+    error: BaseException, subject: str = "", scheme: str = "", *, again: bool = True
+) -> ErrorReport:
     """
     Describe an error that a command raised.
 
-    The subject is what the command works on, such as "backup.tar to oss://bucket/backup.tar"; the scheme that of its
-    URL, on which depends where credentials come from.
+    Args:
+        error: the error.
+        subject: what the command works on, such as "backup.tar to oss://bucket/backup.tar".
+        scheme: that of its URL, on which depends where credentials come from.
+        again: whether the hint says to run the same command again, where that helps.
     """
     match error:
         case SignalReceived():
@@ -95,7 +101,10 @@ def format_error(error: BaseException, subject: str = "", scheme: str = "") -> E
         case KeyboardInterrupt():
             return ErrorReport("interrupted")
         case UploadFailed() if error.reason:
-            return _upload_failed(error, subject, scheme)
+            return _upload_failed(error, subject, scheme, again=again)
+        case CheckpointUnwritable() if error.where and f" {error.where}: " in error.message:
+            what, place, why = error.message.partition(f" {error.where}: ")
+            return ErrorReport(what + place.removesuffix(": "), why, hint=_hint(error, scheme))
         case CannotResume():
             message = f"{subject or 'the upload'} can't be resumed; nothing was changed"
             return ErrorReport(message, error.reason, hint=_hint(error, scheme))
@@ -108,23 +117,38 @@ def format_error(error: BaseException, subject: str = "", scheme: str = "") -> E
     )
 
 
-def _upload_failed(error: UploadFailed, subject: str, scheme: str) -> ErrorReport:
+def _upload_failed(error: UploadFailed, subject: str, scheme: str, *, again: bool) -> ErrorReport:
     aborting = error.message.endswith("could not be aborted")
-    again = "run the same command again" + (" to resume" if error.resumable and not aborting else "")
+    repeat = "run the same command again" + (" to resume" if error.resumable and not aborting else "")
     next_step = ""
-    if error.retryable:
-        next_step = again.capitalize()
-    elif error.resumable:
-        next_step = f"Then {again}" if error.hint else f"Fix the cause, then {again}"
+    if again and error.retryable:
+        next_step = repeat.capitalize()
+    elif again and error.resumable:
+        next_step = f"Then {repeat}" if error.hint else f"Fix the cause, then {repeat}"
     what = f"{subject or error.key} could not be uploaded"
     if aborting:
         what = f"the upload of {subject or error.key} could not be aborted"
-    return ErrorReport(
-        what,
-        error.reason,
-        progress_of(error) if error.resumable else "nothing",
-        _sentences(_hint(error, scheme), next_step),
-    )
+    return ErrorReport(what, _cause(error), _kept(error), _sentences(_hint(error, scheme), next_step))
+
+
+def _cause(error: UploadFailed) -> str:
+    """
+    Return why an upload failed, without the object, which the message names.
+
+    Of the name of the request, only the verb is left, such as "completing", if it is not about bytes that are sent.
+    """
+    request = re.match(rf"(\w+)[^:]*? ?{re.escape(repr(error.key))} in \S+: (?=\S)", error.reason)
+    if request is None:
+        return error.reason
+    verb = "" if request[1] in ("storing", "part") else f"{request[1]}: "
+    return verb + error.reason[request.end() :]
+
+
+def _kept(error: UploadFailed) -> str:
+    """Return what is kept, if that is worth a line: not if nothing could have been."""
+    if error.resumable:
+        return progress_of(error) if error.bytes_done else ""
+    return "" if error.parts_total == 1 else "nothing"
 
 
 def progress_of(error: UploadStopped) -> str:
@@ -162,18 +186,33 @@ FLAGS = {
     **SETTINGS,
 }
 
-# What the hint of the library does not know.
-_FURTHER_HINTS: dict[type[PartwiseError], str] = {
-    CheckpointUnwritable: "Use --checkpoint, --checkpoint-dir or --store for another place, or --no-resume for none",
-}
+#: What the hint of the library does not know, for a checkpoint that can't be written for good.
+_ANOTHER_PLACE = "--checkpoint-dir names another place, --no-resume uses none"
 
 
 def _message(error: PartwiseError) -> str:
-    """Return the message, with the setting that it may begin with as a flag."""
+    """
+    Return the message of an error.
+
+    If it begins with a setting, the settings in it are shown as flags.
+    """
     setting, space, rest = error.message.partition(" ")
-    flag = FLAGS.get(setting, "")
-    is_one_flag = flag.startswith("--") and " " not in flag
-    return f"{flag}{space}{rest}" if isinstance(error, InvalidInput) and is_one_flag else error.message
+    if not isinstance(error, InvalidInput) or not _is_flag(FLAGS.get(setting, "")):
+        return error.message
+    return f"{FLAGS[setting]}{space}{_OTHER_SETTING.sub(_other_flag, rest)}"
+
+
+# A word with an underscore, not quoted and not part of a path.
+_OTHER_SETTING = re.compile(r"(?<![^\s(])[a-z0-9]+(?:_[a-z0-9]+)+(?![^\s,;.)])")
+
+
+def _other_flag(match: re.Match[str]) -> str:
+    flag = FLAGS.get(match[0], "")
+    return flag if _is_flag(flag) else match[0]
+
+
+def _is_flag(text: str) -> bool:
+    return text.startswith("--") and " " not in text
 
 
 def hint_as_flags(error: PartwiseError, scheme: str = "") -> str:
@@ -182,7 +221,8 @@ def hint_as_flags(error: PartwiseError, scheme: str = "") -> str:
 
 
 def _hint(error: PartwiseError, scheme: str) -> str:
-    return _sentences(hint_as_flags(error, scheme), _FURTHER_HINTS.get(type(error), ""))
+    further = _ANOTHER_PLACE if isinstance(error, CheckpointUnwritable) and not error.retryable else ""
+    return _sentences(hint_as_flags(error, scheme), further)
 
 
 def _sentences(*texts: str) -> str:

@@ -40,6 +40,7 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+_SUGGESTION = re.compile(r"(.*?)\.? \(?(Did you mean .*\?)\)?")
 _JSON = re.compile(r"(?:^|\0)--(?:json|progress[=\0]json)(?:\0|$)", re.IGNORECASE)
 
 
@@ -74,6 +75,9 @@ def _format_usage_error(error: click.UsageError) -> ErrorReport:
             hint = hint_as_flags(cause) if isinstance(cause, PartwiseError) else ""
         case _:
             text = error.format_message()
+            # Newer versions of click have a suggestion after the message.
+            if (suggested := _SUGGESTION.fullmatch(text)) is not None:
+                text, hint = suggested.groups()
             message = text[:1].lower() + text[1:]
     if not hint:
         hint = f"See '{error.ctx.command_path if error.ctx else 'partwise'} --help'"
@@ -103,12 +107,13 @@ def run_command(
     subject: str = "",
     events: bool = False,
     scheme: str = "",
+    source: str | None = None,
 ) -> int:
     """
     Run a command and return its exit code; None from `work` is 0.
 
     An error is printed, and written as an object if JSON was requested. The flags are those of `Output`; the subject is
-    what the command works on, for messages.
+    what the command works on, for messages; the object of an error names the source.
     """
     from partwise.cli.output import Output
     from partwise.cli.reporting import exit_code, failure, format_error
@@ -119,5 +124,5 @@ def run_command(
             return work(output) or 0
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect is reported, too
             output.error(format_error(error, subject, scheme), error)
-            output.record(failure(error, subject, scheme))
+            output.record(failure(error, subject, scheme) | ({} if source is None else {"source": source}))
             return exit_code(error)

@@ -17,6 +17,12 @@ from partwise.sources import StreamSource, irregular_file_error
 #: Standard input on the command line and, as the name of the source, in checkpoints.
 STANDARD_INPUT = "-"
 
+#: What to do with a directory, by the command.
+_DIRECTORY_HINTS = {
+    "upload": "Upload its files: partwise upload DIR/* URL/, or an archive: tar c DIR | partwise upload - URL",
+    "verify": "Name a file in it",
+}
+
 # Seconds between two checks whether to stop, while no bytes arrive.
 _POLL = 0.2
 
@@ -72,15 +78,16 @@ def source_of(file: str, stop: threading.Event, command: str) -> str | StreamSou
         command: the name of the command, for the hint to use standard input.
 
     Raises:
-        SourceUnreadable: it is a pipe or a device, which can be read only as standard input, or there is none.
+        SourceUnreadable: it is a directory, or a pipe or a device, which can be read only as standard input, or there
+            is none.
     """
     if file == STANDARD_INPUT:
         return standard_input(stop)
     with suppress(OSError, ValueError):  # the library refuses names that are invalid, and files that do not exist
         mode = Path(file).stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        if not stat.S_ISREG(mode):
             hint = f"Use standard input: partwise {command} - URL < FILE, or COMMAND | partwise {command} - URL"
-            raise irregular_file_error(file, mode, hint)
+            raise irregular_file_error(file, mode, hint, _DIRECTORY_HINTS.get(command, ""))
     return file
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -188,10 +188,44 @@ class BackendSpec:
                 _refuse_directory(backend, key, self.url, "To upload into it, end the URL with a slash")
                 yield backend, key, self.url
             else:
-                name = _name_of(file, self.url)
-                # Only file: URLs are percent-encoded; in others each character stands for itself.
-                in_url = quote(os.fsencode(name), safe="") if self.url.lower().startswith("file:") else name
-                yield backend, key + name, f"{self.url.rstrip('/')}/{in_url}"
+                yield backend, *self._below(key, file)
+
+    @contextmanager
+    def open_objects(self, files: Sequence[str]) -> Iterator[tuple[MultipartBackend, list[tuple[str, str]]]]:
+        """
+        Open the backend, and yield it with key and URL of the object of each file.
+
+        The name of each file is added to the URL, which ends with a slash or is that of a bucket.
+
+        Raises:
+            InvalidInput: the URL names one object, a file has no name to add, or two files have the same name.
+        """
+        if not all(files):
+            raise InvalidInput("the name of a file is empty")
+        with self.open() as (backend, prefix):
+            if prefix and not prefix.endswith("/"):
+                _refuse_directory(backend, prefix, self.url, "To upload into it, end the URL with a slash")
+                raise InvalidInput(
+                    f"{self.url!r:.200} names one object, and there are {len(files)} files",
+                    hint="End the URL with a slash, so that each file keeps its name",
+                )
+            found = [self._below(prefix, file) for file in files]
+            first: dict[str, str] = {}
+            for file, (key, url) in zip(files, found, strict=True):
+                if key in first:
+                    raise InvalidInput(
+                        f"{first[key]!r:.200} and {file!r:.200} would both be stored as {url:.200}; nothing was sent",
+                        hint="Upload one of them on its own, to another key",
+                    )
+                first[key] = file
+            yield backend, found
+
+    def _below(self, prefix: str, file: str) -> tuple[str, str]:
+        """Return key and URL of the object that gets the name of this file."""
+        name = _name_of(file, self.url)
+        # Only file: URLs are percent-encoded; in others each character stands for itself.
+        in_url = quote(os.fsencode(name), safe="") if self.url.lower().startswith("file:") else name
+        return prefix + name, f"{self.url.rstrip('/')}/{in_url}"
 
 
 def _refuse_directory(backend: MultipartBackend, key: str, url: str, hint: str) -> None:

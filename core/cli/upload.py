@@ -29,7 +29,7 @@ from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.config import TransferConfig
 from partwise.errors import CallbackError, UploadPaused
 from partwise.explain import Explanation, PlannedPart
-from partwise.protocols import MultipartBackend
+from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.results import Progress, UploadResult
 from partwise.task import UploadTask
 from partwise.uploader import Uploader
@@ -53,6 +53,7 @@ class UploadCommand:
     interval: float | None = None  # seconds between two lines or objects of progress; None: the default of the form
     url: str = ""  # the URL of the object, for messages
     expected: Mapping[str, int] = field(factory=dict)  # `expected_size` and `expected_crc64`, as far as they were given
+    is_one_of_several: bool = False  # whether the result is one line, and progress names the source
 
     def __str__(self) -> str:
         return f"{self.source} to {escape_control(self.url or self.target.url)}"
@@ -78,18 +79,29 @@ def upload(command: UploadCommand, output: Output) -> int:
         PartwiseError: as `Uploader.upload` does.
     """
     with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
-        command = evolve(command, url=url)
-        uploader = Uploader(backend, store=store, config=command.config)
-        started = time.monotonic()
-        try:
-            result = _perform(uploader, backend, key, command, output)
-        except CallbackError as error:
-            if isinstance(error.result, UploadResult):
-                output.note(*format_result(command, error.result, time.monotonic() - started))
-            raise
-        output.say(*format_result(command, result, time.monotonic() - started))
-        output.record({**success(result), "url": url})
-        return DONE
+        upload_to(backend, store, key, evolve(command, url=url), output)
+    return DONE
+
+
+def upload_to(
+    backend: MultipartBackend, store: CheckpointStore, key: str, command: UploadCommand, output: Output
+) -> None:
+    """
+    Upload with an open backend and store; otherwise as `upload`.
+
+    The command has the URL of the object.
+    """
+    uploader = Uploader(backend, store=store, config=command.config)
+    started = time.monotonic()
+    try:
+        result = _perform(uploader, backend, key, command, output)
+    except CallbackError as error:
+        if isinstance(error.result, UploadResult):
+            output.note(*format_result(command, error.result, time.monotonic() - started))
+        raise
+    lines = format_result(command, result, time.monotonic() - started)
+    output.say(*(lines[:1] if command.is_one_of_several and not output.verbose else lines))
+    output.record({**success(result), "url": command.url, "source": command.file})
 
 
 def _perform(
@@ -98,7 +110,14 @@ def _perform(
     stop = threading.Event()
     source = source_of(command.file, stop, "upload")
     name = command.source if command.file == STANDARD_INPUT else Path(command.file).name
-    meter = meter_for(output, name, str(command), command.progress, command.interval)
+    meter = meter_for(
+        output,
+        name,
+        str(command),
+        command.progress,
+        command.interval,
+        source=command.file if command.is_one_of_several else None,
+    )
     task: UploadTask | None = None
 
     def pause(number: int) -> None:
@@ -178,15 +197,25 @@ def explain(command: UploadCommand, output: Output) -> int:
     It raises what `Uploader.plan` raises.
     """
     with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
-        command = evolve(command, url=url)
-        source = source_of(command.file, threading.Event(), "upload")
-        explanation = Uploader(backend, store=store, config=command.config).plan(
-            source, key, options=command.options.for_backend(backend), resume=command.resume, **command.expected
-        )
+        explain_to(backend, store, key, evolve(command, url=url), output)
+    return DONE
+
+
+def explain_to(
+    backend: MultipartBackend, store: CheckpointStore, key: str, command: UploadCommand, output: Output
+) -> None:
+    """
+    Explain with an open backend and store; otherwise as `explain`.
+
+    The command has the URL of the object.
+    """
+    source = source_of(command.file, threading.Event(), "upload")
+    explanation = Uploader(backend, store=store, config=command.config).plan(
+        source, key, options=command.options.for_backend(backend), resume=command.resume, **command.expected
+    )
     width = get_terminal_size().columns if sys.stdout.isatty() else None
     output.say(*format_plan(command, explanation, all_numbers=output.verbose, width=width))
-    output.record({**as_data(explanation), "url": url})
-    return DONE
+    output.record({**as_data(explanation), "url": command.url, "source": command.file})
 
 
 _HEADLINES = {

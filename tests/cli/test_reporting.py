@@ -7,6 +7,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import partwise
 import partwise.backends
 import partwise.stores
+from partwise import errors
 from partwise.cli.app import app
 from partwise.cli.reporting import FLAGS, ErrorReport, exit_code, failure, format_error, success
 from partwise.cli.signals import SignalReceived
@@ -41,6 +43,7 @@ from partwise.errors import (
     UnsupportedOption,
     UploadFailed,
     UploadPaused,
+    UploadStopped,
 )
 from partwise.results import UploadResult
 
@@ -101,6 +104,51 @@ def test_each_error_has_its_exit_code(error: BaseException, code: int) -> None:
     assert exit_code(error) == code
 
 
+#: The exit code of each class, and that of an instance that is retryable: a class that is new has to be decided.
+CODES: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("InvalidInput", "InvalidKey", "UnknownScheme", "UnsupportedOption"), (2, 2)),
+    # Permanent, unless the storage says otherwise.
+    **dict.fromkeys(("BackendError", "UploadNotFound", "UploadUnusable", "PartRejected", "AccessDenied"), (1, 75)),
+    **dict.fromkeys(("BucketNotFound", "ObjectExists", "PreconditionFailed", "BackendClosed"), (1, 75)),
+    "CallbackError": (1, 1),  # the object is stored: never again
+    # Transient, unless it is certain that they happen again.
+    **dict.fromkeys(("ConnectionFailed", "HostNotFound", "ServerFailed", "Throttled"), (75, 75)),
+    **dict.fromkeys(("CredentialsExpired", "ClockSkewed", "IntegrityError"), (75, 75)),
+    **dict.fromkeys(("CheckpointError", "CheckpointDamaged", "CheckpointUnwritable"), (1, 75)),
+    **dict.fromkeys(("CheckpointMismatch", "StoreClosed"), (1, 75)),
+    **dict.fromkeys(("CheckpointBusy", "ClaimLost"), (3, 3)),
+    **dict.fromkeys(("SourceError", "SourceUnreadable", "SourceMismatch", "SourceChanged"), (1, 75)),
+    # What an upload ends with depends on its cause.
+    "UploadFailed": (1, 75),
+    **dict.fromkeys(("PartwiseError", "CannotResume", "UploadStopped", "UploadPaused", "UploadCancelled"), (1, 1)),
+    "OutcomeUnknown": (1, 1),  # someone has to look at the object first
+}
+
+
+def retryable(kind: type[PartwiseError], value: bool) -> PartwiseError:
+    """An instance that is retryable or not, as far as the class can be."""
+    if issubclass(kind, UploadStopped):
+        error = kind("x")
+        error.__cause__ = BackendError("y", retryable=value)
+        return error
+    return kind("x", retryable=value) if "retryable" in signature(kind).parameters else kind("x")
+
+
+def test_the_exit_code_of_every_class_is_decided() -> None:
+    kinds = {name: kind for name in errors.__all__ if isinstance(kind := getattr(errors, name), type)}
+    assert CODES.keys() == kinds.keys()
+    found = {name: (exit_code(kind("x")), exit_code(retryable(kind, True))) for name, kind in kinds.items()}
+    assert found == CODES
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_permanent_error_never_has_the_exit_code_to_try_again(name: str) -> None:
+    kind = getattr(errors, name)
+    assert exit_code(retryable(kind, False)) == (CODES[name][0] if CODES[name][0] in (2, 3) else 1)
+    if not issubclass(kind, UploadStopped | CheckpointBusy):
+        assert exit_code(failed(retryable(kind, False))) == 1
+
+
 def test_an_unknown_outcome_is_not_retryable_even_if_its_cause_is() -> None:
     error = OutcomeUnknown("x")
     error.__cause__ = ConnectionFailed("x")
@@ -150,6 +198,52 @@ def test_the_hint_of_a_permanent_failure_comes_first() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("storing 'k' in s3://b@h: NoSuchBucket: no. (HTTP 404)", "NoSuchBucket: no. (HTTP 404)"),
+        ("part 12 of 'k' in oss://b@h:1: AccessDenied: no: really", "AccessDenied: no: really"),
+        ("initiating an upload of 'k' in s3://b: no", "initiating: no"),
+        ("completing upload A1 of 'k' in s3://b: no", "completing: no"),
+        ("listing the parts of upload A1 of 'k' in s3://b: no", "listing: no"),
+        ("storing 'other' in s3://b: no", "storing 'other' in s3://b: no"),
+        ("no connection to https://h: refused", "no connection to https://h: refused"),
+        ("storing 'k' in s3://b: ", "storing 'k' in s3://b: "),
+    ],
+)
+def test_the_cause_does_not_repeat_the_object(reason: str, cause: str) -> None:
+    error = failed(AccessDenied(reason))
+    assert format_error(error, "f to u").cause == cause
+    assert failure(error, "f to u")["error"]["cause"]["message"] == reason.strip()
+
+
+def test_what_is_kept_is_said_only_if_it_says_something() -> None:
+    error = failed(Throttled("busy"))
+    error.bytes_done = 0
+    assert format_error(error, "f to u").kept == "", "there was nothing to keep"
+    error = failed(Throttled("busy"), resumable=False)
+    error.parts_total = 1
+    assert format_error(error, "f to u").kept == "", "a single request can't be resumed"
+
+
+def test_a_failure_of_one_of_several_files_does_not_say_to_run_the_command_again() -> None:
+    for cause in (Throttled("busy"), AccessDenied("no")):
+        assert format_error(failed(cause), "f to u", again=False).hint == ""
+    assert format_error(failed(Throttled("busy"), hint="Wait."), "f to u", again=False).hint == "Wait"
+
+
+def test_why_a_checkpoint_can_not_be_written_is_a_part_of_its_own() -> None:
+    error = CheckpointUnwritable("it can't be written to /c/x.ucp: no: really", where="/c/x.ucp", hint="Move it")
+    assert format_error(error) == ErrorReport(
+        "it can't be written to /c/x.ucp",
+        cause="no: really",
+        hint="Move it. --checkpoint-dir names another place, --no-resume uses none",
+    )
+    assert format_error(CheckpointUnwritable("no server", where="/c", retryable=True, hint="Wait")) == ErrorReport(
+        "no server", hint="Wait"
+    )
+
+
 def test_a_failure_that_keeps_nothing_says_so() -> None:
     permanent = format_error(failed(AccessDenied("no"), resumable=False), "f to u")
     assert (permanent.kept, permanent.hint) == ("nothing", "")
@@ -180,6 +274,8 @@ def test_an_abort_that_fails_is_not_reported_as_a_failed_upload() -> None:
     [
         ("connect_timeout must be above 0", "--timeout must be above 0"),
         ("metadata has 9000 bytes", "--meta has 9000 bytes"),
+        ("part_size and read_timeout exclude each other (acl)", "--part-size and --timeout exclude each other (acl)"),
+        ("part_size is not 'part_size' in /part_size.", "--part-size is not 'part_size' in /part_size."),
         ("credentials must be Credentials", "credentials must be Credentials"),
         ("the proxy is invalid", "the proxy is invalid"),
         ("", ""),

@@ -376,9 +376,7 @@ def test_a_user_without_a_home_gets_a_hint(
     ended = partwise(*(url if word == "URL" else word for word in line))
     assert ended.code == 1
     assert ended.err.startswith("error: this user has no home directory")
-    assert ended.err.endswith(
-        " Use --checkpoint, --checkpoint-dir or --store for another place, or --no-resume for none\n"
-    )
+    assert ended.err.endswith(" --checkpoint-dir names another place, --no-resume uses none\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="every user has a home there")

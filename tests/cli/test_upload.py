@@ -80,6 +80,7 @@ def test_the_result_is_one_object(partwise: Run, small: Path, url: str) -> None:
     assert payload == {
         "ok": True,
         "url": url,
+        "source": "small.bin",
         "key": "copy",
         "size": 300_000,
         "checksum": str(crc64(small.read_bytes())),
@@ -486,7 +487,8 @@ def test_a_checkpoint_file_is_for_one_upload(partwise: Run, small: Path, large: 
 def test_an_unwritable_checkpoint_has_a_hint_with_flags(partwise: Run, small: Path, place: Path, url: str) -> None:
     ended = partwise("upload", "small.bin", url, *PARTS, "--checkpoint-dir", "small.bin/in", "--json")
     assert (ended.code, ended.last["error"]["type"]) == (1, "CheckpointUnwritable")
-    assert "Use --checkpoint, --checkpoint-dir or --store for another place, or --no-resume" in ended.err
+    assert "\ncause: " in ended.err
+    assert "--checkpoint-dir names another place, --no-resume uses none" in ended.err
 
 
 def test_a_damaged_checkpoint_is_warned_about(partwise: Run, small: Path, place: Path, opened: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
     ("line", "names"),
     [
         (["uplaod"], "uplaod"),
+        (["statsu"], "error: no such command 'statsu'\nhint: "),
         (["upload"], "FILE"),
         (["upload", "small.bin"], "URL"),
         (["upload", "small.bin", "URL", "--nonsense"], "no such option: --nonsense"),

@@ -21,7 +21,44 @@ PROGRESS, PROGRESS_BAR = "core/cli/progress_display.py", "core/cli/progress_bar.
 PROGRESS_SHOWN = ("tests/cli/test_progress_display.py",)
 SERVE_AND_DEMO = ("tests/cli/test_serve_demo.py -k 'not demo_succeeds_and and not demo_takes'",)
 
+UPLOAD_SEVERAL, SEVERAL = "core/cli/upload_several.py", ("tests/cli/test_upload_several.py",)
+
 MUTATIONS = [
+    Mutation(
+        "a permanent failure of one file is hidden by one that may pass",
+        UPLOAD_SEVERAL,
+        "_SEVERITY = (FAILED, TRY_AGAIN, BUSY, DONE)",
+        "_SEVERITY = (TRY_AGAIN, FAILED, BUSY, DONE)",
+        SEVERAL,
+    ),
+    Mutation(
+        "an interrupt stops one of several files only",
+        UPLOAD_SEVERAL,
+        "        if interrupted is not None:\n            break\n",
+        "",
+        SEVERAL,
+    ),
+    Mutation(
+        "the command line for the rest contains what is stored",
+        CLI_FORMATTING,
+        "        elif word not in done:",
+        "        else:",
+        SEVERAL,
+    ),
+    Mutation(
+        "the password of a proxy is printed in the command to resume",
+        CLI_FORMATTING,
+        "            shown.append(_without_password(word))",
+        "            shown.append(word)",
+        SEVERAL,
+    ),
+    Mutation(
+        "an outage in front of many files costs the whole patience for each",
+        UPLOAD_SEVERAL,
+        "    if code != TRY_AGAIN:\n        return config\n",
+        "    return config\n",
+        SEVERAL,
+    ),
     Mutation(
         "verify ends with 0 where nothing shows that the bytes are equal",
         "core/cli/verify.py",
