@@ -190,7 +190,7 @@ def _connect_error(endpoint: Endpoint, error: Exception) -> ConnectionFailed:
     if isinstance(error, NameResolutionError):
         return HostNotFound(
             f"no connection to {endpoint.route}: its name can't be resolved",
-            hint="Check the name in {proxy}" if endpoint.proxy else "Check the name in {endpoint}",
+            hint="Check the name in {proxy}" if endpoint.proxy else "Check the name in {endpoint}, or the {region}",
         )
     permanent = _is_permanent(error)
     return ConnectionFailed(

@@ -71,12 +71,14 @@ def translated(error: OSError, doing: str, bucket: Path, kept: str = NO_OBJECT_C
     if error.errno in _NO_DIRECTORY and (bucket.is_symlink() or (bucket.exists() and not bucket.is_dir())):
         return BucketNotFound(f"{doing} failed: {bucket} is not a directory; {kept}", code=code)
     if error.errno in _FULL:
+        mount = _mount_point(bucket)
+        disk = f"{mount}" if mount == bucket else f"{mount}, which holds {bucket},"
         return ServerFailed(
-            f"{doing} failed: the disk at {_mount_point(bucket)}, which holds {bucket}, is full or its quota is used"
-            f" up; {kept}, and the parts stored so far are kept",
+            f"{doing} failed: the disk at {disk} is full or its quota is used up; {kept}, and the parts stored so far"
+            " are kept",
             code=code,
             retryable=False,
-            hint="Free some space and run the same call again",
+            hint="Free some space",
         )
     place = f" ({error.filename})" if error.filename is not None else ""
     message = f"{doing} in {bucket} failed: {error.strerror or error}{place}; {kept}"

@@ -23,6 +23,7 @@ from partwise.cli.signals import SignalReceived
 from partwise.cli.vendors import SETTINGS, credentials_of
 from partwise.errors import (
     BackendError,
+    CallbackError,
     CannotResume,
     CheckpointBusy,
     CheckpointError,
@@ -105,6 +106,12 @@ def format_error(  # noqa: PLR0911  # a table
         case CheckpointUnwritable() if error.where and f" {error.where}: " in error.message:
             what, place, why = error.message.partition(f" {error.where}: ")
             return ErrorReport(what + place.removesuffix(": "), why, hint=_hint(error, scheme))
+        case CallbackError() if error.result is not None and error.message.startswith(stored := _stored(error)):
+            return ErrorReport(
+                stored.removesuffix(": "),
+                _without_object(error.message.removeprefix(stored), error.result.key),
+                hint=_hint(error, scheme),
+            )
         case CannotResume():
             message = f"{subject or 'the upload'} can't be resumed; nothing was changed"
             return ErrorReport(message, error.reason, hint=_hint(error, scheme))
@@ -128,20 +135,26 @@ def _upload_failed(error: UploadFailed, subject: str, scheme: str, *, again: boo
     what = f"{subject or error.key} could not be uploaded"
     if aborting:
         what = f"the upload of {subject or error.key} could not be aborted"
-    return ErrorReport(what, _cause(error), _kept(error), _sentences(_hint(error, scheme), next_step))
+    cause = _without_object(error.reason, error.key)
+    return ErrorReport(what, cause, _kept(error), _sentences(_hint(error, scheme), next_step))
 
 
-def _cause(error: UploadFailed) -> str:
+def _without_object(reason: str, key: str) -> str:
     """
-    Return why an upload failed, without the object, which the message names.
+    Return why a request failed, without the object, which the message names.
 
     Of the name of the request, only the verb is left, such as "completing", if it is not about bytes that are sent.
     """
-    request = re.match(rf"(\w+)[^:]*? ?{re.escape(repr(error.key))} in \S+: (?=\S)", error.reason)
+    request = re.match(rf"(\w+)[^:]*? ?{re.escape(repr(key))} in \S+: (?=\S)", reason)
     if request is None:
-        return error.reason
+        return reason
     verb = "" if request[1] in ("storing", "part") else f"{request[1]}: "
-    return verb + error.reason[request.end() :]
+    return verb + reason[request.end() :]
+
+
+def _stored(error: CallbackError) -> str:
+    """Return how the message of a failed callback begins."""
+    return "" if error.result is None else f"{error.result.key} is stored, but its callback failed: "
 
 
 def _kept(error: UploadFailed) -> str:

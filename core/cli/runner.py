@@ -40,7 +40,8 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-_SUGGESTION = re.compile(r"(.*?)\.? \(?(Did you mean .*\?)\)?")
+# Newer versions of click have suggestions of their own after it.
+_UNKNOWN_COMMAND = re.compile(r"No such command '(.*?)'")
 _JSON = re.compile(r"(?:^|\0)--(?:json|progress[=\0]json)(?:\0|$)", re.IGNORECASE)
 
 
@@ -75,9 +76,8 @@ def _format_usage_error(error: click.UsageError) -> ErrorReport:
             hint = hint_as_flags(cause) if isinstance(cause, PartwiseError) else ""
         case _:
             text = error.format_message()
-            # Newer versions of click have a suggestion after the message.
-            if (suggested := _SUGGESTION.fullmatch(text)) is not None:
-                text, hint = suggested.groups()
+            if (unknown := _UNKNOWN_COMMAND.match(text)) is not None:
+                text, hint = unknown[0], _similar_command(error, unknown[1])
             message = text[:1].lower() + text[1:]
     if not hint:
         hint = f"See '{error.ctx.command_path if error.ctx else 'partwise'} --help'"
@@ -88,6 +88,14 @@ def _name(parameter: click.Parameter) -> str:
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len)
     return (getattr(parameter, "metavar", None) or "").strip("[]")
+
+
+def _similar_command(error: click.UsageError, name: str) -> str:
+    from difflib import get_close_matches
+
+    known = error.ctx.command if error.ctx else None
+    similar = get_close_matches(name, known.commands, 1) if isinstance(known, click.Group) else ()
+    return f"Did you mean {similar[0]}?" if similar else ""
 
 
 def _similar(error: click.NoSuchOption) -> str:

@@ -44,6 +44,12 @@ def test_a_full_disk_is_named_and_the_message_says_what_is_kept(tmp_path):
     assert "the parts stored so far are kept" in error.message
 
 
+def test_a_full_disk_that_is_the_bucket_is_named_once():
+    error = translated(OSError(errno.ENOSPC, "No space"), "storing part 3 of 'key'", Path("/"))
+
+    assert "the disk at / is full" in error.message
+
+
 def test_a_path_that_is_too_long_is_an_invalid_key():
     assert isinstance(translated(OSError(errno.ENAMETOOLONG, "File name too long"), "looking", Path("/")), InvalidKey)
 

@@ -172,6 +172,30 @@ def test_a_refusal_of_the_storage_is_explained_in_short_parts_that_fit(
     assert "s3://examplebucket@" not in "".join(lines), "the first line names the object"
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["upload", "album", S3], "Upload its files: partwise upload DIR/* URL/, or an archive: tar c DIR | partwise"),
+        (["verify", "album", S3], "album is a directory, not a file hint: Name a file in it"),
+        (["upload", S3, "backup.tar"], "the URL has to be the last argument, not 'backup.tar'"),
+        (["uplaod"], "no such command 'uplaod' hint: Did you mean upload?"),
+        (upload(S3, "--endpoint", "TLS"), "the server does not speak TLS on this port"),
+        (
+            upload(S3, "--endpoint", "TLS", "--ca-bundle", "missing.pem"),
+            "missing.pem can't be used: No such file or directory hint",
+        ),
+        (upload(S3, "--object-lock-mode", "GOVERNANCE"), "--object-lock-mode and --object-lock-retain-until require"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_explained_in_plain_words(
+    *, at_80_columns: Run, server: S3Server, line: list[str], words: str
+) -> None:
+    tls = server.endpoint.replace("http:", "https:")
+    _, lines = at_80_columns(*(tls if word == "TLS" else word for word in line))
+    assert words in " ".join(text.strip() for text in lines)
+
+
 def test_a_busy_upload_is_explained_in_two_parts(at_80_columns: Run, place: Path) -> None:
     line = upload(f"{place.as_uri()}/bucket/x", *PARTS, "--checkpoint-dir", "checkpoints")
     assert at_80_columns(*line, "--expect-crc64", "5")[0] == 1

@@ -232,6 +232,14 @@ def test_a_failure_of_one_of_several_files_does_not_say_to_run_the_command_again
     assert format_error(failed(Throttled("busy"), hint="Wait."), "f to u", again=False).hint == "Wait"
 
 
+def test_why_a_callback_failed_is_a_part_of_its_own() -> None:
+    begin = "a: b is stored, but its callback failed: "
+    error = CallbackError(f"{begin}storing 'a: b' in oss://b@h: no", result=UploadResult("a: b", 3, "etag"))
+    assert format_error(error, "f to u") == ErrorReport("a: b is stored, but its callback failed", cause="no")
+    assert format_error(CallbackError(f"{begin}no")) == ErrorReport(f"{begin}no")
+    assert format_error(CallbackError("no", result=error.result)) == ErrorReport("no")
+
+
 def test_why_a_checkpoint_can_not_be_written_is_a_part_of_its_own() -> None:
     error = CheckpointUnwritable("it can't be written to /c/x.ucp: no: really", where="/c/x.ucp", hint="Move it")
     assert format_error(error) == ErrorReport(

@@ -21,7 +21,8 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
     ("line", "names"),
     [
         (["uplaod"], "uplaod"),
-        (["statsu"], "error: no such command 'statsu'\nhint: "),
+        (["statsu"], "error: no such command 'statsu'\nhint: Did you mean status?\n"),
+        (["x" * 40], "hint: See 'partwise --help'"),
         (["upload"], "FILE"),
         (["upload", "small.bin"], "URL"),
         (["upload", "small.bin", "URL", "--nonsense"], "no such option: --nonsense"),

@@ -189,7 +189,7 @@ def test_a_name_that_can_not_be_resolved_is_retryable(connect, monkeypatch):
     with pytest.raises(HostNotFound, match="can't be resolved") as raised:
         connect(endpoint="http://nowhere.invalid").head_object("key")
     assert raised.value.retryable
-    assert raised.value.hint == "Check the name in endpoint="
+    assert raised.value.hint == "Check the name in endpoint=, or the region="
 
 
 def test_connecting_times_out(connect):
