@@ -178,7 +178,8 @@ def without_passwords(arguments: Sequence[str]) -> list[str]:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"(?<=password=)[^&]*", "***", re.sub(r"^([^/@:]*://)?([^/@:]*):[^/]*@", r"\1\2:***@", url))
+    # Up to the last @, since a password may contain one, or a slash, that is not percent-encoded.
+    return re.sub(r"(?<=password=)[^&]*", "***", re.sub(r"^([^/@:]*://)?([^/@:]*):.*@", r"\1\2:***@", url))
 
 
 def without_words(arguments: Sequence[str], done: Collection[str], with_value: Collection[str]) -> list[str]:

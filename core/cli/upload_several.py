@@ -15,7 +15,7 @@ from partwise.cli.signals import SignalReceived
 from partwise.cli.stdin import STANDARD_INPUT
 from partwise.cli.upload import UploadCommand, explain_to, upload_to
 from partwise.config import TransferConfig
-from partwise.errors import InvalidInput
+from partwise.errors import ConnectionFailed, InvalidInput
 from partwise.protocols import CheckpointStore, MultipartBackend
 
 #: Flags that make sense for one object only, by the name of the value or of the option of `--set`.
@@ -119,7 +119,7 @@ def _upload_each(
                 interrupted, error = codes[-1], _stopped(error, command.command_without(done))
             output.error(format_error(error, str(one), one.target.scheme, again=False), error)
             output.record({**failure(error, str(one), one.target.scheme), "url": url, "source": file})
-            config = _after(codes[-1], command.common.config)
+            config = _after(error, command.common.config)
         else:
             codes.append(DONE)
             done.append(file)
@@ -143,8 +143,9 @@ def _stopped(error: KeyboardInterrupt, command: str) -> SignalReceived:
     return stopped
 
 
-def _after(code: int, config: TransferConfig) -> TransferConfig:
-    """Return the configuration for the next file."""
-    if code != TRY_AGAIN:
+def _after(error: BaseException, config: TransferConfig) -> TransferConfig:
+    """Return the configuration for the file after one that failed."""
+    is_outage = exit_code(error) == TRY_AGAIN or isinstance(error.__cause__, ConnectionFailed)
+    if not is_outage:
         return config
     return evolve(config, give_up_after=min(config.give_up_after, _PATIENCE_AFTER_FAILURE))

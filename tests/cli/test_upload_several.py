@@ -16,7 +16,7 @@ from partwise.backends.memory import MemoryBackend
 from partwise.cli import upload
 from partwise.cli.formatting import without_passwords, without_words
 from partwise.cli.upload_several import worst_exit_code
-from partwise.errors import AccessDenied, ServerFailed
+from partwise.errors import AccessDenied, HostNotFound, ServerFailed, UploadFailed
 from partwise.protocols import Body
 from partwise.registry import register_backend
 from partwise.task import UploadTask
@@ -193,6 +193,7 @@ def test_a_directory_among_the_files_is_refused_and_the_others_are_uploaded(
     assert "error: sub is a directory, not a file\nhint: Upload its files: partwise upload DIR/* URL/" in ended.err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_stops_all_and_says_how_to_go_on(
     *, partwise: Run, three: tuple[str, ...], storage: Picky, number: int, code: int
@@ -222,18 +223,32 @@ def test_an_interrupt_between_two_files_stops_all(
     assert "hint: To upload the rest:\n  partwise upload a.bin b.bin c.bin spy:d/" in ended.err
 
 
+def lasting() -> UploadFailed:
+    """The failure of an upload whose host was never found, which is not retryable."""
+    error = UploadFailed("x", reason="not found")
+    error.__cause__ = HostNotFound("not found", retryable=False)
+    return error
+
+
+@pytest.mark.parametrize(("error", "code"), [(ServerFailed("down"), 75), (lasting(), 1)], ids=["passing", "lasting"])
 def test_after_an_outage_the_next_files_are_tried_for_a_short_time(
-    partwise: Run, three: tuple[str, ...], storage: Picky, monkeypatch: pytest.MonkeyPatch
+    *,
+    partwise: Run,
+    three: tuple[str, ...],
+    storage: Picky,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: int,
 ) -> None:
     seen = []
 
     def fail(backend: object, store: object, key: str, command: Any, output: object) -> None:
         seen.append(command.config.give_up_after)
         if key != "d/b.bin":
-            raise ServerFailed("down")
+            raise error
 
     monkeypatch.setattr("partwise.cli.upload_several.upload_to", fail)
-    assert partwise("upload", *three, "spy:d/").code == 75
+    assert partwise("upload", *three, "spy:d/").code == code
     assert seen == [300.0, 10.0, 300.0]
     seen.clear()
     partwise("upload", *three, "spy:d/", "--give-up-after", "2s")
@@ -310,13 +325,16 @@ def test_a_command_line_is_shown_without_passwords() -> None:
     line = [
         *("upload", "a:b@c", "--proxy", "http://ann:secret@proxy:3128", "--proxy=ann:secret@proxy:3128"),
         *("--store", "postgresql://ann:secret@db/x?password=secret&a=b", "--proxy", "proxy:3128", "http://x:y@z/"),
+        *("--proxy", "http://ann:se/cr@et@proxy:3128"),
     ]
     assert without_passwords(line) == [
         *("upload", "a:b@c", "--proxy", "http://ann:***@proxy:3128", "--proxy=ann:***@proxy:3128"),
         *("--store", "postgresql://ann:***@db/x?password=***&a=b", "--proxy", "proxy:3128", "http://x:y@z/"),
+        *("--proxy", "http://ann:***@proxy:3128"),
     ]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
 def test_a_stopped_upload_does_not_print_the_password_of_a_proxy(
     partwise: Run, three: tuple[str, ...], storage: Picky
 ) -> None:

@@ -301,6 +301,14 @@ def test_the_first_page_lists_every_command(partwise: Run, line: list[str]) -> N
     assert ended.code == 0
     for command in ("upload", "verify", "status", "abort", "uploads", "gc", "probe", "serve", "demo"):
         assert f"\n  {command} " in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 80
+
+
+def test_every_example_fits_80_columns_however_wide_the_terminal_is() -> None:
+    pages = {"partwise": app, **app.commands}
+    examples = {name: command.epilog or "" for name, command in pages.items()}
+    assert [name for name, text in examples.items() if "Examples:\n" not in text] == []
+    assert [line for text in examples.values() for line in text.splitlines() if len(line) > 80] == []
 
 
 def test_help_is_as_wide_as_the_terminal_up_to_a_hundred_columns(

@@ -55,8 +55,8 @@ MUTATIONS = [
     Mutation(
         "an outage in front of many files costs the whole patience for each",
         UPLOAD_SEVERAL,
-        "    if code != TRY_AGAIN:\n        return config\n",
-        "    return config\n",
+        "    if not is_outage:\n",
+        "    if True:\n",
         SEVERAL,
     ),
     Mutation(
