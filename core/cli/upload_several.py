@@ -113,7 +113,9 @@ def _upload_each(
         one = evolve(command.common, file=file, url=url, config=config, is_one_of_several=True)
         try:
             (explain_to if dry_run else upload_to)(backend, store, key, one, output)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect is reported, too
+        except (Exception, KeyboardInterrupt) as error:  # a defect is reported, too
+            if dry_run and isinstance(error, KeyboardInterrupt):
+                raise
             codes.append(exit_code(error))
             if isinstance(error, KeyboardInterrupt):
                 interrupted, error = codes[-1], _stopped(error, command.command_without(done))

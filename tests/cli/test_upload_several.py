@@ -223,6 +223,17 @@ def test_an_interrupt_between_two_files_stops_all(
     assert "hint: To upload the rest:\n  partwise upload a.bin b.bin c.bin spy:d/" in ended.err
 
 
+def test_an_interrupt_of_a_dry_run_has_nothing_to_go_on_with(
+    partwise: Run, three: tuple[str, ...], storage: Picky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("partwise.cli.upload_several.explain_to", interrupt)
+    ended = partwise("upload", "-n", *three, "spy:d/")
+    assert (ended.code, ended.err) == (130, "error: interrupted\n")
+
+
 def lasting() -> UploadFailed:
     """The failure of an upload whose host was never found, which is not retryable."""
     error = UploadFailed("x", reason="not found")
