@@ -33,7 +33,7 @@ class Picky(MemoryBackend):
         super().__init__("spy")
         self.errors: dict[str, Exception | int] = {}
         self.openings = 0
-        self.waited_for = threading.Event()  # set once the command waits for the upload
+        self.waited_for = threading.Event()  # set while the command waits for an upload
         self.paused = threading.Event()  # set once a signal has paused the upload
 
     def close(self) -> None:
@@ -58,17 +58,22 @@ class Picky(MemoryBackend):
 def storage(monkeypatch: pytest.MonkeyPatch) -> Picky:
     """What the scheme ``spy:`` opens."""
     backend = Picky()
-    pause, wait = UploadTask.pause, upload._result_of
+    pause, perform, wait = UploadTask.pause, upload._perform, upload._result_of
 
     def pause_and_say_so(task: UploadTask) -> None:
         pause(task)
         backend.paused.set()
+
+    def forget_and_perform(*arguments: Any) -> Any:
+        backend.waited_for.clear()
+        return perform(*arguments)
 
     def say_so_and_wait(task: UploadTask) -> Any:
         backend.waited_for.set()
         return wait(task)
 
     monkeypatch.setattr(UploadTask, "pause", pause_and_say_so)
+    monkeypatch.setattr(upload, "_perform", forget_and_perform)
     monkeypatch.setattr(upload, "_result_of", say_so_and_wait)
 
     def open_url(url: str, **_: object) -> tuple[MemoryBackend, str]:
