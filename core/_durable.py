@@ -214,6 +214,26 @@ def read(path: str, limit: int, *, trusted: bool = True) -> bytes:
         os.close(file)
 
 
+def is_all_zeros(path: str, limit: int) -> bool:
+    """
+    Return whether a regular file has zeros only, as a crash can leave it.
+
+    A file of more than `limit` bytes has not: it is too large for one that was lost so.
+
+    Raises:
+        Untrusted: it is not a regular file.
+        OSError: from the system.
+    """
+    file = _open_checked(path, os.O_RDONLY, _wrong_type)
+    with open(file, "rb", buffering=0) as reader:  # noqa: PTH123  # a descriptor
+        if os.fstat(file).st_size > limit:
+            return False
+        while piece := reader.read(1 << 20):
+            if piece.strip(b"\0"):
+                return False
+    return True
+
+
 def read_open(file: int, limit: int) -> bytes:
     """
     Read at most `limit` bytes of an open regular file, from its current position.

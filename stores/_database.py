@@ -430,14 +430,14 @@ def looks_like_database(path: str) -> bool:
     """
     Return whether an invalid database may once have been one of partwise.
 
-    A file that is empty or all zeros may, too. Any other file was probably named by mistake, and must not be changed.
+    A file that is empty or has zeros only may, too. Any other file was probably named by mistake, and must not be changed.
 
     Raises:
         OSError: the file can't be read.
     """
     start = files.read(path, 72, trusted=False)
     if not start.strip(b"\0"):
-        return True
+        return files.is_all_zeros(path, journal.BYTES_MAX)
     mark = _APPLICATION_ID.to_bytes(4, "big")
     return journal.mostly_equal(start[:16], b"SQLite format 3\0") and journal.mostly_equal(start[68:], mark)
 

@@ -249,10 +249,10 @@ def header_from_text(body: bytes) -> Checkpoint:
 
 def looks_like_checkpoint(data: bytes) -> bool:
     """
-    Return whether a file may once have been a checkpoint.
+    Return whether a file with this beginning may have been a checkpoint.
 
-    It may if it starts nearly like one, or is empty or all zeros. Any other file was probably named by mistake, and
-    must not be changed.
+    It may if it starts nearly like one. Any other file was probably named by mistake, and must not be changed, unless
+    it is empty or has zeros only.
     """
     return mostly_equal(data.strip(b"\0")[: len(_NAME)], _NAME)
 

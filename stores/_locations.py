@@ -143,7 +143,10 @@ class SingleFile:
     def is_unrelated(self, path: str) -> bool:
         """Return whether there is a file that never was a checkpoint, trusted or not."""
         try:
-            return not journal.looks_like_checkpoint(files.read(path, 64, trusted=False))
+            start = files.read(path, 64, trusted=False)
+            if start.strip(b"\0"):
+                return not journal.looks_like_checkpoint(start)
+            return not files.is_all_zeros(path, journal.BYTES_MAX)
         except FileNotFoundError:
             return False
 

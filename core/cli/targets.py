@@ -74,6 +74,21 @@ class StoreSpec:
         if missing:
             raise InvalidInput(f"{missing}; nothing was changed")
 
+    def require_other_than(self, source: str) -> None:
+        """
+        Refuse a checkpoint file that is the source.
+
+        It would not be taken for a checkpoint, unless it is empty or has zeros only; then it would be replaced.
+
+        Raises:
+            InvalidInput: the two are one file.
+        """
+        if self.file is not None and _is_same_file(self.file, source):
+            raise InvalidInput(
+                f"--checkpoint: {self.file} is the file to upload; nothing was changed",
+                hint="Name another file: the checkpoint is written to it",
+            )
+
     # The functions of os.path return False for names that are invalid; the methods of Path raise.
     def _missing(self, *, including_file: bool) -> str:
         if self.directory and not os.path.isdir(self.directory):  # noqa: PTH112  # see above
@@ -247,6 +262,13 @@ def _name_of(file: str, url: str) -> str:
     if not name:
         raise InvalidInput(f"{url!r:.200} names no object, and {file!r} has no name to add", hint="Write the whole key")
     return name
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)  # noqa: PTH121  # the methods of Path raise for names that are invalid
+    except (OSError, ValueError):
+        return False  # what uses it reports it
 
 
 def url_of(checkpoint: Checkpoint) -> str:

@@ -78,6 +78,7 @@ def upload(command: UploadCommand, output: Output) -> int:
         SignalReceived: a signal stopped the upload; it says what is kept and how to resume.
         PartwiseError: as `Uploader.upload` does.
     """
+    command.store.require_other_than(command.file)
     with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
         upload_to(backend, store, key, evolve(command, url=url), output)
     return DONE

@@ -50,6 +50,7 @@ def at_80_columns(
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     monkeypatch.setenv("TERM", "dumb")
     (place / "backup.tar").write_bytes(b"holiday photos " * 20_000)
+    (place / "other.tar").write_bytes(b"other photos " * 20_000)
     (place / "album").mkdir()
 
     def run(*line: str) -> tuple[int, list[str]]:
@@ -120,7 +121,8 @@ PARTS = ("--part-size", "100K", "--multipart-threshold", "0")
         (upload(S3, "--endpoint", "http://127.0.0.1:1", "--give-up-after", "0"), 75, "error cause hint"),
         (upload(S3, "--endpoint", "TLS", "--give-up-after", "0"), 1, "error cause hint"),
         (upload("FILE:bucket/x", "--checkpoint-dir", "backup.tar", *PARTS), 1, "error cause hint"),
-        (upload("FILE:bucket/x", "--checkpoint", "backup.tar", *PARTS), 1, "error hint"),
+        (upload("FILE:bucket/x", "--checkpoint", "backup.tar", *PARTS), 2, "error hint"),
+        (upload("FILE:bucket/x", "--checkpoint", "other.tar", *PARTS), 1, "error hint"),
         (upload("FILE:bucket/x", "--checkpoint", "album", *PARTS), 1, "error cause hint"),
         (upload("FILE:bucket/x", "--expect-crc64", "5", *PARTS), 1, "error cause kept hint"),
         (upload("FILE:backup.tar/x"), 1, "error cause"),

@@ -196,9 +196,16 @@ def test_two_paths_to_one_file_share_one_claim(one_file, tmp_path: Path, checkpo
     assert one_file.load(checkpoint().name).upload_id == "another"
 
 
-def test_a_file_that_never_was_a_checkpoint_is_not_changed(tmp_path: Path, checkpoint, part, caplog) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"precious bytes\n" * 10, bytes(4096) + b"a disk image"],
+    ids=["text", "zeros first"],
+)
+def test_a_file_that_never_was_a_checkpoint_is_not_changed(
+    tmp_path: Path, checkpoint, part, caplog, content: bytes
+) -> None:
     precious = tmp_path / "backup.tar"
-    precious.write_bytes(b"precious bytes\n" * 10)
+    precious.write_bytes(content)
     saved = checkpoint()
     store = FileCheckpointStore.for_file(precious)
     with pytest.raises(CheckpointUnwritable, match="Name another file"):
@@ -212,7 +219,7 @@ def test_a_file_that_never_was_a_checkpoint_is_not_changed(tmp_path: Path, check
     store.delete(saved.name, "UPLOAD")
     assert list(store.scan()) == []
     assert "does not start like a checkpoint" in caplog.text
-    assert precious.read_bytes() == b"precious bytes\n" * 10
+    assert precious.read_bytes() == content
     assert list(tmp_path.iterdir()) == [precious]
 
 

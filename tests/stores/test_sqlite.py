@@ -470,6 +470,11 @@ def assert_not_changed(path: Path, saved: Checkpoint, part: UploadedPart, why: s
     assert {entry.name for entry in path.parent.iterdir()} <= {path.name, f"{path.name}.claims"}
 
 
+def test_a_file_that_begins_with_zeros_is_not_changed(path: Path, checkpoint, part) -> None:
+    path.write_bytes(bytes(4096) + b"a disk image")
+    assert_not_changed(path, checkpoint(), part(1), "it")
+
+
 def test_the_database_of_another_program_is_not_changed(path: Path, checkpoint, part) -> None:
     change(path, "CREATE TABLE users (name TEXT)")
     assert_not_changed(path, checkpoint(), part(1), "another program")
