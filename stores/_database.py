@@ -430,7 +430,8 @@ def looks_like_database(path: str) -> bool:
     """
     Return whether an invalid database may once have been one of partwise.
 
-    A file that is empty or has zeros only may, too. Any other file was probably named by mistake, and must not be changed.
+    A file that is empty or has zeros only may, too. Any other file was probably named by mistake, and must not be
+    changed.
 
     Raises:
         OSError: the file can't be read.
