@@ -22,7 +22,8 @@ from partwise.results import Progress
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["for_boto3", "for_oss2", "for_ali_oss", "for_android", "for_ios", "for_tqdm", "for_rich", "for_event_loop"]
+__all__ = ["for_boto3", "for_oss2", "for_ali_oss", "for_android", "for_ios", "for_fsspec", "for_tqdm", "for_rich"]
+__all__ += ["for_event_loop"]
 
 ProgressCallback = Callable[[Progress], object]
 
@@ -94,29 +95,82 @@ def for_ios(callback: Callable[[int, int, int], object]) -> ProgressCallback:
     return report
 
 
+class FsspecCallback(Protocol):
+    """The methods of an `fsspec.callbacks.Callback` that `for_fsspec` uses."""
+
+    def set_size(self, size: int, /) -> object: ...
+
+    def relative_update(self, inc: int = 1, /) -> object: ...
+
+    def close(self) -> object: ...
+
+
+def for_fsspec(callback: FsspecCallback) -> ProgressCallback:
+    """
+    Adapt an `fsspec.callbacks.Callback`, such as a `TqdmCallback`.
+
+    Its size is set once it is known. Its value grows by the bytes since the last call and never goes back; the first
+    call includes what an earlier run has sent. It is closed once the object is stored.
+    """
+    seen, size = 0, -1
+
+    def report(progress: Progress) -> None:
+        nonlocal seen, size
+        if progress.bytes_total is not None and progress.bytes_total != size:
+            size = progress.bytes_total
+            callback.set_size(size)
+        amount, seen = progress.bytes_done - seen, progress.bytes_done
+        if amount:
+            callback.relative_update(amount)
+        if progress.completed:
+            callback.close()
+
+    return report
+
+
 class TqdmBar(Protocol):
     """The members of a tqdm bar that `for_tqdm` uses."""
 
     total: Any
     n: Any
+    initial: Any
 
     def refresh(self) -> object: ...
 
+    def close(self) -> object: ...
 
-def for_tqdm(bar: TqdmBar) -> ProgressCallback:
+
+def for_tqdm(bar: TqdmBar | None = None) -> ProgressCallback:
     """
     Update a bar of tqdm, best created with ``unit="B", unit_scale=True``.
 
-    Its total is set once it is known.
+    Its total is set once it is known, and it is closed once the object is stored. Its rate is that of this run: what an
+    earlier run has sent is its `initial` value.
+
+    Args:
+        bar: the bar; None: the first report creates one by `tqdm.auto`, which suits a terminal and a notebook.
     """
 
     def report(progress: Progress) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = _automatic_bar()
         if progress.bytes_total is not None:
             bar.total = progress.bytes_total
-        bar.n = progress.bytes_done
+        bar.n, bar.initial = progress.bytes_done, progress.bytes_resumed
         bar.refresh()
+        if progress.completed:
+            bar.close()
 
     return report
+
+
+def _automatic_bar() -> TqdmBar:
+    from importlib import import_module
+
+    # By name, because tqdm has no types.
+    created: TqdmBar = import_module("tqdm.auto").tqdm(unit="B", unit_scale=True, unit_divisor=1024)
+    return created
 
 
 class RichProgress(Protocol):

@@ -63,9 +63,7 @@ def parse_url(url: str, settings: Mapping[str, Any]) -> tuple[str, str, dict[str
         raise InvalidInput(f"unknown setting for an s3:// URL: {', '.join(unknown)}; the settings are {known}")
     given = {name: value for name, value in settings.items() if value is not None}
     scheme, _, rest = url.partition("://")
-    arn = _ARN.match(rest)
-    bucket = arn[0] if arn else rest.partition("/")[0]
-    key = rest[len(bucket) :].removeprefix("/")
+    bucket, key = split_path(rest)
     if scheme.lower() != "s3" or not bucket:
         raise InvalidInput(f"{url!r:.200} is not the URL of an object in S3: s3://bucket/key")
     profile = given.pop("profile", None)
@@ -77,6 +75,13 @@ def parse_url(url: str, settings: Mapping[str, Any]) -> tuple[str, str, dict[str
         given.setdefault("connect_timeout", timeout)
         given.setdefault("read_timeout", timeout)
     return bucket, key, given
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Return the bucket and the key of ``bucket/key`` or ``ARN/key``; either may be empty."""
+    arn = _ARN.match(path)
+    bucket = arn[0] if arn else path.partition("/")[0]
+    return bucket, path[len(bucket) :].removeprefix("/")
 
 
 def _add_configured(given: dict[str, Any], configured: Settings) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import io
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from fsspec.callbacks import Callback, TqdmCallback
 from rich.console import Console
 from rich.progress import DownloadColumn, TaskProgressColumn
 from rich.progress import Progress as RichDisplay
@@ -19,6 +21,7 @@ from partwise.progress import (
     for_ali_oss,
     for_android,
     for_boto3,
+    for_fsspec,
     for_ios,
     for_oss2,
     for_rich,
@@ -211,6 +214,9 @@ class Bar:
     def refresh(self):
         self.shown.append((self.n, self.total))
 
+    def close(self):
+        self.shown.append("closed")
+
 
 def test_a_bar_of_tqdm_is_refreshed_and_keeps_its_total_until_it_is_known():
     bar = Bar()
@@ -218,3 +224,92 @@ def test_a_bar_of_tqdm_is_refreshed_and_keeps_its_total_until_it_is_known():
     report(Progress(3, None))
     report(Progress(5, 9))
     assert bar.shown == [(3, 7), (5, 9)]
+
+
+def test_a_bar_of_tqdm_is_closed_once_the_object_is_stored():
+    bar = Bar()
+    report = for_tqdm(bar)
+    report(Progress(9, 9))
+    report(Progress(9, 9, completed=True))
+    assert bar.shown == [(9, 9), (9, 9), "closed"]
+
+
+def test_the_rate_of_a_bar_of_tqdm_does_not_count_what_an_earlier_run_sent():
+    with tqdm(unit="B", file=io.StringIO()) as bar:
+        for_tqdm(bar)(Progress(300, 400, bytes_resumed=250))
+
+        assert (bar.n - bar.initial, bar.total) == (50, 400)
+
+
+def test_for_tqdm_without_a_bar_one_is_created_by_the_first_report(monkeypatch):
+    bars = []
+
+    def create(**settings):
+        bars.append(Bar())
+        return bars[-1]
+
+    monkeypatch.setattr("tqdm.auto.tqdm", create)
+    report = for_tqdm()
+    assert bars == []
+    upload(report)
+    [bar] = bars
+    assert bar.shown[-2:] == [(len(SOURCE), len(SOURCE)), "closed"]
+
+
+def test_for_tqdm_the_bar_that_is_created_counts_bytes(capsys):
+    upload(for_tqdm())
+    assert "400k/400k" in capsys.readouterr().err
+
+
+class Recorded(Callback):
+    """A callback of fsspec with its calls."""
+
+    def __init__(self):
+        super().__init__(hooks={"seen": lambda size, value: self.calls.append((size, value))})
+        self.calls = []
+
+    def close(self):
+        self.calls.append("closed")
+
+
+def test_for_fsspec_the_value_ends_at_the_size_and_the_callback_is_closed():
+    callback = Recorded()
+    upload(for_fsspec(callback))
+    assert callback.calls[0] == (len(SOURCE), 0)
+    assert callback.calls[-2:] == [(len(SOURCE), len(SOURCE)), "closed"]
+
+
+def test_for_fsspec_the_value_grows_by_what_is_new_and_includes_what_was_resumed():
+    callback = Recorded()
+    report = for_fsspec(callback)
+    for done in (300, 300, 350):
+        report(Progress(done, 400, bytes_resumed=300))
+    assert callback.calls == [(400, 0), (400, 300), (400, 350)]
+
+
+def test_for_fsspec_the_size_of_a_stream_is_set_at_its_end():
+    callback = Recorded()
+    new_uploader().upload(io.BytesIO(SOURCE), "key", progress=for_fsspec(callback))
+    sizes = [call[0] for call in callback.calls if call != "closed"]
+    assert sizes[0] is None
+    assert sizes[-1] == len(SOURCE)
+    assert sizes.count(len(SOURCE)) < len(sizes)
+
+
+def test_for_fsspec_an_empty_object_has_a_size_too():
+    callback = Recorded()
+    new_uploader().upload(b"", "key", progress=for_fsspec(callback))
+    assert callback.calls == [(0, 0), "closed"]
+
+
+def test_for_fsspec_a_callback_that_only_counts_increments_is_enough():
+    amounts = []
+    upload(for_fsspec(SimpleNamespace(set_size=lambda size: None, relative_update=amounts.append, close=lambda: None)))
+    assert sum(amounts) == len(SOURCE)
+    assert min(amounts) > 0
+
+
+def test_for_fsspec_a_bar_of_tqdm_is_complete():
+    screen = io.StringIO()
+    upload(for_fsspec(TqdmCallback({"file": screen, "mininterval": 0, "unit": "B"})))
+    assert "100%|" in screen.getvalue()
