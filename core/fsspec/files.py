@@ -125,12 +125,16 @@ class UploadFile(io.BufferedIOBase):
         self._task: UploadTask | None = None
         self._failure: BaseException | None = None
         self._position = 0
-        sink = _Sink(self._send)
-        self._encoder = None if compressor is None else compressor(sink, mode="w")
-        self._output = sink if self._encoder is None else self._encoder
         # Not the exception itself: its traceback may refer to this file.
         self._handled_when_opened = id(sys.exc_info()[1])
+        sink = _Sink(self._send)
         self._state = _State.WRITING
+        try:
+            self._encoder = None if compressor is None else compressor(sink, mode="w")  # it may write a header
+        except BaseException:
+            self._state = _State.ENDED
+            raise
+        self._output = sink if self._encoder is None else self._encoder
 
     def __repr__(self) -> str:
         return f"<UploadFile {self.path!r}{' closed' if self.closed else ''}>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +119,10 @@ def slashed_reader() -> type[BucketReader]:
 
 
 @pytest.fixture
-def fs(backend: MemoryBackend, store: MemoryCheckpointStore) -> Iterator[UploadFileSystem]:
+def fs(backend: MemoryBackend, store: MemoryCheckpointStore) -> UploadFileSystem:
     """A filesystem with small parts, whose bucket is `backend`."""
     register_backend("toy", lambda url, **settings: (backend.handle(), url.partition("://")[2].partition("/")[2]))
-    yield ToyFileSystem(
+    return ToyFileSystem(
         store=store,
         config={"part_size": PART, "multipart_threshold": 0, "retry_base": 0.0},
         read_fs=BucketReader(backend),

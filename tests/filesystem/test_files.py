@@ -1,0 +1,491 @@
+"""Files opened for writing: stored when they are closed, whole and verified, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gc
+import gzip
+import io
+import json
+import logging
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fsspec
+import pytest
+
+from partwise import AccessDenied, SourceMismatch, UploadFailed
+from partwise._engine.throttle import TransferStopped
+from partwise.backends.memory import MemoryBackend
+from partwise.fsspec import UploadFile, UploadFileSystem
+from partwise.fsspec.pipe import BUFFER_SIZE, Pipe
+from partwise.registry import register_backend
+from partwise.stores.memory import MemoryCheckpointStore
+from partwise.testing.fakes import pseudo_random_bytes
+
+PART = 256 * 1024
+PATH = "examplebucket/table.bin"
+KEY = "table.bin"
+
+#: More than what is buffered, so that parts of it are sent before the file is closed.
+LARGE = pseudo_random_bytes(BUFFER_SIZE + 3 * PART + 5, 1)
+
+
+class Failed(Exception):
+    """What a program may raise."""
+
+
+class RefusingBackend(MemoryBackend):
+    """A storage that refuses parts from a certain number on."""
+
+    first_refused = 3
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Any) -> Any:
+        if part_number >= self.first_refused:
+            raise AccessDenied("this storage has enough")
+        return super().upload_part(key, upload_id, part_number, body)
+
+
+@pytest.fixture
+def refusing(fs: UploadFileSystem) -> RefusingBackend:
+    """The backend of the filesystem instead of `backend`."""
+    refusing = RefusingBackend()
+    register_backend("toy", lambda url, **settings: (refusing, ""))
+    return refusing
+
+
+# --- an object -------------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_sent_while_the_file_is_written_and_the_object_appears_when_it_is_closed(
+    fs: UploadFileSystem, backend: MemoryBackend
+) -> None:
+    with fs.open(PATH, "wb") as file:
+        for begin in range(0, len(LARGE), 100_000):
+            file.write(LARGE[begin : begin + 100_000])
+        assert len(backend.uploads) == 1
+        assert backend.keys() == []
+
+    assert backend.read(KEY) == LARGE
+    assert (file.closed, file.result.size, file.result.verified) == (True, len(LARGE), True)
+    assert file.result.parts_sent == -(-len(LARGE) // PART)
+    assert backend.uploads == {}
+
+
+def test_what_fits_into_the_buffer_is_sent_when_the_file_is_closed_without_another_thread(
+    fs: UploadFileSystem, backend: MemoryBackend
+) -> None:
+    threads = threading.active_count()
+    with fs.open(PATH, "wb") as file:
+        file.write(LARGE[:PART])
+        assert threading.active_count() == threads
+    assert backend.read(KEY) == LARGE[:PART]
+
+
+def test_an_empty_file_is_an_empty_object(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    fs.touch(PATH)
+    assert backend.read(KEY) == b""
+
+
+def test_a_flush_stores_nothing(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    file = fs.open(PATH, "wb")
+    file.write(b"abc")
+    file.flush()
+    assert backend.calls == {}
+    file.close()
+    assert backend.read(KEY) == b"abc"
+
+
+def test_closing_twice_stores_once(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    file = fs.open(PATH, "wb")
+    file.close()
+    file.close()
+    file.commit()
+    file.discard()
+    assert backend.calls["put_object"] == 1
+    assert backend.keys() == [KEY]
+
+
+def test_the_file_is_one_for_writing_only(fs: UploadFileSystem) -> None:
+    with fs.open(PATH, "wb") as file:
+        assert (file.writable(), file.readable(), file.seekable()) == (True, False, False)
+        assert file.write(memoryview(b"abcdef").cast("H")) == 6
+        assert file.tell() == 6
+        assert (file.path, file.name, file.mode) == (PATH, PATH, "wb")
+        for refused in (file.read, lambda: file.seek(0), file.truncate, file.fileno, lambda: pickle.dumps(file)):
+            with pytest.raises((OSError, TypeError)):
+                refused()
+    with pytest.raises(ValueError, match="closed"):
+        file.write(b"more")
+    with pytest.raises(ValueError, match="closed"):
+        file.flush()
+
+
+@pytest.mark.parametrize("mode", ["ab", "a", "r+b", "w+b"])
+def test_an_object_can_be_neither_appended_to_nor_changed(fs: UploadFileSystem, mode: str) -> None:
+    with pytest.raises(ValueError, match="an object is stored as a whole"):
+        fs.open(PATH, mode)
+
+
+def test_the_block_size_is_that_of_the_parts(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    with fs.open(PATH, "wb", block_size=4 * PART) as file:
+        file.write(LARGE)
+    assert file.result.parts_sent == -(-len(LARGE) // (4 * PART))
+
+
+def test_a_callback_gets_the_bytes_and_is_closed(fs: UploadFileSystem) -> None:
+    seen: list[Any] = []
+
+    class Seen(fsspec.Callback):
+        def close(self) -> None:
+            seen.append("closed")
+
+    callback = Seen()
+    with fs.open(PATH, "wb", callback=callback) as file:
+        file.write(LARGE)
+    assert (callback.size, callback.value, seen) == (len(LARGE), len(LARGE), ["closed"])
+
+
+def test_the_options_of_one_object_take_the_place_of_those_of_the_filesystem(
+    fs: UploadFileSystem, backend: MemoryBackend
+) -> None:
+    with fs.open(PATH, "wb", options={"content_type": "text/x-table"}):
+        pass
+    assert backend.describe(KEY).content_type == "text/x-table"
+
+
+def test_bytes_that_are_not_the_expected_ones_are_not_stored(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    file = fs.open(PATH, "wb", expected_size=4)
+    file.write(b"abc")
+    with pytest.raises((SourceMismatch, UploadFailed)):
+        file.close()
+    assert file.closed
+    assert backend.keys() == []
+
+
+# --- a program that fails --------------------------------------------------------------------------------------------
+
+
+class Handles:
+    """As pandas closes what it has opened."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __enter__(self) -> Any:
+        return self.file
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.file.flush()
+        self.file.close()
+
+
+@contextlib.contextmanager
+def generated(file: Any) -> Iterator[Any]:
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+class Stacked(contextlib.ExitStack):
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self.file = file
+        self.callback(file.close)
+
+    def __enter__(self) -> Any:
+        return self.file
+
+
+WAYS: dict[str, Callable[[UploadFileSystem], Any]] = {
+    "the file": lambda fs: fs.open(PATH, "wb"),
+    "a text file": lambda fs: fs.open(PATH, "w"),
+    "compressed": lambda fs: fs.open(PATH, "wb", compression="gzip"),
+    "compressed text": lambda fs: fs.open(PATH, "wt", compression="xz"),
+    "fsspec.open": lambda fs: fsspec.core.OpenFile(fs, PATH, "wb"),
+    "fsspec.open of text": lambda fs: fsspec.core.OpenFile(fs, PATH, "w"),
+    "fsspec.open, compressed": lambda fs: fsspec.core.OpenFile(fs, PATH, "wb", compression="gzip"),
+    "closing": lambda fs: contextlib.closing(fs.open(PATH, "wb")),
+    "handles of another library": lambda fs: Handles(fs.open(PATH, "wb")),
+    "a generator": lambda fs: generated(fs.open(PATH, "wb")),
+    "a stack": lambda fs: Stacked(fs.open(PATH, "wb")),
+}
+
+
+def content_for(way: str) -> Any:
+    if "text" in way:
+        return "abc"
+    return LARGE[:PART] if "compressed" in way else LARGE
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_exception_that_leaves_the_with_block_stores_nothing(
+    fs: UploadFileSystem, backend: MemoryBackend, way: str
+) -> None:
+    with pytest.raises(Failed), WAYS[way](fs) as file:  # noqa: PT012
+        file.write(content_for(way))
+        raise Failed
+    gc.collect()
+    assert backend.keys() == []
+    assert backend.uploads == {}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_an_exception_what_was_written_is_stored(
+    fs: UploadFileSystem, backend: MemoryBackend, way: str
+) -> None:
+    content = content_for(way)
+    with WAYS[way](fs) as file:
+        file.write(content)
+    stored = backend.read(KEY)
+    if "compressed" in way:
+        stored = fsspec.compression.compr["xz" if "text" in way else "gzip"](io.BytesIO(stored), mode="r").read()
+    assert stored == (content.encode() if isinstance(content, str) else content)
+
+
+def test_a_file_that_is_closed_by_the_handler_of_an_exception_is_stored(
+    fs: UploadFileSystem, backend: MemoryBackend
+) -> None:
+    """As by a program that writes until there is nothing more."""
+    file, chunks = fs.open(PATH, "wb"), iter([b"abc", b"def"])
+    while not file.closed:
+        try:
+            file.write(next(chunks))
+        except StopIteration:
+            file.close()
+    assert backend.read(KEY) == b"abcdef"
+
+
+def test_a_file_that_reports_an_exception_is_stored(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    class Reporter:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, kind: object, error: object, trace: object) -> bool:
+            with fs.open(PATH, "w") as file:
+                file.write(repr(error))
+            with fs.open(f"{PATH}.2", "w") as file:
+                file.write("more")
+            return True
+
+    with Reporter():
+        raise Failed
+    assert backend.read(KEY) == b"Failed()"
+    assert backend.read(f"{KEY}.2") == b"more"
+
+
+def test_a_discarded_file_is_not_stored_and_can_not_be_written(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    file = fs.open(PATH, "wb")
+    file.write(LARGE)
+    file.discard()
+    with pytest.raises(ValueError, match="discarded"):
+        file.write(b"more")
+    file.close()
+    assert (backend.keys(), backend.uploads, file.result) == ([], {}, None)
+
+
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_a_file_that_is_never_closed_is_not_stored_and_that_is_logged(
+    fs: UploadFileSystem, backend: MemoryBackend, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    with caplog.at_level(logging.WARNING, "partwise.fsspec"):
+        fs.open(PATH, mode).write(b"abc" if mode == "wb" else "abc")
+        gc.collect()
+    assert backend.keys() == []
+    [record] = [record for record in caplog.records if record.name == "partwise.fsspec"]
+    assert record.getMessage() == f"{PATH} was not closed, so what was written to it is not stored"
+
+
+def test_a_file_whose_creation_failed_is_no_file(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    with pytest.raises(ValueError, match="none such"):
+        fs.open(PATH, "wb", compression="none such")
+    with pytest.raises(ValueError, match="no encoding"):
+        fs.open(PATH, "wb", encoding="utf-8")
+    with pytest.raises(TypeError, match="unknown_argument"):
+        fs.open(PATH, "wb", unknown_argument=1)
+    UploadFile.__new__(UploadFile).__del__()
+    assert backend.calls == {}
+
+
+# --- a stream that can be written again ------------------------------------------------------------------------------
+
+
+def test_what_is_written_again_under_the_same_name_sends_only_the_parts_that_are_missing(
+    fs: UploadFileSystem, backend: MemoryBackend, store: MemoryCheckpointStore
+) -> None:
+    with pytest.raises(Failed), fs.open(PATH, "wb", stream_name="table of today") as file:  # noqa: PT012
+        file.write(LARGE)
+        raise Failed
+    assert len(backend.uploads) == 1
+
+    with fs.open(PATH, "wb", stream_name="table of today") as file:
+        file.write(LARGE)
+    assert backend.read(KEY) == LARGE
+    assert file.result.parts_resumed > 0
+    assert file.result.parts_resumed + file.result.parts_sent == -(-len(LARGE) // PART)
+    assert (backend.uploads, list(store.scan())) == ({}, [])
+
+
+def test_a_name_does_not_keep_other_bytes(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    with pytest.raises(Failed), fs.open(PATH, "wb", stream_name="table") as file:  # noqa: PT012
+        file.write(LARGE)
+        raise Failed
+    changed = b"other" + LARGE[5:]
+    with fs.open(PATH, "wb", stream_name="table") as file:
+        file.write(changed)
+    assert backend.read(KEY) == changed
+
+
+def test_a_discarded_stream_with_a_name_is_aborted(
+    fs: UploadFileSystem, backend: MemoryBackend, store: MemoryCheckpointStore
+) -> None:
+    file = fs.open(PATH, "wb", stream_name="table")
+    file.write(LARGE)
+    file.discard()
+    assert (backend.uploads, list(store.scan())) == ({}, [])
+
+
+# --- a storage that fails --------------------------------------------------------------------------------------------
+
+
+def test_a_failure_of_the_storage_ends_the_writing(fs: UploadFileSystem, refusing: RefusingBackend) -> None:
+    with pytest.raises(UploadFailed, match="has enough"), fs.open(PATH, "wb") as file:  # noqa: PT012
+        while True:
+            file.write(LARGE)
+    assert file.closed
+    assert (refusing.keys(), refusing.uploads) == ([], {})
+
+
+def test_a_failure_that_the_program_ignored_is_raised_again_when_the_file_is_closed(
+    fs: UploadFileSystem, refusing: RefusingBackend
+) -> None:
+    file = fs.open(PATH, "wb")
+    with contextlib.suppress(UploadFailed):
+        while True:
+            file.write(LARGE)
+    with pytest.raises(UploadFailed):
+        file.write(b"more")
+    with pytest.raises(UploadFailed):
+        file.close()
+    assert file.closed
+
+
+def test_a_failure_when_the_file_is_closed_is_that_of_the_upload(
+    fs: UploadFileSystem, refusing: RefusingBackend
+) -> None:
+    file = fs.open(PATH, "wb")
+    file.write(LARGE[: 4 * PART])
+    with pytest.raises(UploadFailed, match="has enough"):
+        file.close()
+    assert (file.closed, file.result, refusing.keys()) == (True, None, [])
+
+
+# --- create only -----------------------------------------------------------------------------------------------------
+
+
+def test_an_object_that_appears_while_a_file_is_written_to_create_it_is_not_replaced(
+    fs: UploadFileSystem, backend: MemoryBackend
+) -> None:
+    file = fs.open(PATH, "xb")
+    file.write(b"mine")
+    fs.pipe_file(PATH, b"theirs")
+    with pytest.raises(FileExistsError) as caught:
+        file.close()
+    assert caught.value.filename == PATH
+    assert backend.read(KEY) == b"theirs"
+
+
+# --- transactions ----------------------------------------------------------------------------------------------------
+
+
+def test_the_objects_of_a_transaction_appear_at_its_end(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    with fs.transaction:
+        with fs.open("examplebucket/one", "wb") as file:
+            file.write(LARGE)
+        with fs.open("examplebucket/two", "w") as text:
+            text.write("two")
+        fs.pipe_file("examplebucket/three", b"three")
+        assert (file.closed, text.closed) == (True, True)
+        assert backend.keys() == []
+    assert {key: backend.read(key) for key in backend.keys()} == {  # noqa: SIM118
+        "one": LARGE,
+        "two": b"two",
+        "three": b"three",
+    }
+
+
+def test_nothing_of_a_transaction_that_fails_is_stored(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    with pytest.raises(Failed), fs.transaction:  # noqa: PT012
+        for name in ("one", "two"):
+            with fs.open(f"examplebucket/{name}", "wb") as file:
+                file.write(LARGE)
+        raise Failed
+    assert (backend.keys(), backend.uploads) == ([], {})
+    fs.pipe_file(PATH, b"after it")
+    assert backend.keys() == [KEY]
+
+
+def test_a_file_that_failed_is_left_out_of_a_transaction_that_goes_on(
+    fs: UploadFileSystem, backend: MemoryBackend
+) -> None:
+    with fs.transaction:
+        with contextlib.suppress(Failed), fs.open("examplebucket/one", "wb") as file:
+            file.write(LARGE)
+            raise Failed
+        fs.pipe_file("examplebucket/two", b"two")
+    assert (backend.keys(), backend.uploads) == (["two"], {})
+
+
+# --- writers of the standard library ---------------------------------------------------------------------------------
+
+
+def test_writers_of_text_and_of_archives_can_write(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    with fs.open("examplebucket/table.csv", "w", newline="", encoding="utf-16") as file:
+        csv.writer(file).writerows([["a", "b"], [1, "ü"]])
+    with fs.open("examplebucket/table.json.gz", "wt", compression="infer") as file:
+        json.dump({"a": [1, 2]}, file)
+    with fs.open("examplebucket/table.zip", "wb", compression="zip") as file:
+        file.write(b"zipped")
+
+    assert backend.read("table.csv").decode("utf-16") == "a,b\r\n1,ü\r\n"
+    assert gzip.decompress(backend.read("table.json.gz")) == b'{"a": [1, 2]}'
+    assert fs.open("examplebucket/table.zip", "rb", compression="zip").read() == b"zipped"
+
+
+# --- the buffer ------------------------------------------------------------------------------------------------------
+
+
+def test_a_program_that_writes_faster_than_its_bytes_are_read_waits() -> None:
+    pipe = Pipe()
+    data = memoryview(LARGE)
+    writer = threading.Thread(target=pipe.write, args=(data, lambda: True), daemon=True)
+    writer.start()
+    received = pipe.read(PART)  # waits until there are so many
+    while len(received) < len(LARGE):
+        assert len(pipe._buffer) <= BUFFER_SIZE
+        received += pipe.read(min(PART, len(LARGE) - len(received)))
+    writer.join(10)
+    assert received == LARGE
+
+
+def test_the_end_of_the_bytes_is_read_as_such() -> None:
+    pipe = Pipe()
+    assert pipe.write(memoryview(b"abc"), lambda: True)
+    pipe.end()
+    assert [pipe.read(2), pipe.read(2), pipe.read(2)] == [b"ab", b"c", b""]
+
+
+def test_a_writer_whose_bytes_are_not_read_any_more_is_told() -> None:
+    pipe = Pipe()
+    answers = iter([True] * 3)
+    assert not pipe.write(memoryview(LARGE), lambda: next(answers, False))
+    pipe.stop()
+    assert not pipe.write(memoryview(b"abc"), lambda: True)
+    with pytest.raises(TransferStopped):
+        pipe.read(1)
