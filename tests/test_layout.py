@@ -88,7 +88,7 @@ ENGINE = [
 ]
 
 #: These may import everything below them.
-ON_TOP = {"cli", "server", "testing", "__main__"}
+ON_TOP = {"cli", "fsspec", "server", "testing", "__main__"}
 
 #: Imports that exist for type checkers only, against the order: an error has fields whose types are values, and a
 #: private module names the type of a public callback.

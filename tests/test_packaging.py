@@ -96,6 +96,7 @@ MISSING = [
     ("h11", "from partwise.server import OSSServer", "partwise.server", "server"),
     ("h11", "from partwise.testing import S3Server", "partwise.server", "server"),
     ("h11", "import partwise.server.dialect", "partwise.server", "server"),
+    ("fsspec", "import partwise.fsspec", "partwise.fsspec", "fsspec"),
     ("hypothesis", "from partwise.testing import ResumeMachine", "partwise.testing.ResumeMachine", "testing"),
     ("hypothesis", "from partwise.testing import strategies", "partwise.testing.strategies", "testing"),
 ]
@@ -127,6 +128,15 @@ def test_what_needs_no_extra_of_the_test_kit_works_without_it(missing: str) -> N
     run(program)
 
 
+def test_an_upload_and_its_progress_import_neither_fsspec_nor_a_progress_bar() -> None:
+    program = (
+        "import sys, partwise, partwise.progress; partwise.upload(b'', 'memory://bucket/key', resume='never');"
+        " print({'fsspec', 'tqdm', 'rich'} & set(sys.modules))"
+    )
+
+    assert run(program).strip() == "set()"
+
+
 def test_every_extra_that_is_named_exists() -> None:
     named = set()
     for folder in ("core", "backends", "stores", "docs"):
@@ -135,7 +145,7 @@ def test_every_extra_that_is_named_exists() -> None:
             for extras in re.findall(r"partwise\[([a-z,]+)\]", text) + re.findall(r'install_hint\("(\w+)"\)', text):
                 named |= set(extras.split(","))
 
-    assert {"cli", "nvme", "postgres", "server", "testing"} <= named <= set(EXTRAS)
+    assert {"cli", "fsspec", "nvme", "postgres", "server", "testing"} <= named <= set(EXTRAS)
 
 
 def test_the_extra_all_has_what_uploads_and_the_command_line_may_need() -> None:

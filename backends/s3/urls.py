@@ -78,7 +78,11 @@ def parse_url(url: str, settings: Mapping[str, Any]) -> tuple[str, str, dict[str
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """Return the bucket and the key of ``bucket/key`` or ``ARN/key``; either may be empty."""
+    """
+    Return the bucket and the key of ``bucket/key`` or ``ARN/key``.
+
+    Either may be empty.
+    """
     arn = _ARN.match(path)
     bucket = arn[0] if arn else path.partition("/")[0]
     return bucket, path[len(bucket) :].removeprefix("/")

@@ -259,9 +259,10 @@ class UploadFile(io.BufferedIOBase):
 
     def close(self) -> None:
         """
-        Store what was written, unless an exception is leaving the ``with`` block that closes the file.
+        Store what was written.
 
-        Closing again has no effect.
+        Nothing is stored if an exception is leaving the ``with`` block that closes the file. Closing again has no
+        effect.
 
         Raises:
             UploadFailed: as for `commit`, and likewise its other errors.
@@ -324,7 +325,9 @@ class UploadTextFile(io.TextIOWrapper):
 
 def _leaves_with_block(known: int) -> bool:
     """
-    Return whether an exception is leaving a ``with`` block, whose ``__exit__`` called this.
+    Return whether this was called while an exception leaves a ``with`` block.
+
+    That is, by an ``__exit__`` that was given the exception.
 
     Args:
         known: the id of the exception that was being handled already when the block was entered.

@@ -37,7 +37,7 @@ _Value = TypeVar("_Value", bound=AttrsInstance)
 
 class UploadFileSystem(FileSystem):
     """
-    A filesystem of fsspec that uploads by partwise, and leaves the rest to another one.
+    A filesystem of fsspec that uploads, and leaves the rest to another one.
 
     `put_file`, `pipe_file` and files opened for writing are uploaded: in parts, retried, verified, and atomically.
     `put_file` resumes what an earlier process has not finished. Reading, listing, copying and removing are done by
@@ -410,7 +410,11 @@ class UploadFileSystem(FileSystem):
         return True
 
     def isdir(self, path: str) -> bool:
-        """Return whether it is a directory; without a `read_fs`, whether it is a bucket. Nothing is sent then."""
+        """
+        Return whether it is a directory.
+
+        Without a `read_fs` only a bucket is one, and nothing is sent to find out.
+        """
         path = self._strip_protocol(path)
         return not self._split(path)[1] if self.read_fs is None else self.read_fs.isdir(path)
 
@@ -500,9 +504,10 @@ class S3UploadFileSystem(UploadFileSystem):
 
 class LocalUploadFileSystem(UploadFileSystem):
     """
-    ``file+partwise:///directory/name``: files, which appear atomically and are durable.
+    ``file+partwise:///directory/name``: files in local directories.
 
-    It is a `LocalBackend` for the directory of each file. Its `read_fs` is the filesystem of fsspec for local files.
+    They appear atomically and are durable. It is a `LocalBackend` for the directory of each file. Its `read_fs` is the
+    filesystem of fsspec for local files.
     """
 
     protocol = "file+partwise"
@@ -563,7 +568,12 @@ def _as_progress(callback: FsspecCallback | None) -> ProgressCallback | None:
 
 
 def _as_value(what: str, given: _Value | Mapping[str, Any] | None, kind: type[_Value]) -> _Value:
-    """Return a value of an attrs class that is given as such, or by its fields, of which unknown ones are refused."""
+    """
+    Return a value of an attrs class that is given as such, or by its fields.
+
+    Raises:
+        InvalidInput: it is neither, or a field is unknown or has an invalid value.
+    """
     if isinstance(given, kind):
         return given
     check_type(what, given, (Mapping, type(None)), f"a {kind.__name__}, a mapping, or None")

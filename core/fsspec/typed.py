@@ -103,5 +103,5 @@ def compressor(path: str, compression: str | None) -> Callable[..., IO[bytes]] |
 
 
 def reports_nothing(callback: object) -> bool:
-    """Return whether this is the callback that fsspec passes where the caller passes none."""
+    """Return whether this is what fsspec passes for no callback."""
     return isinstance(callback, NoOpCallback)

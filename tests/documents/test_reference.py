@@ -12,6 +12,7 @@ import pytest
 import partwise
 import partwise.backends.oss
 import partwise.backends.s3
+import partwise.fsspec
 import partwise.progress
 import partwise.testing
 from partwise.backends.local import LocalBackend
@@ -29,6 +30,7 @@ SHIPPED = {
 }
 for package in (partwise.backends.oss, partwise.backends.s3):
     SHIPPED |= {name: getattr(package, name) for name in package.__all__ if name not in {"open_url", "DIALECTS"}}
+SHIPPED |= {name: getattr(partwise.fsspec, name) for name in partwise.fsspec.__all__ if name != "UploadFile"}
 PROGRESS = {name: value for name, value in vars(partwise.progress).items() if name.startswith("for_")}
 
 

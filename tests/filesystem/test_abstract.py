@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.tests.abstract import AbstractFixtures, AbstractOpenTests, AbstractPipeTests, AbstractPutTests
 
 from partwise.backends.memory import MemoryBackend
@@ -18,7 +19,14 @@ from partwise.server import OSSServer, S3Server
 Reader = Callable[..., object]
 
 
-class TestDirectory(AbstractFixtures, AbstractPutTests, AbstractPipeTests, AbstractOpenTests):
+class OfFsspec(AbstractFixtures, AbstractPutTests, AbstractPipeTests, AbstractOpenTests):
+    @pytest.fixture
+    def local_fs(self) -> LocalFileSystem:
+        """That of fsspec has the scope of a class, in a way that pytest no longer allows."""
+        return LocalFileSystem(auto_mkdir=True)
+
+
+class TestDirectory(OfFsspec):
     @pytest.fixture
     def fs(self) -> LocalUploadFileSystem:
         return LocalUploadFileSystem()
@@ -28,7 +36,7 @@ class TestDirectory(AbstractFixtures, AbstractPutTests, AbstractPipeTests, Abstr
         return str(tmp_path / "bucket")
 
 
-class OfABucket(AbstractFixtures, AbstractPutTests, AbstractPipeTests, AbstractOpenTests):
+class OfABucket(OfFsspec):
     @pytest.fixture
     def fs_path(self) -> str:
         return "examplebucket"

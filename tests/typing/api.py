@@ -50,9 +50,21 @@ from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Callback, Credentials, OSSBackend, OSSOptions
 from partwise.bodies import BodyFile, ChecksummedBody, bytes_body, exact_chunks
+from partwise.fsspec import LocalUploadFileSystem, S3UploadFileSystem, UploadFileSystem
 from partwise.http_errors import class_for_status, error_for_status, retry_after_seconds
 from partwise.paging import ResultPage, list_pages
-from partwise.progress import ProgressCallback, for_ali_oss, for_android, for_boto3, for_event_loop, for_ios, for_oss2
+from partwise.progress import (
+    FsspecCallback,
+    ProgressCallback,
+    for_ali_oss,
+    for_android,
+    for_boto3,
+    for_event_loop,
+    for_fsspec,
+    for_ios,
+    for_oss2,
+    for_tqdm,
+)
 from partwise.registry import BackendFactory, StoreFactory, StoreOfSource
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
@@ -60,6 +72,18 @@ from partwise.stores.postgres import PostgresCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 
 # --- plug-ins that fit the protocols without inheriting --------------------------------------------------------------
+
+
+class OwnCallback:
+    def set_size(self, size: int) -> None: ...
+
+    def relative_update(self, inc: int = 1) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class OwnFileSystem(UploadFileSystem):
+    protocol = "own+partwise"
 
 
 class OwnBackend:
@@ -295,12 +319,25 @@ callbacks: list[ProgressCallback] = [
     for_ali_oss(lambda fraction, checkpoint: None),
     for_android(lambda done, total: None),
     for_ios(lambda sent, done, total: None),
+    for_fsspec(OwnCallback()),
+    for_tqdm(),
 ]
 for callback in callbacks:
     uploader.upload("backup.tar", "key", progress=callback)
 uploader.upload("backup.tar", "key", progress=wrong)  # type: ignore[arg-type]
 for_boto3(consumed)  # type: ignore[arg-type]
 for_event_loop(show, loop=None)  # type: ignore[arg-type]
+for_fsspec(show)  # type: ignore[arg-type]
+
+# --- filesystems -----------------------------------------------------------------------------------------------------
+
+for filesystem in (LocalUploadFileSystem(), S3UploadFileSystem(region="eu-west-1", store="sqlite:///uploads.db")):
+    assert_type(filesystem.put_file("backup.tar", "bucket/backup.tar"), UploadResult | None)
+    filesystem.put_file(Path("backup.tar"), "bucket/backup.tar", OwnCallback(), "create", options={"acl": "private"})
+    filesystem.pipe_file("bucket/key", b"bytes", resume="never")  # type: ignore[call-arg]
+OwnFileSystem(config={"part_size": 8 * 1024 * 1024}, options=ObjectOptions(), read_fs="s3")
+OwnFileSystem(config=4)  # type: ignore[arg-type]
+reported: FsspecCallback = OwnCallback()
 
 # --- plug-ins by URL -------------------------------------------------------------------------------------------------
 
