@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -185,6 +185,7 @@ class UploadFile(io.BufferedIOBase):
             return
         if self._task is None and not self._pipe.has_room(len(data)):
             written = self._written
+            self._pipe.claim_writing()
             self._task = written.uploader.start(self._source, written.key, **written.arguments)
         if not self._pipe.write(data, self._is_read):
             self._finish()
@@ -303,7 +304,7 @@ class UploadFile(io.BufferedIOBase):
 
 class UploadTextFile(io.TextIOWrapper):
     """
-    A text file over an `UploadFile`.
+    A text file over an `UploadFile`, with its `result`.
 
     If an exception leaves its ``with`` block, nothing is stored.
     """
@@ -312,15 +313,18 @@ class UploadTextFile(io.TextIOWrapper):
         super().__init__(file, **settings)
         self._file = file
 
+    @property
+    def result(self) -> UploadResult | None:
+        """The result of the upload once the object is stored; None before."""
+        return self._file.result
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
             self.close()
-            return
-        self._file.__exit__(kind, error, trace)
-        with suppress(ValueError):  # the text that it has not written yet
-            self.close()
+        else:
+            self._file.__exit__(kind, error, trace)  # without the text that is not written to it yet
 
 
 def _leaves_with_block(known: int) -> bool:

@@ -19,7 +19,8 @@ class Pipe:
     """
     The bytes that were written and not yet read.
 
-    One thread writes, another one reads. `end` lets the reader see the end; `stop` makes it fail.
+    One thread writes, another one reads. `end` lets the reader see the end; `stop` makes it fail. Once the end is
+    known, the thread that wrote can read, too.
 
     Args:
         owner: kept as long as the pipe, because the reader needs it.
@@ -30,12 +31,17 @@ class Pipe:
         self._buffer = bytearray()
         self._changed = threading.Condition()
         self._wanted = 0
+        self._writer = 0
         self._ended = False
         self._stopped = False
 
     def has_room(self, size: int) -> bool:
         """Return whether so many bytes can be written without a reader."""
         return len(self._buffer) + size <= BUFFER_SIZE
+
+    def claim_writing(self) -> None:
+        """Note that this thread is the one that writes, before another one is started that reads."""
+        self._writer = threading.get_ident()
 
     def write(self, data: memoryview, is_read: Callable[[], bool]) -> bool:
         """
@@ -80,8 +86,11 @@ class Pipe:
 
         Raises:
             TransferStopped: `stop` was called.
+            OSError: the thread that writes would wait for itself, because no other one could be started.
         """
         with self._changed:
+            if not self._ended and self._writer == threading.get_ident():
+                raise OSError("no thread can be started that uploads what this one writes")
             self._wanted = min(size, BUFFER_SIZE)
             while len(self._buffer) < self._wanted and not (self._ended or self._stopped):
                 self._changed.wait()

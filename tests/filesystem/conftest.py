@@ -120,10 +120,10 @@ def slashed_reader() -> type[BucketReader]:
 
 @pytest.fixture
 def fs(backend: MemoryBackend, store: MemoryCheckpointStore) -> UploadFileSystem:
-    """A filesystem with small parts, whose bucket is `backend`."""
+    """A filesystem that sends small parts, one after the other, and whose bucket is `backend`."""
     register_backend("toy", lambda url, **settings: (backend.handle(), url.partition("://")[2].partition("/")[2]))
     return ToyFileSystem(
         store=store,
-        config={"part_size": PART, "multipart_threshold": 0, "retry_base": 0.0},
+        config={"part_size": PART, "multipart_threshold": 0, "concurrency": 1},
         read_fs=BucketReader(backend),
     )

@@ -17,7 +17,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from partwise import AccessDenied, SourceMismatch, UploadFailed
+from partwise import AccessDenied, CheckpointBusy, SourceMismatch, UploadFailed
 from partwise._engine.throttle import TransferStopped
 from partwise.backends.memory import MemoryBackend
 from partwise.fsspec import UploadFile, UploadFileSystem
@@ -250,6 +250,17 @@ def test_without_an_exception_what_was_written_is_stored(
     assert stored == (content.encode() if isinstance(content, str) else content)
 
 
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_an_exception_that_is_passed_to_the_end_of_a_block_stores_nothing(
+    fs: UploadFileSystem, backend: MemoryBackend, mode: str
+) -> None:
+    """As by a framework that calls it later, when nothing is being handled."""
+    file = fs.open(PATH, mode)
+    file.write(b"abc" if mode == "wb" else "abc")
+    file.__exit__(Failed, Failed(), None)
+    assert (file.closed, backend.keys()) == (True, [])
+
+
 def test_a_file_that_is_closed_by_the_handler_of_an_exception_is_stored(
     fs: UploadFileSystem, backend: MemoryBackend
 ) -> None:
@@ -354,6 +365,7 @@ def test_a_discarded_stream_with_a_name_is_aborted(
 # --- a storage that fails --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(30)
 def test_a_failure_of_the_storage_ends_the_writing(fs: UploadFileSystem, refusing: RefusingBackend) -> None:
     with pytest.raises(UploadFailed, match="has enough"), fs.open(PATH, "wb") as file:  # noqa: PT012
         while True:
@@ -376,6 +388,22 @@ def test_a_failure_that_the_program_ignored_is_raised_again_when_the_file_is_clo
     assert file.closed
 
 
+@pytest.mark.timeout(30)
+def test_where_no_thread_can_be_started_a_large_file_fails_and_a_small_one_is_stored(
+    fs: UploadFileSystem, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(UploadFailed, match="no thread can be started"), fs.open(PATH, "wb") as file:
+        file.write(LARGE)
+    assert (backend.keys(), backend.uploads) == ([], {})
+    with fs.open(PATH, "wb") as file:
+        file.write(LARGE[: 2 * PART])
+    assert backend.read(KEY) == LARGE[: 2 * PART]
+
+
 def test_a_failure_when_the_file_is_closed_is_that_of_the_upload(
     fs: UploadFileSystem, refusing: RefusingBackend
 ) -> None:
@@ -384,6 +412,20 @@ def test_a_failure_when_the_file_is_closed_is_that_of_the_upload(
     with pytest.raises(UploadFailed, match="has enough"):
         file.close()
     assert (file.closed, file.result, refusing.keys()) == (True, None, [])
+
+
+def test_another_file_of_the_same_stream_is_refused_while_one_is_written(
+    fs: UploadFileSystem, backend: MemoryBackend
+) -> None:
+    with fs.open(PATH, "wb", stream_name="table") as file:
+        file.write(LARGE)
+        while not backend.uploads:
+            threading.Event().wait(0.001)
+        second = fs.open(PATH, "wb", stream_name="table")
+        second.write(b"other")
+        with pytest.raises(CheckpointBusy):
+            second.close()
+    assert backend.read(KEY) == LARGE
 
 
 # --- create only -----------------------------------------------------------------------------------------------------
@@ -446,14 +488,17 @@ def test_a_file_that_failed_is_left_out_of_a_transaction_that_goes_on(
 
 
 def test_writers_of_text_and_of_archives_can_write(fs: UploadFileSystem, backend: MemoryBackend) -> None:
-    with fs.open("examplebucket/table.csv", "w", newline="", encoding="utf-16") as file:
+    with fs.open("examplebucket/table.csv", "w", newline="", encoding="latin-1") as file:
         csv.writer(file).writerows([["a", "b"], [1, "ü"]])
+        assert file.result is None
+    assert file.result.size == len("a,b\r\n1,ü\r\n".encode("latin-1"))
     with fs.open("examplebucket/table.json.gz", "wt", compression="infer") as file:
         json.dump({"a": [1, 2]}, file)
     with fs.open("examplebucket/table.zip", "wb", compression="zip") as file:
         file.write(b"zipped")
 
-    assert backend.read("table.csv").decode("utf-16") == "a,b\r\n1,ü\r\n"
+    assert file.result.size == len(backend.read("table.zip"))
+    assert backend.read("table.csv").decode("latin-1") == "a,b\r\n1,ü\r\n"
     assert gzip.decompress(backend.read("table.json.gz")) == b'{"a": [1, 2]}'
     assert fs.open("examplebucket/table.zip", "rb", compression="zip").read() == b"zipped"
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from mutated import api, authors, checksums, cli, engine, kit, local, oss, postgres, s3, server, shapes, stores
+from mutated import (
+    api,
+    authors,
+    checksums,
+    cli,
+    engine,
+    filesystem,
+    kit,
+    local,
+    oss,
+    postgres,
+    s3,
+    server,
+    shapes,
+    stores,
+)
 from mutated.mutation import Mutation
 
-AREAS = (api, authors, checksums, cli, engine, kit, local, oss, postgres, s3, server, shapes, stores)
+AREAS = (api, authors, checksums, cli, engine, filesystem, kit, local, oss, postgres, s3, server, shapes, stores)
 MUTATIONS = [mutation for area in AREAS for mutation in area.MUTATIONS]
 
 __all__ = ["AREAS", "MUTATIONS", "Mutation"]
