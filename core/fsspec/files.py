@@ -96,11 +96,8 @@ class UploadFile(io.BufferedIOBase):
 
     It can't be read, and has no positions to seek. One thread at a time writes.
 
-    Attributes:
-        path: the path in its filesystem.
-        mode: always ``"wb"``.
-        autocommit: whether closing it stores the object; False in a transaction.
-        result: the `UploadResult` once the object is stored; None before.
+    `result` is the `UploadResult` once the object is stored, and None before; `path` is the path in its filesystem, and
+    `autocommit` whether closing the file stores the object (False in a transaction).
     """
 
     mode = "wb"

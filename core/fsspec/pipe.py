@@ -40,7 +40,7 @@ class Pipe:
         return len(self._buffer) + size <= BUFFER_SIZE
 
     def claim_writing(self) -> None:
-        """Note that this thread is the one that writes, before another one is started that reads."""
+        """Note that this thread writes, before another one is started that reads."""
         self._writer = threading.get_ident()
 
     def write(self, data: memoryview, is_read: Callable[[], bool]) -> bool:
