@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
@@ -60,15 +61,23 @@ class _State(Enum):
 
 
 class _Sink:
-    """What a compressor writes to. It drops what comes after the end of its file."""
+    """
+    What a compressor writes to.
+
+    It drops what comes after the end of its file, such as the end of a discarded one.
+
+    Args:
+        send: takes the bytes. It is referenced weakly, since the file refers to the compressor.
+    """
 
     def __init__(self, send: Callable[[memoryview], None]) -> None:
-        self._send = send
+        self._send = weakref.WeakMethod(send)
         self._position = 0
 
     def write(self, data: ReadableBuffer) -> int:
         with memoryview(data) as view, view.cast("B") as plain:
-            self._send(plain)
+            if (send := self._send()) is not None:
+                send(plain)
             self._position += len(plain)
             return len(plain)
 
@@ -124,14 +133,13 @@ class UploadFile(io.BufferedIOBase):
         self._position = 0
         # Not the exception itself: its traceback may refer to this file.
         self._handled_when_opened = id(sys.exc_info()[1])
-        sink = _Sink(self._send)
         self._state = _State.WRITING
         try:
-            self._encoder = None if compressor is None else compressor(sink, mode="w")  # it may write a header
+            # It may write a header.
+            self._encoder = None if compressor is None else compressor(_Sink(self._send), mode="w")
         except BaseException:
             self._state = _State.ENDED
             raise
-        self._output = sink if self._encoder is None else self._encoder
 
     def __repr__(self) -> str:
         return f"<UploadFile {self.path!r}{' closed' if self.closed else ''}>"
@@ -158,9 +166,12 @@ class UploadFile(io.BufferedIOBase):
             ValueError: the file is closed, or was discarded.
         """
         self._check_open()
-        with memoryview(data) as view:
-            size = view.nbytes
-            self._output.write(view)
+        with memoryview(data) as view, view.cast("B") as plain:
+            size = len(plain)
+            if self._encoder is None:
+                self._send(plain)
+            else:
+                self._encoder.write(plain)
         self._position += size
         return size
 

@@ -199,6 +199,19 @@ def test_put_of_a_directory_uploads_its_files(fs: UploadFileSystem, backend: Mem
     assert backend.keys() == ["copy/source/inner/two", "copy/source/one"]
 
 
+def test_put_passes_its_arguments_on(fs: UploadFileSystem, backend: MemoryBackend, local: Path) -> None:
+    fs.put(str(local), PATH, mode="create", options={"acl": "private"})
+    assert backend.describe(KEY).acl == "private"
+    with pytest.raises(FileExistsError):
+        fs.put(str(local), PATH, mode="create")
+
+
+def test_a_write_cache_of_fsspec_uploads_its_file(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    with fsspec.filesystem("simplecache", fs=fs).open(PATH, "wb") as file:
+        file.write(CONTENT)
+    assert backend.read(KEY) == CONTENT
+
+
 def test_pipe_stores_bytes(fs: UploadFileSystem, backend: MemoryBackend) -> None:
     fs.pipe({"examplebucket/a": b"1", "examplebucket/b": bytearray(b"2")})
     assert fs.pipe_file("examplebucket/c", memoryview(CONTENT)).parts_sent == 9

@@ -125,8 +125,8 @@ MUTATIONS = [
     Mutation(
         "a filesystem: a compressed file lacks its header",
         FILES,
-        "        sink = _Sink(self._send)\n        self._state = _State.WRITING\n",
-        "        sink = _Sink(self._send)\n",
+        "        self._state = _State.WRITING\n        try:\n",
+        "        try:\n",
         FILE_TESTS,
     ),
     Mutation(
