@@ -63,6 +63,9 @@ def s3_server() -> Iterator[S3Server]:
 
 
 class TestOSS(OfABucket):
+    # How a glob becomes keys is the same for every bucket, and is tried with S3.
+    test_put_glob_edge_cases = None
+
     @pytest.fixture
     def fs(self, oss_server: OSSServer, slashed_reader: Reader) -> UploadFileSystem:
         return OSSUploadFileSystem(

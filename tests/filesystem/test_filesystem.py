@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import pickle
 import subprocess
 import sys
@@ -115,41 +114,54 @@ class Hold(Delay):
         super().before(exchange)
 
 
+#: Programs that store a local file.
+PROGRAMS = {
+    "put_file": "result = fs.put_file(local, path)",
+    "a stream that has a name": """
+with fs.open(path, "wb", stream_name="one") as file:
+    file.write(Path(local).read_bytes())
+result = file.result
+""",
+}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
-def test_the_same_call_resumes_what_a_killed_process_has_sent(tmp_path: Path, local: Path) -> None:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_same_call_resumes_what_a_killed_process_has_sent(tmp_path: Path, program: str) -> None:
+    content = CONTENT * 3
+    local = tmp_path / "large.bin"
+    local.write_bytes(content)
     fourth = Hold()
-    storage_options = {"config": {"part_size": PART, "multipart_threshold": 0, "concurrency": 1}}
-    storage_options |= {"store": (tmp_path / "checkpoints").as_uri()}
-    program = (
-        "import json, sys, fsspec;"
-        "fsspec.filesystem('oss+partwise', **json.loads(sys.argv[1])).put_file(sys.argv[2], sys.argv[3])"
-    )
     with OSSServer(faults=[ServerFault("UploadPart", fourth, part_number=4)]) as server:
-        storage_options |= {"endpoint": server.endpoint, "region": server.region}
+        storage_options = {
+            "config": {"part_size": PART, "multipart_threshold": 0, "concurrency": 1},
+            "store": (tmp_path / "checkpoints").as_uri(),
+            "endpoint": server.endpoint,
+            "region": server.region,
+        }
+        called = f"""
+from pathlib import Path
+import fsspec
+fs = fsspec.filesystem("oss+partwise", **{storage_options!r})
+local, path = {str(local)!r}, {PATH!r}
+{PROGRAMS[program]}
+"""
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("OSS_ACCESS_KEY_ID", server.access_key_id)
             environment.setenv("OSS_ACCESS_KEY_SECRET", server.access_key_secret)
-            child = subprocess.Popen([sys.executable, "-c", program, json.dumps(storage_options), str(local), PATH])
+            child = subprocess.Popen([sys.executable, "-c", called])
             assert fourth.holds.wait(60)
             child.kill()
             child.wait()
-            sent = len(server.requests)
+            again: dict[str, Any] = {}
+            exec(called, again)
 
-            result = fsspec.filesystem("oss+partwise", **storage_options).put_file(local, PATH)
-
-        assert (result.parts_resumed, result.parts_sent) == (3, 6)
-        assert server.backend().read(KEY) == CONTENT
-        again = [request for request in server.requests[sent:] if request.status == 200]
-        assert sorted(request.part_number for request in again if request.operation == "UploadPart") == [
-            4,
-            5,
-            6,
-            7,
-            8,
-            9,
-        ]
+        result = again["result"]
+        assert (result.parts_resumed, result.parts_sent, result.verified) == (3, 22, True)
+        assert server.backend().read(KEY) == content
+        stored = [request.part_number for request in server.requests_of("UploadPart") if request.status == 200]
+        assert sorted(stored) == list(range(1, 26))
         assert len(server.requests_of("InitiateMultipartUpload")) == 1
-        assert list((tmp_path / "checkpoints").glob("*.partwise")) == []
 
 
 def test_put_file_takes_the_arguments_of_an_upload(fs: UploadFileSystem, backend: MemoryBackend, local: Path) -> None:
