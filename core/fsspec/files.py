@@ -246,9 +246,11 @@ class UploadFile(io.BufferedIOBase):
         """
         self._stop(UploadTask.cancel)
 
-    def _abandon(self, *, wait: bool = True) -> None:
+    def _abandon(self) -> None:
         """Store nothing, and keep the parts of a stream that has a name."""
-        self._stop(UploadTask.pause, wait=wait)
+        if self._state is _State.WRITING:
+            logger.info("%s: an exception ended its with block, so what was written to it is not stored", self.path)
+        self._stop(UploadTask.pause)
 
     def _stop(self, request: Callable[[UploadTask], None], *, wait: bool = True) -> None:
         if self._state is not _State.WRITING:
@@ -291,7 +293,7 @@ class UploadFile(io.BufferedIOBase):
     def _abandon_collected(self) -> None:
         if self._state is _State.WRITING:
             logger.warning("%s was not closed, so what was written to it is not stored", self.path)
-        self._abandon(wait=False)  # not in a garbage collection
+        self._stop(UploadTask.pause, wait=False)  # not in a garbage collection
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -247,11 +247,18 @@ class UploadFileSystem(FileSystem):
     def _requested(
         self, backend: MultipartBackend, options: ObjectOptions | Mapping[str, Any] | None, *, create: bool
     ) -> ObjectOptions:
-        """Return the options of one object."""
+        """
+        Return the options of one object.
+
+        Raises:
+            InvalidInput: an option is unknown or invalid, or the backend does not support it (UnsupportedOption).
+        """
         kind = backend.capabilities.option_type
         given = self._options if options is None else options
         value = given if isinstance(given, ObjectOptions) else _as_value("options", given, kind)
-        return evolve(value, forbid_overwrite=True) if create else value
+        requested = evolve(value, forbid_overwrite=True) if create else value
+        requested.require_supported_by(backend.capabilities, backend.location)  # before a program writes a file
+        return requested
 
     def open(
         self,
@@ -278,6 +285,7 @@ class UploadFileSystem(FileSystem):
 
         Raises:
             FileExistsError: in mode "x", there is an object; also raised when the file is written or closed.
+            InvalidInput: an argument is invalid, or the path has no key. Nothing was sent.
             NotImplementedError: for reading without a `read_fs`.
             ValueError: the mode is another one: an object can be neither appended to nor changed.
         """
@@ -322,6 +330,7 @@ class UploadFileSystem(FileSystem):
         expected_crc64: int | None = None,
     ) -> UploadFile:
         backend, key = self._located(path)
+        requested = self._requested(backend, options, create=create)
         # The storage checks it again when it stores the object; who may write need not be able to ask for it.
         with suppress(AccessDenied):
             if create and self.exists(path):
@@ -331,7 +340,7 @@ class UploadFileSystem(FileSystem):
             key,
             path,
             arguments={
-                "options": self._requested(backend, options, create=create),
+                "options": requested,
                 "progress": _as_progress(callback),
                 "expected_size": expected_size,
                 "expected_crc64": expected_crc64,

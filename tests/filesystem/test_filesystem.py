@@ -27,6 +27,7 @@ from partwise import (
     ObjectOptions,
     SourceMismatch,
     TransferConfig,
+    UnsupportedOption,
     UploadFailed,
 )
 from partwise.backends.local import LocalBackend
@@ -286,6 +287,11 @@ def test_unknown_options_are_refused_by_name(
     with pytest.raises(InvalidInput, match="a directory has no setting colour"):
         LocalUploadFileSystem(colour="red").put_file(local, tmp_path / "copy")
     assert backend.calls == {}
+
+
+def test_an_option_that_the_storage_does_not_have_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedOption, match="does not support acl"):
+        LocalUploadFileSystem(options={"acl": "private"}).open(tmp_path / "one", "wb")
 
 
 def test_the_store_of_a_url_is_opened_once_and_closed_with_the_filesystem(
