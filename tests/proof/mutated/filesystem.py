@@ -96,8 +96,8 @@ MUTATIONS = [
     Mutation(
         "a filesystem: an exception aborts a stream with a name",
         FILES,
-        "        self._stop(UploadTask.pause, wait=wait)",
-        "        self._stop(UploadTask.cancel, wait=wait)",
+        "        self._stop(UploadTask.pause)\n",
+        "        self._stop(UploadTask.cancel)\n",
         FILE_TESTS,
     ),
     Mutation(
@@ -167,8 +167,15 @@ MUTATIONS = [
     Mutation(
         "a filesystem: an object that was to be created replaces another one",
         FILESYSTEMS,
-        "        return evolve(value, forbid_overwrite=True) if create else value",
-        "        return value",
+        "        requested = evolve(value, forbid_overwrite=True) if create else value\n",
+        "        requested = value\n",
+        FILESYSTEM_TESTS,
+    ),
+    Mutation(
+        "a filesystem: an option that the storage does not have is refused when a file is closed",
+        FILESYSTEMS,
+        "        requested.require_supported_by(backend.capabilities, backend.location)  # before",
+        "        # before",
         FILESYSTEM_TESTS,
     ),
     Mutation(
