@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from attrs import define
 
-from partwise.errors import ObjectExists, UploadFailed
+from partwise.errors import ObjectExists, PartwiseError, UploadFailed, UploadStopped
 from partwise.fsspec.pipe import Pipe
 from partwise.results import UploadResult
 from partwise.sources import StreamSource
@@ -242,9 +242,18 @@ class UploadFile(io.BufferedIOBase):
         """
         Store nothing, and abort the upload.
 
-        Nothing happens if the object is stored already. What can't be aborted is logged.
+        Nothing happens if the object is stored already. What can't be aborted is logged. If the file is closed, and
+        waits for the end of its transaction, the parts of a stream that has a name are kept.
         """
-        self._stop(UploadTask.cancel)
+        if self.closed:
+            self._stop(UploadTask.pause)
+            return
+        ending = self._stop(UploadTask.cancel) or self._failure
+        if isinstance(ending, UploadStopped) and ending.resumable:  # it had failed before
+            try:
+                self._written.uploader.abort(self._source, self._written.key)
+            except PartwiseError as error:
+                logger.warning("%s: what was sent of it could not be aborted: %s", self.path, error)
 
     def _abandon(self) -> None:
         """Store nothing, and keep the parts of a stream that has a name."""
@@ -252,21 +261,24 @@ class UploadFile(io.BufferedIOBase):
             logger.info("%s: an exception ended its with block, so what was written to it is not stored", self.path)
         self._stop(UploadTask.pause)
 
-    def _stop(self, request: Callable[[UploadTask], None], *, wait: bool = True) -> None:
+    def _stop(self, request: Callable[[UploadTask], None], *, wait: bool = True) -> Exception | None:
+        """Stop the upload, and return what it ended by."""
         if self._state is not _State.WRITING:
-            return
+            return None
         self._state = _State.ENDED
         if self._task is not None:
             request(self._task)
         self._pipe.stop()
         if self._task is None or not wait:
-            return
+            return None
         try:
             self._task.result()
         except Exception as error:  # noqa: BLE001  # the caller has given up, or has an exception of its own
             logger.debug("%s: ended by %s: %s", self.path, type(error).__name__, error)
             for warning in getattr(error, "warnings", ()):
                 logger.warning("%s: %s", self.path, warning)
+            return error
+        return None
 
     def close(self) -> None:
         """

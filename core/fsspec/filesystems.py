@@ -157,8 +157,8 @@ class UploadFileSystem(FileSystem):
         """
         Upload a local file; resume an earlier call that has not finished.
 
-        In a transaction, its parts are sent now, and the object appears at the end. Everything before the end that
-        fails or dies can be resumed there, too, by reading the file again.
+        In a transaction, its parts are sent now, and the object appears at the end. If the transaction fails or the
+        process dies, the same call resumes, too, but reads the whole file again.
 
         Args:
             lpath: the file. A directory is created by `makedirs`.

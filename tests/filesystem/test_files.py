@@ -38,12 +38,23 @@ class Failed(Exception):
     """What a program may raise."""
 
 
+def wait_until(happens: Callable[[], object]) -> None:
+    while not happens():
+        threading.Event().wait(0.001)
+
+
 class RefusingBackend(MemoryBackend):
     """A storage that refuses parts from a certain number on."""
 
     first_refused = 3
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.responds = threading.Event()
+        self.responds.set()
+
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Any) -> Any:
+        assert self.responds.wait(60)
         if part_number >= self.first_refused:
             raise AccessDenied("this storage has enough")
         return super().upload_part(key, upload_id, part_number, body)
@@ -366,6 +377,48 @@ def test_a_discarded_stream_with_a_name_is_aborted(
     assert (backend.uploads, list(store.scan())) == ({}, [])
 
 
+def test_a_stream_with_a_name_whose_upload_has_failed_can_be_discarded(
+    fs: UploadFileSystem, refusing: RefusingBackend, store: MemoryCheckpointStore
+) -> None:
+    file = fs.open(PATH, "wb", stream_name="table")
+    with pytest.raises(UploadFailed) as caught:  # noqa: PT012
+        while True:
+            file.write(LARGE)
+    assert caught.value.resumable
+    assert len(refusing.uploads) == 1
+    file.discard()
+    file.discard()
+    assert (refusing.uploads, list(store.scan())) == ({}, [])
+
+
+def test_a_stream_with_a_name_whose_failure_was_not_noticed_can_be_discarded(
+    fs: UploadFileSystem, refusing: RefusingBackend, store: MemoryCheckpointStore
+) -> None:
+    file = fs.open(PATH, "wb", stream_name="table")
+    refusing.responds.clear()
+    file.write(LARGE[: BUFFER_SIZE + 1])
+    refusing.responds.set()
+    wait_until(file._task.done)
+    file.discard()
+    assert (refusing.uploads, list(store.scan())) == ({}, [])
+
+
+def test_what_a_discard_can_not_abort_is_logged(
+    fs: UploadFileSystem, refusing: RefusingBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*call: object) -> None:
+        raise AccessDenied("you may not abort")
+
+    monkeypatch.setattr(refusing, "abort_upload", refuse)
+    file = fs.open(PATH, "wb", stream_name="table")
+    refusing.responds.clear()
+    file.write(LARGE[: BUFFER_SIZE + 1])
+    refusing.responds.set()
+    wait_until(file._task.done)
+    file.discard()
+    assert "could not be aborted" in caplog.text
+
+
 # --- a storage that fails --------------------------------------------------------------------------------------------
 
 
@@ -423,8 +476,7 @@ def test_another_file_of_the_same_stream_is_refused_while_one_is_written(
 ) -> None:
     with fs.open(PATH, "wb", stream_name="table") as file:
         file.write(LARGE)
-        while not backend.uploads:
-            threading.Event().wait(0.001)
+        wait_until(lambda: backend.uploads)
         second = fs.open(PATH, "wb", stream_name="table")
         second.write(b"other")
         with pytest.raises(CheckpointBusy):
@@ -475,6 +527,19 @@ def test_nothing_of_a_transaction_that_fails_is_stored(fs: UploadFileSystem, bac
     assert (backend.keys(), backend.uploads) == ([], {})
     fs.pipe_file(PATH, b"after it")
     assert backend.keys() == [KEY]
+
+
+def test_a_transaction_that_failed_sends_only_what_is_missing_of_streams_with_names(
+    fs: UploadFileSystem, backend: MemoryBackend, store: MemoryCheckpointStore
+) -> None:
+    with pytest.raises(Failed), fs.transaction:  # noqa: PT012
+        with fs.open(PATH, "wb", stream_name="table") as file:
+            file.write(LARGE)
+        raise Failed
+    with fs.transaction, fs.open(PATH, "wb", stream_name="table") as file:
+        file.write(LARGE)
+    assert file.result.parts_resumed > 0
+    assert (backend.read(KEY), backend.uploads, list(store.scan())) == (LARGE, {}, [])
 
 
 def test_a_file_that_failed_is_left_out_of_a_transaction_that_goes_on(

@@ -96,15 +96,29 @@ MUTATIONS = [
     Mutation(
         "a filesystem: an exception aborts a stream with a name",
         FILES,
-        "        self._stop(UploadTask.pause)\n",
-        "        self._stop(UploadTask.cancel)\n",
+        'what was written to it is not stored", self.path)\n        self._stop(UploadTask.pause)\n',
+        'what was written to it is not stored", self.path)\n        self._stop(UploadTask.cancel)\n',
         FILE_TESTS,
     ),
     Mutation(
         "a filesystem: a discarded stream with a name is kept",
         FILES,
-        "        self._stop(UploadTask.cancel)",
-        "        self._stop(UploadTask.pause)",
+        "        ending = self._stop(UploadTask.cancel) or self._failure",
+        "        ending = self._stop(UploadTask.pause) or self._failure",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a filesystem: a discarded stream with a name whose upload had failed is kept",
+        FILES,
+        "        if isinstance(ending, UploadStopped) and ending.resumable:",
+        "        if False:",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a filesystem: a transaction that fails aborts streams with names",
+        FILES,
+        "        if self.closed:\n            self._stop(UploadTask.pause)\n",
+        "        if self.closed:\n            self._stop(UploadTask.cancel)\n",
         FILE_TESTS,
     ),
     Mutation(
