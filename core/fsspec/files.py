@@ -245,11 +245,8 @@ class UploadFile(io.BufferedIOBase):
         Nothing happens if the object is stored already. What can't be aborted is logged. If the file is closed, and
         waits for the end of its transaction, the parts of a stream that has a name are kept.
         """
-        if self.closed:
-            self._stop(UploadTask.pause)
-            return
-        ending = self._stop(UploadTask.cancel) or self._failure
-        if isinstance(ending, UploadStopped) and ending.resumable:  # it had failed before
+        ending = self._stop() or self._failure
+        if isinstance(ending, UploadStopped) and ending.resumable and not self.closed:
             try:
                 self._written.uploader.abort(self._source, self._written.key)
             except PartwiseError as error:
@@ -259,15 +256,19 @@ class UploadFile(io.BufferedIOBase):
         """Store nothing, and keep the parts of a stream that has a name."""
         if self._state is _State.WRITING:
             logger.info("%s: an exception ended its with block, so what was written to it is not stored", self.path)
-        self._stop(UploadTask.pause)
+        self._stop()
 
-    def _stop(self, request: Callable[[UploadTask], None], *, wait: bool = True) -> Exception | None:
-        """Stop the upload, and return what it ended by."""
+    def _stop(self, *, wait: bool = True) -> Exception | None:
+        """
+        Stop the upload, and return what it ended by.
+
+        It is aborted, unless the stream has a name.
+        """
         if self._state is not _State.WRITING:
             return None
         self._state = _State.ENDED
         if self._task is not None:
-            request(self._task)
+            self._task.pause()
         self._pipe.stop()
         if self._task is None or not wait:
             return None
@@ -305,7 +306,7 @@ class UploadFile(io.BufferedIOBase):
     def _abandon_collected(self) -> None:
         if self._state is _State.WRITING:
             logger.warning("%s was not closed, so what was written to it is not stored", self.path)
-        self._stop(UploadTask.pause, wait=False)  # not in a garbage collection
+        self._stop(wait=False)  # not in a garbage collection
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
