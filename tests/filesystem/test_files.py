@@ -312,6 +312,17 @@ def test_a_discarded_file_is_not_stored_and_can_not_be_written(fs: UploadFileSys
     assert (backend.keys(), backend.uploads, file.result) == ([], {}, None)
 
 
+def test_the_end_of_a_compressed_file_that_was_discarded_is_dropped(
+    fs: UploadFileSystem, backend: MemoryBackend
+) -> None:
+    file = fs.open(PATH, "wb", compression="gzip")
+    file.write(b"abc")
+    file.discard()
+    file._encoder.close()
+    file.close()
+    assert (backend.calls, repr(file)) == ({}, f"<UploadFile {PATH!r} closed>")
+
+
 @pytest.mark.parametrize("compression", [None, "gzip"])
 @pytest.mark.parametrize("mode", ["wb", "w"])
 def test_a_file_that_is_never_closed_is_not_stored_and_that_is_logged(
@@ -328,7 +339,20 @@ def test_a_file_that_is_never_closed_is_not_stored_and_that_is_logged(
     assert record.getMessage() == f"{PATH} was not closed, so what was written to it is not stored"
 
 
-def test_a_file_whose_creation_failed_is_no_file(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+def test_a_file_whose_creation_failed_is_no_file(
+    fs: UploadFileSystem,
+    backend: MemoryBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(file: object, mode: str) -> None:
+        raise Failed
+
+    monkeypatch.setitem(fsspec.compression.compr, "failing", fail)
+    with pytest.raises(Failed):
+        fs.open(PATH, "wb", compression="failing")
+    gc.collect()
+    assert caplog.text == ""
     with pytest.raises(ValueError, match="none such"):
         fs.open(PATH, "wb", compression="none such")
     with pytest.raises(ValueError, match="no encoding"):
@@ -403,20 +427,26 @@ def test_a_stream_with_a_name_whose_failure_was_not_noticed_can_be_discarded(
     assert (refusing.uploads, list(store.scan())) == ({}, [])
 
 
+@pytest.mark.parametrize("name", ["table", ""])
 def test_what_a_discard_can_not_abort_is_logged(
-    fs: UploadFileSystem, refusing: RefusingBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fs: UploadFileSystem,
+    refusing: RefusingBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
 ) -> None:
     def refuse(*call: object) -> None:
         raise AccessDenied("you may not abort")
 
     monkeypatch.setattr(refusing, "abort_upload", refuse)
-    file = fs.open(PATH, "wb", stream_name="table")
+    refusing.first_refused = 3 if name else 100
+    file = fs.open(PATH, "wb", stream_name=name)
     refusing.responds.clear()
     file.write(LARGE[: BUFFER_SIZE + 1])
     refusing.responds.set()
-    wait_until(file._task.done)
+    wait_until(file._task.done if name else lambda: refusing.uploads)
     file.discard()
-    assert "could not be aborted" in caplog.text
+    assert [record for record in caplog.records if record.name == "partwise.fsspec"]
 
 
 # --- a storage that fails --------------------------------------------------------------------------------------------
