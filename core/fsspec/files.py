@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from attrs import define
 
+from partwise._signals import raised_by_signal
 from partwise.errors import ObjectExists, PartwiseError, UploadFailed, UploadStopped
 from partwise.fsspec.pipe import Pipe
 from partwise.results import UploadResult
@@ -274,7 +275,10 @@ class UploadFile(io.BufferedIOBase):
             return None
         try:
             self._task.result()
-        except Exception as error:  # noqa: BLE001  # the caller has given up, or has an exception of its own
+        except Exception as error:
+            if raised_by_signal(error) is not None:  # such as the time limit of a task queue
+                raise
+            # The caller has given up, or has an exception of its own.
             logger.debug("%s: ended by %s: %s", self.path, type(error).__name__, error)
             for warning in getattr(error, "warnings", ()):
                 logger.warning("%s: %s", self.path, warning)
@@ -368,10 +372,12 @@ def _leaves_with_block(known: int) -> bool:
 def _is_exit_with(frame: FrameType, error: BaseException) -> bool:
     if frame.f_code.co_name not in ("__exit__", "__aexit__"):
         return False
-    return any(
-        value is error or (isinstance(value, tuple) and any(item is error for item in value))
-        for value in list(frame.f_locals.values())
-    )
+    values = frame.f_locals
+    given = list(values.values())
+    if isinstance(values, dict):
+        # Before Python 3.13 it is a copy that the frame keeps, and with it the exception.
+        values.clear()
+    return any(value is error or (isinstance(value, tuple) and any(item is error for item in value)) for value in given)
 
 
 @contextmanager

@@ -9,7 +9,9 @@ import gzip
 import io
 import json
 import logging
+import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -447,6 +449,29 @@ def test_what_a_discard_can_not_abort_is_logged(
     wait_until(file._task.done if name else lambda: refusing.uploads)
     file.discard()
     assert [record for record in caplog.records if record.name == "partwise.fsspec"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no such signal")
+def test_what_a_signal_handler_raises_during_a_discard_propagates(
+    fs: UploadFileSystem, refusing: RefusingBackend
+) -> None:
+    """As the time limits of task queues do."""
+
+    def limit(number: int, frame: object) -> None:
+        refusing.responds.set()
+        raise Failed
+
+    refusing.responds.clear()
+    file = fs.open(PATH, "wb")
+    file.write(LARGE[: BUFFER_SIZE + 1])
+    before = signal.signal(signal.SIGUSR1, limit)
+    try:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        with pytest.raises(Failed):
+            file.discard()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (refusing.keys(), refusing.uploads) == ([], {})
 
 
 # --- a storage that fails --------------------------------------------------------------------------------------------

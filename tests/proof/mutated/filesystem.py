@@ -122,6 +122,13 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
+        "a filesystem: the time limit of a task queue is lost in a discard",
+        FILES,
+        "            if raised_by_signal(error) is not None:  # such",
+        "            if False:  # such",
+        FILE_TESTS,
+    ),
+    Mutation(
         "a filesystem: a discarded file can be written",
         FILES,
         "        if self._state is not _State.WRITING:\n            raise ValueError",
