@@ -54,8 +54,10 @@ class RefusingBackend(MemoryBackend):
         super().__init__()
         self.responds = threading.Event()
         self.responds.set()
+        self.is_asked = threading.Event()
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Any) -> Any:
+        self.is_asked.set()
         assert self.responds.wait(60)
         if part_number >= self.first_refused:
             raise AccessDenied("this storage has enough")
@@ -464,12 +466,15 @@ def test_what_a_signal_handler_raises_during_a_discard_propagates(
     refusing.responds.clear()
     file = fs.open(PATH, "wb")
     file.write(LARGE[: BUFFER_SIZE + 1])
+    assert refusing.is_asked.wait(60)
     before = signal.signal(signal.SIGUSR1, limit)
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
     try:
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
         with pytest.raises(Failed):
             file.discard()
     finally:
+        timer.join()
         signal.signal(signal.SIGUSR1, before)
     assert (refusing.keys(), refusing.uploads) == ([], {})
 
