@@ -56,9 +56,9 @@ class UploadFileSystem(FileSystem):
         store: where checkpoints are kept, as for `Uploader`.
         config: how to transfer: a `TransferConfig`, or its fields in a mapping.
         options: the properties of the objects: an `ObjectOptions`, or the fields of the backend's options in a mapping.
-        stream_name: identifies what is written to files, as for `StreamSource`: who writes the same bytes to the same
-            path again, after a failure or in another process, sends only the parts that are missing. "": what is
-            written can't be resumed, and a failure aborts its upload.
+        stream_name: identifies what is written to files, as for `StreamSource`: a program that writes the same bytes to
+            the same path again, after a failure or in another process, sends only the parts that are missing. "": what
+            is written can't be resumed, and a failure aborts its upload.
         read_fs: the filesystem that does everything else, or its protocol, such as ``"s3"``.
         settings: the settings of the backend, such as `endpoint`, `region`, `profile` and `credentials`. The backend
             refuses those that it does not know, by name, when it is used first.
