@@ -405,6 +405,7 @@ def test_a_discarded_stream_with_a_name_is_aborted(
     assert (backend.uploads, list(store.scan())) == ({}, [])
 
 
+@pytest.mark.timeout(30)
 def test_a_stream_with_a_name_whose_upload_has_failed_can_be_discarded(
     fs: UploadFileSystem, refusing: RefusingBackend, store: MemoryCheckpointStore
 ) -> None:
