@@ -26,7 +26,7 @@ from partwise._validation import (
 from partwise.checksums import CRC64_XZ, Checksum
 from partwise.errors import CheckpointDamaged, InvalidInput, UnsupportedOption
 
-__all__ = ["Capabilities", "ObjectOptions", "PartLimits", "PendingUpload", "StoredObject", "UploadedPart"]
+__all__ = ["Capabilities", "ClaimOwner", "ObjectOptions", "PartLimits", "PendingUpload", "StoredObject", "UploadedPart"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -315,6 +315,20 @@ class PendingUpload:
     key: str
     upload_id: str
     initiated: datetime
+
+
+@define(frozen=True)
+class ClaimOwner:
+    """
+    The process that holds the claim of a checkpoint, for people.
+
+    Args:
+        host: the name of its host.
+        process: its process id on that host.
+    """
+
+    host: str
+    process: int
 
 
 @define(frozen=True)

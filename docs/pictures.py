@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from partwise import Checkpoint, Progress, TransferConfig, UploadedPart, UploadResult, Waiting
+from partwise import Checkpoint, ClaimOwner, Progress, TransferConfig, UploadedPart, UploadResult, Waiting
 from partwise.checkpoint import Fingerprint
 from partwise.cli import main
 from partwise.cli.object_options import RequestedOptions
@@ -165,7 +166,7 @@ def resumed(screen: Screen) -> None:
 
 def status(screen: Screen) -> None:
     """Show three unfinished uploads, one of them running."""
-    store = FileCheckpointStore("checkpoints")
+    store = FileCheckpointStore()
     hour = 3600.0
     uploads = [
         ("/srv/backups/shop.tar", "examplebucket@cn-hangzhou", "2026/shop.tar", 512, 41, 26 * hour),
@@ -186,8 +187,14 @@ def status(screen: Screen) -> None:
         )
         store.save(checkpoint)
         names.append(checkpoint.name)
-    with store.claim(names[1]):
-        screen.runs("status", "--checkpoint-dir", "checkpoints")
+    where = "/home/ada/.local/state/partwise/checkpoints"
+    owner = ClaimOwner("backup-1", 4711)
+    with (
+        store.claim(names[1]),
+        patch.object(FileCheckpointStore, "where", where),
+        patch.object(FileCheckpointStore, "claim_owner", return_value=owner),
+    ):
+        screen.runs("status")
 
 
 def dry_run(screen: Screen) -> None:

@@ -10,6 +10,9 @@ The system releases such a lock when the process ends, for whatever reason. Beyo
 - A child forked while the claim was held does not own the claim: leaving the context in the child changes nothing.
   filelock closes the child's copy of the descriptor, which would keep the lock alive; versions before 3.30 do not.
 - A lock that is only the existence of a file is refused: it would outlive a killed process.
+
+Beside the lock ``PATH.lock``, the file ``PATH.owner`` records which process holds it: see `_owners`. The lock file
+itself stays empty, since earlier versions refuse any other.
 """
 
 # Paths are strings here, since most are used for one system call each.
@@ -27,6 +30,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from partwise import _durable as files
 from partwise._signals import ignored
+from partwise.stores import _owners as owners
 from partwise.stores._errors import busy_error, unwritable_error
 
 
@@ -79,6 +83,7 @@ def claim(path: str, *, name: str, where: str, describe: Callable[[], str]) -> I
         except OSError as error:
             raise unwritable_error(error, where, name=name) from error
         try:
+            owners.write_record(owner_path(path))
             yield
         finally:
             if os.getpid() == process:
@@ -87,6 +92,11 @@ def claim(path: str, *, name: str, where: str, describe: Callable[[], str]) -> I
         if os.getpid() == process:
             with _held_lock:
                 _held.pop(key, None)
+
+
+def owner_path(path: str) -> str:
+    """Return the file that records who holds the lock on `path`."""
+    return f"{path.removesuffix('.lock')}.owner"
 
 
 def _acquire(path: str) -> BaseFileLock:
@@ -113,6 +123,8 @@ def _check_lock(lock: BaseFileLock, path: str) -> None:
 
 def _release(lock: BaseFileLock, path: str) -> None:
     # On Windows an open file can't be removed: filelock removes it there after closing.
+    with ignored(OSError):
+        files.remove(owner_path(path))
     with ignored(OSError):
         files.remove(path)
     lock.release()

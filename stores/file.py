@@ -12,7 +12,8 @@ How the guarantees are met:
 - Files are private to their owner (mode 0600), and so are directories that the store creates (0700).
 
 Beside a checkpoint ``NAME.ucp`` there may be, for a while: ``NAME.ucp.lock``, locked while a run holds the claim;
-``NAME.ucp.tmp``, of a save in progress; and ``NAME.ucp.damaged``, which could not be trusted.
+``NAME.ucp.owner``, which names the process of that run; ``NAME.ucp.tmp``, of a save in progress; and
+``NAME.ucp.damaged``, which could not be trusted.
 """
 
 # Paths are strings here, since most are used for one system call each.
@@ -35,7 +36,7 @@ from partwise._signals import ignored
 from partwise._validation import check_string, split_url
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnwritable, InvalidInput
-from partwise.model import UploadedPart
+from partwise.model import ClaimOwner, UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._appending import Appender
 from partwise.stores._arguments import (
@@ -63,7 +64,8 @@ from partwise.stores._locations import (
     path_aside,
     resolve_directory,
 )
-from partwise.stores._locks import claim
+from partwise.stores._locks import claim, owner_path
+from partwise.stores._owners import read_record
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +153,24 @@ class FileCheckpointStore(Closing):
         It need not before something is saved.
         """
         return self._location.exists()
+
+    @property
+    def where(self) -> str:
+        """
+        The directory, or the single file.
+
+        Raises:
+            CheckpointUnwritable: this user has no home directory, and the store is in it.
+        """
+        return str(self._location)
+
+    def claim_owner(self, name: str) -> ClaimOwner | None:
+        """
+        Return which process recorded that it holds the claim on this name.
+
+        None if that is not known. It decides nothing; only `claim` tells whether the claim is held.
+        """
+        return read_record(owner_path(self._path_of(name) + ".lock"))
 
     # --- the protocol ------------------------------------------------------------------------------------------------
 

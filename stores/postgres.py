@@ -15,6 +15,8 @@ How the guarantees are met:
   if the database server crashes, the parts of the last second may be lost. The storage's list has them.
 - Every row has a checksum over its text and its key.
 
+The owner is the random value, the process id and the name of the host, so that others can see who holds the claim.
+
 Transient failures, such as a restart of the server, are retryable.
 """
 
@@ -45,7 +47,7 @@ from partwise.errors import (
     ClaimLost,
     InvalidInput,
 )
-from partwise.model import MIB, PART_NUMBER_MAX, UploadedPart
+from partwise.model import MIB, PART_NUMBER_MAX, ClaimOwner, UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._arguments import (
     check_checkpoint,
@@ -56,6 +58,7 @@ from partwise.stores._arguments import (
 )
 from partwise.stores._errors import busy_error, claim_lost_error, closed_error, describe_upload, not_found_error
 from partwise.stores._locations import file_name
+from partwise.stores._owners import parse_record, record_text
 
 if TYPE_CHECKING:
     from partwise.stores._postgres import Session
@@ -81,7 +84,7 @@ class _Claim:
 
     Args:
         key: of the rows.
-        owner: the random value in the row of the checkpoint.
+        owner: the value in the row of the checkpoint, which differs for each claim, and names this process.
         lock: for all below; held during each use of the session.
         session: None if it has ended.
         process: the process id of the last session on the server.
@@ -92,7 +95,7 @@ class _Claim:
 
     name: str
     key: str
-    owner: str = field(factory=lambda: secrets.token_hex(16))
+    owner: str = field(factory=lambda: f"{secrets.token_hex(16)} {record_text()}")
     lock: threading.Lock = field(factory=threading.Lock)
     session: Session | None = None
     process: int = 0
@@ -168,6 +171,27 @@ class PostgresCheckpointStore(Closing):
         """
         key = self._key_of(name)
         return self._read(name, lambda session: session.is_locked(key), default=False)
+
+    @property
+    def where(self) -> str:
+        """The URL of the database, without user and password."""
+        return self._where
+
+    def claim_owner(self, name: str) -> ClaimOwner | None:
+        """
+        Return which process made the last claim on this name.
+
+        None if that is not known, as if an earlier version of partwise made it. It decides nothing; only `is_claimed`
+        tells whether the claim is held.
+
+        Raises:
+            CheckpointError: the server can't be asked. Retryable if that may pass by.
+        """
+        key = self._key_of(name)
+        rows: list[tuple[Any, ...]] = self._read(
+            name, lambda session: session.execute(_GET_OWNER, {"name": key}), default=[]
+        )
+        return next((parse_record(owner.partition(b" ")[2]) for (owner,) in rows if owner is not None), None)
 
     # --- the protocol ------------------------------------------------------------------------------------------------
 
@@ -566,6 +590,8 @@ _TAKE = (
 )
 
 _OWNER = f"SELECT owner = %(owner)s FROM partwise_checkpoints WHERE {_HEADER_ROW}"  # noqa: S608  # constants
+
+_GET_OWNER = f"SELECT left(owner, 400) FROM partwise_checkpoints WHERE {_HEADER_ROW}"  # noqa: S608  # constants
 
 _RELEASE = f"DELETE FROM partwise_checkpoints WHERE {_HEADER_ROW} AND owner = %(owner)s AND record IS NULL"  # noqa: S608
 

@@ -10,9 +10,9 @@ How the guarantees are met:
   medium.
 - The file is private to its owner (mode 0600), and so are the files that SQLite creates beside it.
 
-Claims are locks on small files in ``PATH.claims/``, which exist while their upload is in progress. The connection is
-open while a claim is held; otherwise it is opened for each call. The file must be on a local disk: write-ahead mode
-needs memory that all its processes share.
+Claims are locks on small files in ``PATH.claims/``, which exist while their upload is in progress, each with a file
+that names the process of the run. The connection is open while a claim is held; otherwise it is opened for each call.
+The file must be on a local disk: write-ahead mode needs memory that all its processes share.
 """
 
 # Paths are strings here, since most are used for one system call each.
@@ -32,7 +32,7 @@ from partwise import _durable as files
 from partwise._closing import Closing
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
-from partwise.model import MIB, PART_NUMBER_MAX, UploadedPart
+from partwise.model import MIB, PART_NUMBER_MAX, ClaimOwner, UploadedPart
 from partwise.stores import _journal as journal
 from partwise.stores._arguments import (
     check_checkpoint,
@@ -61,7 +61,8 @@ from partwise.stores._errors import (
     unwritable_error,
 )
 from partwise.stores._locations import absolute_path, file_name, resolve_directory
-from partwise.stores._locks import claim
+from partwise.stores._locks import claim, owner_path
+from partwise.stores._owners import read_record
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +121,19 @@ class SQLiteCheckpointStore(Closing):
         """Return whether the file exists. It need not before something is saved."""
         return os.path.lexists(self._path)
 
+    @property
+    def where(self) -> str:
+        """The file."""
+        return self._path
+
+    def claim_owner(self, name: str) -> ClaimOwner | None:
+        """
+        Return which process recorded that it holds the claim on this name.
+
+        None if that is not known. It decides nothing; only `claim` tells whether the claim is held.
+        """
+        return read_record(owner_path(self._lock_of(self._key_of(name))))
+
     # --- the protocol ------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -134,9 +148,8 @@ class SQLiteCheckpointStore(Closing):
         """
         key = self._key_of(name)
         self._prepare(name)
-        lock = os.path.join(f"{self._path}.claims", f"{key}.lock")
         with (
-            claim(lock, name=name, where=self._path, describe=lambda: self._describe(name)),
+            claim(self._lock_of(key), name=name, where=self._path, describe=lambda: self._describe(name)),
             self._database.keep_open(),
         ):
             self._check_writable(name)
@@ -282,6 +295,9 @@ class SQLiteCheckpointStore(Closing):
             self._process = os.getpid()
             self._claimed = set()
             self._verified = {}
+
+    def _lock_of(self, key: str) -> str:
+        return os.path.join(f"{self._path}.claims", f"{key}.lock")
 
     def _key_of(self, name: str) -> str:
         self._check_open()

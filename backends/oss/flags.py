@@ -22,12 +22,18 @@ PROBE: str | None = None
 #: Where new credentials are put.
 CREDENTIALS = "OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN"
 
-#: The flags for settings of the connection. Each has its usage, the type of its value (a function of
-#: `partwise.cli.parsing`, "text", "pairs" for NAME=VALUE that can be repeated, or "flag" if it has no value), its text
-#: on the help page, and the name of its value.
+#: The flags for settings of the connection. Each has its usage, the type of its value, its text on the help page, and
+#: the name of its value. The type is a function of `partwise.cli.parsing`, "text", "path" for a file, "pairs" for
+#: NAME=VALUE that can be repeated, or "flag" if it has no value.
 CONNECTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("--signature-version VERSION", "text", "How requests are signed: v4 (default) or v1.", "signature_version"),
 )
+
+#: The flags for options of every request, in the same form.
+REQUEST_FLAGS: tuple[tuple[str, str, str, str], ...] = ()
+
+#: The flags for options of requests about an object that can be read only with them, in the same form.
+READING_FLAGS: tuple[tuple[str, str, str, str], ...] = ()
 
 #: The flags for options of the object, in the same form.
 OPTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (

@@ -27,13 +27,25 @@ CONNECTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("--accelerate", "flag", "Use transfer acceleration of AWS.", "accelerate"),
 )
 
-OPTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (
+REQUEST_FLAGS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "--expected-bucket-owner ACCOUNT",
+        "text",
+        "The account that must own the bucket, 12 digits; otherwise S3 refuses the requests.",
+        "expected_bucket_owner",
+    ),
+)
+
+READING_FLAGS: tuple[tuple[str, str, str, str], ...] = (
     (
         "--sse-customer-key-file PATH",
-        "text",
-        "File with the key to encrypt the object with (SSE-C): 32 bytes, or their base64.",
+        "path",
+        "File with the key that the object is encrypted with (SSE-C): 32 bytes, or their base64.",
         "sse_customer_key_file",
     ),
+)
+
+OPTION_FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("--object-lock-mode MODE", "text", "GOVERNANCE or COMPLIANCE, with the next option.", "object_lock_mode"),
     (
         "--object-lock-retain-until TIME",
@@ -58,6 +70,7 @@ SETTINGS: Mapping[str, str] = {
     "accelerate": "--accelerate",
     "dialect": "--dialect",
     "dual_stack": "--dual-stack",
+    "expected_bucket_owner": "--expected-bucket-owner",
     "object_lock_mode": "--object-lock-mode",
     "object_lock_retain_until": "--object-lock-retain-until",
     "sse_customer_key": "--sse-customer-key-file",

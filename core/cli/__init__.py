@@ -8,7 +8,7 @@ The command line: one module for each command, and what the commands share.
     completion            shell completion
     param_types, parsing  from text to sizes, rates, durations, pairs and URLs
     runner                from a command line to an exit code
-    upload, upload_several, verify, status, abort, gc, probe, serve, demo
+    upload, upload_several, verify, status, abort, uploads, gc, probe, serve, demo
                           what the commands do
     progress_display      progress as a bar, as lines, or as objects
     formatting            from values to text

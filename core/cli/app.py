@@ -26,12 +26,12 @@ from partwise.cli.common_options import (
     retry_options,
     verbose_option,
 )
-from partwise.cli.completion import VARIABLE
+from partwise.cli.completion import VARIABLE, FilesOrNames, Paths
 from partwise.cli.help_pages import WIDTH_MAX, Group, OptionGroup, Sources, argument
 from partwise.cli.object_options import RequestedOptions, object_options
 from partwise.cli.param_types import Value
 from partwise.cli.runner import invoke, run_command
-from partwise.cli.vendors import option_flags, scheme_of
+from partwise.cli.vendors import option_flags, reading_flags, scheme_of
 
 if TYPE_CHECKING:
     from partwise.cli.output import Output
@@ -345,14 +345,16 @@ def upload(output: Output, **given: Any) -> int:
 
 Exit codes:
   0    equal
-  1    not equal, no such object, or no checksum to compare; or failed
+  1    not equal, or no such object; or failed
   2    wrong usage
+  4    it can't be told: equal sizes, and no checksum to compare
   75   failed, but retryable: run the same command again
   130  stopped by Ctrl-C (143: by SIGTERM)""",
 )
-@argument("file", "FILE", "A file, or - for standard input.")
+@argument("file", "FILE", "A file, or - for standard input.", type=Paths("file"))
 @object_url
 @connection_options
+@reading_flags
 @retry_options
 @json_option
 @progress_options
@@ -366,14 +368,14 @@ def verify(output: Output, **given: Any) -> int:
     The storage is asked once for the object, and nothing is downloaded. The file is read once, unless the sizes differ.
 
     If the storage reports no checksum of the object, only the sizes are compared. If they are equal, nothing shows that
-    the bytes are: the exit code is 1, and with --json "equal" is null.
+    the bytes are: the exit code is 4, and with --json "equal" is null.
     """
 
     from partwise.cli import verify as command
 
     request = command.VerifyCommand(
         file=given["file"],
-        target=_target(given),
+        target=_requests_to(given),
         config=_retry_config(given),
         progress=given["progress"],
         interval=given["progress_interval"],
@@ -410,16 +412,37 @@ def status(output: Output, **given: Any) -> int:
     return command.status(_store(given), output)
 
 
+abort_options = OptionGroup("Options").option(
+    "--upload-id ID", str, "Abort this upload to URL, with or without a checkpoint, instead of that of FILE."
+)
+
+
 @app.command(
     short_help="Abort an unfinished upload and delete its checkpoint.",
     epilog=_examples(
+        "partwise abort 9c139a10",
         "partwise abort backup.tar oss://examplebucket/backup.tar",
         "partwise abort - oss://examplebucket/shop.sql",
         "partwise abort --checkpoint-dir checkpoints b.tar oss://examplebucket/b.tar",
+        "partwise abort --upload-id 0004B989A1 oss://examplebucket/backup.tar",
     ),
 )
-@argument("file", "FILE", "The file, written as for the upload. It need not exist any more.")
-@object_url
+@argument(
+    "file",
+    "FILE|NAME",
+    "The file, written as for the upload, which need not exist any more. Or, without a URL, the name that 'partwise"
+    " status' shows: its first characters are enough.",
+    type=FilesOrNames(),
+    required=False,
+)
+@argument(
+    "url",
+    "[URL]",
+    "oss://bucket/key, s3://bucket/key, or file:///directory/key. If it ends with a slash, the file's name is added.",
+    type=Value("url"),
+    required=False,
+)
+@abort_options
 @checkpoint_options
 @connection_options
 @retry_options
@@ -432,23 +455,42 @@ def abort(output: Output, **given: Any) -> int:
     Abort an unfinished upload.
 
     Its parts are deleted from the storage, then its checkpoint. An object that is stored under the key is not touched.
-    It is not an error if there is no such upload.
+    It is not an error if there is no such upload, unless it was given by its NAME. An upload that another process is
+    running is not aborted.
     """
 
     from partwise.cli import abort as command
 
-    return command.abort(given["file"], _target(given), _store(given), _retry_config(given), output)
+    file, url, upload_id = given["file"], given["url"], given["upload_id"]
+    shared = command.AbortCommand(_store(given), _retry_config(given))
+    if upload_id is not None:
+        target = _requests_to({**given, "url": command.only_url(file, url)})
+        return command.abort_by_id(upload_id, target, shared, output)
+    if url is None:
+        name = command.given_name(file)
+        return command.abort_named(name, lambda url: _requests_to({**given, "url": url}), shared, output)
+    return command.abort(file, _requests_to(given), shared, output)
+
+
+uploads_options = (
+    OptionGroup("Options")
+    .flag("--parts", "Show the parts and bytes of each upload. This takes at least one request for each.")
+    .option("--older-than DURATION", Value("age"), "Leave out younger uploads, such as 12h; default: list all.")
+)
 
 
 @app.command(
     short_help="List the pending uploads of a bucket.",
     epilog=_examples(
         "partwise uploads oss://examplebucket",
-        "partwise uploads oss://examplebucket/backups/",
+        "partwise uploads --parts oss://examplebucket/backups/",
+        "partwise uploads --older-than 7d s3://examplebucket --profile work",
         "partwise uploads --json oss://examplebucket | jq -r .upload_id",
     ),
 )
 @bucket_url
+@uploads_options
+@checkpoint_options
 @connection_options
 @retry_options
 @json_option
@@ -459,12 +501,16 @@ def uploads(output: Output, **given: Any) -> int:
     """
     List the pending multipart uploads of a bucket.
 
-    Uploads of other programs are included. With --json, one object per line.
+    Shown are age, the checkpoint here that belongs to it, key and upload id. Uploads of other programs are included:
+    they have no checkpoint here. With --json, one object per line.
     """
 
-    from partwise.cli import gc as command
+    from partwise.cli import uploads as command
 
-    return command.uploads(_target(given), _retry_config(given), output)
+    request = command.UploadsCommand(
+        target=_requests_to(given), store=_store(given), config=_retry_config(given), **uploads_options.values(given)
+    )
+    return command.uploads(request, output)
 
 
 gc_options = (
@@ -505,7 +551,7 @@ def gc(output: Output, **given: Any) -> int:
     from partwise.cli import gc as command
 
     request = command.GcCommand(
-        target=_target(given), store=_store(given), config=_retry_config(given), **gc_options.values(given)
+        target=_requests_to(given), store=_store(given), config=_retry_config(given), **gc_options.values(given)
     )
     return command.gc(request, output)
 
@@ -543,7 +589,7 @@ def probe(output: Output, **given: Any) -> int:
     """
     from partwise.cli import probe as command
 
-    return command.probe(_target(given), _retry_config(given), output, yes=given["yes"])
+    return command.probe(_requests_to(given), _retry_config(given), output, yes=given["yes"])
 
 
 # --- server and demo -------------------------------------------------------------------------------------------------
@@ -570,7 +616,7 @@ demo_options = OptionGroup("Options").option(
         "partwise serve --json ~/buckets | head -1 | jq -r .endpoint",
     ),
 )
-@argument("directory", "DIR", "Each directory in it is a bucket.")
+@argument("directory", "DIR", "Each directory in it is a bucket.", type=Paths("dir"))
 @serve_options
 @json_option
 @quiet_option
@@ -596,7 +642,7 @@ def serve(output: Output, **given: Any) -> int:
     short_help="Show an upload that is killed half way and resumed.",
     epilog=_examples("partwise demo", "partwise demo --size 1GiB", "partwise demo backup.tar"),
 )
-@argument("file", "[FILE]", "The file to upload; default: random bytes.", required=False)
+@argument("file", "[FILE]", "The file to upload; default: random bytes.", type=Paths("file"), required=False)
 @demo_options
 @verbose_option
 @_runs
@@ -622,6 +668,15 @@ def _target(given: dict[str, Any]) -> BackendSpec:
 
     require_matching_flags(given["url"], given)
     return BackendSpec(given["url"], connection_settings(given))
+
+
+def _requests_to(given: dict[str, Any]) -> BackendSpec:
+    """Return the target, with the options of its requests."""
+    from attrs import evolve
+
+    from partwise.cli.object_options import RequestedOptions
+
+    return evolve(_target(given), options=RequestedOptions.of_requests(given))
 
 
 def _store(given: dict[str, Any]) -> StoreSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from partwise.cli.completion import Paths
 from partwise.cli.help_pages import OptionGroup, argument
 from partwise.cli.param_types import Value
 from partwise.cli.vendors import connection_flags, connection_values, suggestions
@@ -27,8 +28,8 @@ bucket_url = argument(
 
 checkpoint_options = (
     OptionGroup("Checkpoint")
-    .option("--checkpoint FILE", str, "Use this checkpoint file, for one upload.")
-    .option("--checkpoint-dir DIR", str, "Use this directory of checkpoints; default: your state directory.")
+    .option("--checkpoint FILE", Paths("file"), "Use this checkpoint file, for one upload.")
+    .option("--checkpoint-dir DIR", Paths("dir"), "Use this directory of checkpoints; default: your state directory.")
     .option("--store URL", Value("store_url"), "Use a checkpoint store, such as sqlite:///uploads.db.")
 )
 
@@ -55,7 +56,11 @@ _connection_options = (
         suggestions("addressing_style"),
         "How requests name the bucket: virtual (default) or path; OSS: cname for a custom domain; S3: auto (default).",
     )
-    .option("--ca-bundle PATH", str, "Certificate authorities to trust; default: the system's; for S3 AWS_CA_BUNDLE.")
+    .option(
+        "--ca-bundle PATH",
+        Paths("file"),
+        "Certificate authorities to trust; default: the system's; for S3 AWS_CA_BUNDLE.",
+    )
     .option(
         "--proxy URL",
         str,
@@ -69,9 +74,17 @@ _connection_options = (
 )
 
 
+#: The options of every request that several storages have.
+request_options = OptionGroup(CONNECTION).option(
+    "--request-payer WHO",
+    suggestions("request_payer", ("requester",)),
+    "requester, if the requester pays for the requests.",
+)
+
+
 def connection_options(function: Any) -> Any:
-    """Declare the flags for connections: a decorator of a command."""
-    return _connection_options(connection_flags(function))
+    """Declare the flags for connections, and for every request: a decorator of a command."""
+    return _connection_options(request_options(connection_flags(function)))
 
 
 def connection_settings(given: Mapping[str, Any]) -> dict[str, Any]:

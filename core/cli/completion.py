@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: The environment variable by which the scripts of the shells ask for completions.
 VARIABLE = "_PARTWISE_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
+
+#: More checkpoints are not read for a completion.
+_CHECKPOINTS_MAX = 500
 
 
 class Suggestions(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
@@ -45,6 +48,62 @@ class Suggestions(click.ParamType):  # type: ignore[type-arg]  # older versions 
         further = (words for name, words in self._by_scheme.items() if scheme in ("", name))
         found = dict.fromkeys((*self._words, *chain.from_iterable(further)))
         return [CompletionItem(word) for word in found if word.startswith(incomplete)]
+
+
+class Paths(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
+    """
+    Text that names a file or directory, for which a shell suggests those that there are.
+
+    Args:
+        kind: "file" for files and directories, "dir" for directories only.
+    """
+
+    name = "text"
+
+    def __init__(self, kind: Literal["file", "dir"]) -> None:
+        self._kind = kind
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:  # noqa: ARG002  # click's signature
+        """Return the request to the shell to suggest paths; none for a URL."""
+        from click.shell_completion import CompletionItem
+
+        return [] if "://" in incomplete else [CompletionItem(incomplete, type=self._kind)]
+
+
+class FilesOrNames(Paths):
+    """A file, or the name of a checkpoint in the store that the command line names."""
+
+    def __init__(self) -> None:
+        super().__init__("file")
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:
+        """Return names of checkpoints, with what they are of, and the request to suggest paths."""
+        from contextlib import suppress
+
+        from click.shell_completion import CompletionItem
+
+        names: list[Any] = []
+        with suppress(Exception):  # a shell that completes a word has no place for an error
+            names = [CompletionItem(name, help=text) for name, text in _checkpoints(ctx.params, incomplete)]
+        return [*super().shell_complete(ctx, param, incomplete), *names]
+
+
+def _checkpoints(given: Mapping[str, Any], incomplete: str) -> Iterator[tuple[str, str]]:
+    """Yield the name of each checkpoint that begins as the text does, with its source and target."""
+    from partwise.cli.formatting import escape_control
+    from partwise.cli.status import names_of
+    from partwise.cli.targets import StoreSpec, url_of
+
+    url = given.get("store")
+    if url and url.partition(":")[0].lower() not in ("file", "sqlite"):
+        return  # it may be far away
+    with StoreSpec(given.get("checkpoint"), given.get("checkpoint_dir"), url).open() as store:
+        found = list(islice(store.scan(), _CHECKPOINTS_MAX))
+    names = names_of(found)
+    for one in found:
+        if one.name.startswith(incomplete):
+            name = names[one.name] if names[one.name].startswith(incomplete) else one.name
+            yield name, escape_control(f"{one.source} -> {url_of(one)}")
 
 
 def complete(command: click.Command, output: Output) -> bool:

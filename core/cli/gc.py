@@ -1,11 +1,11 @@
-"""``partwise uploads`` and ``partwise gc``: list pending uploads; abort orphans."""
+"""``partwise gc``: abort orphans."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from math import isnan, nan
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from math import isnan
+from shutil import get_terminal_size
 
 from attrs import define, evolve
 
@@ -17,6 +17,7 @@ from partwise.cli.retries import Retries
 from partwise.cli.status import is_running, scan
 from partwise.cli.style import Color, Line, Styled
 from partwise.cli.targets import BackendSpec, StoreSpec
+from partwise.cli.uploads import age_of, as_data, require_listing
 from partwise.config import TransferConfig
 from partwise.errors import BackendError, UnsupportedOption
 from partwise.model import PendingUpload
@@ -26,56 +27,16 @@ from partwise.protocols import CheckpointStore, MultipartBackend
 _PROBABLY_RUNNING = 3600.0
 
 
-def uploads(target: BackendSpec, config: TransferConfig, output: Output) -> int:
-    """
-    List the pending multipart uploads of a bucket.
-
-    If the URL has a prefix, only keys that begin with it are listed.
-
-    Raises:
-        InvalidInput: the URL names a directory that does not exist, or a prefix that nothing matches.
-        UnsupportedOption: the storage does not list uploads.
-        BackendError: the storage can't be listed.
-    """
-    with target.open_prefix() as (backend, prefix):
-        _require_listing(backend, "See those with a checkpoint here by 'partwise status'")
-        found = _sorted(Retries(config).pending_uploads(backend, prefix))
-        if not found:
-            target.require_matching_name(backend, prefix)
-    if found and not output.json:
-        output.say(Styled(_line("AGE", "UPLOAD ID", "KEY"), "bold"))
-    for pending in found:
-        output.record(_as_data(pending))
-        if not output.json:
-            output.say(_line(format_age(_age(pending)), escape_control(pending.upload_id), pending.key))
-    count = f"{pluralize(len(found), 'pending upload')} at" if found else "no uploads are pending at"
-    output.note(f"{count} {target.url}")
-    return output.list_exit_code()
-
-
 def _sorted(pending: Iterable[PendingUpload]) -> list[PendingUpload]:
     return sorted(pending, key=lambda one: (one.key, one.upload_id))  # storages list them in any order
 
 
-def _require_listing(backend: MultipartBackend, hint: str) -> None:
-    if not backend.capabilities.lists_uploads:
-        raise UnsupportedOption(
-            f"{backend.location} does not list pending uploads, so those without a checkpoint can't be found; nothing"
-            " was changed",
-            hint=hint,
-        )
-
-
 def _require_aborting(backend: MultipartBackend) -> None:
-    _require_listing(backend, "Drop one with a checkpoint here by 'partwise abort'")
+    require_listing(backend, "Drop one with a checkpoint here by 'partwise abort'")
     if not backend.capabilities.aborts:
         raise UnsupportedOption(
             f"{backend.location} can't abort uploads: their parts expire by themselves; nothing was changed"
         )
-
-
-def _line(age: str, upload_id: str, key: str) -> str:
-    return f"{age:<12}  {upload_id:<32}  {key}"
 
 
 @define(frozen=True)
@@ -132,7 +93,7 @@ def gc(command: GcCommand, output: Output) -> int:
             output.say(Styled(f"{'ACTION':<10}  {'AGE':<12}  {'WHY':<26}  KEY", "bold"))
         drop = not command.dry_run
         if asks:
-            output.say(*(_row(decision, "would drop" if decision.orphan else "keep") for decision in decisions))
+            output.say(*_table(decisions))
             drop = output.ask(f"drop {pluralize(orphans, 'upload')} at {command.target.url} for good?")
             if drop:
                 decisions = _decide_again(decisions, backend, store, retries)  # the response may have taken a while
@@ -145,9 +106,9 @@ def gc(command: GcCommand, output: Output) -> int:
                 continue
             dropped += decision.orphan
             action = "keep" if not decision.orphan else "dropped" if drop else "would drop"
-            output.record({**_as_data(decision.pending), "action": action, "why": decision.why})
+            output.record({**as_data(decision.pending), "action": action, "why": decision.why})
             if not output.json and not asks:
-                output.say(_row(decision, action))
+                output.say(*_lines(decision, action))
     if asks and not drop:
         output.note("nothing was dropped")
         return FAILED
@@ -168,7 +129,7 @@ def _report(pending: PendingUpload, error: BackendError, scheme: str, output: Ou
     report = format_error(error, scheme=scheme)
     message = f"{escape_control(pending.key)} ({escape_control(pending.upload_id)}) was not dropped"
     output.error(ErrorReport(message, report.message, hint=report.hint), error)
-    output.record({**_as_data(pending), "action": "failed", **failure(error, scheme=scheme)})
+    output.record({**as_data(pending), "action": "failed", **failure(error, scheme=scheme)})
 
 
 def _fail_if_unreadable(decisions: Sequence[GcDecision], store: StoreSpec, output: Output) -> int:
@@ -187,10 +148,25 @@ def _fail_if_unreadable(decisions: Sequence[GcDecision], store: StoreSpec, outpu
 _COLORS: dict[str, Color] = {"keep": "cyan", "would drop": "yellow", "dropped": "green"}
 
 
-def _row(decision: GcDecision, action: str) -> Line:
-    padded = f"{action:<{max(map(len, _COLORS))}}"
-    rest = f"  {format_age(_age(decision.pending)):<12}  {decision.why:<26}  {decision.pending.key}"
-    return (Styled(padded, _COLORS[action]), rest)
+def _table(decisions: Iterable[GcDecision]) -> Iterator[Line]:
+    for decision in decisions:
+        yield from _lines(decision, "would drop" if decision.orphan else "keep")
+
+
+def _lines(decision: GcDecision, action: str) -> Iterator[Line]:
+    """
+    Yield the lines of an upload.
+
+    The key is not truncated. On a terminal on which it does not fit, it gets its own line.
+    """
+    padded = Styled(f"{action:<{max(map(len, _COLORS))}}", _COLORS[action])
+    figures = f"  {format_age(age_of(decision.pending)):<12}  {decision.why:<26}"
+    key = escape_control(decision.pending.key)
+    if not sys.stdout.isatty() or len(padded) + len(figures) + 2 + len(key) <= get_terminal_size().columns:
+        yield (padded, f"{figures}  {key}")
+    else:
+        yield (padded, figures.rstrip())
+        yield f"  {key}"
 
 
 # --- decisions -------------------------------------------------------------------------------------------------------
@@ -213,7 +189,7 @@ def decide(
     """
     decisions = []
     for upload in pending:
-        seconds = _age(upload)
+        seconds = age_of(upload)
         if isnan(seconds) or seconds <= -1:
             # The age is unknown: a clock is wrong, or was, so that the upload may be young.
             decisions.append(GcDecision(upload, orphan=False, why="dated in the future"))
@@ -275,20 +251,3 @@ def _keep_if_owned(decision: GcDecision, owners: Owners) -> GcDecision:
     if decision.orphan and owners.unreadable:
         return evolve(decision, orphan=False, why=_UNREADABLE)
     return decision
-
-
-def _age(pending: PendingUpload) -> float:
-    """Return seconds since initiation: negative for the future, NaN if not known."""
-    try:
-        return time.time() - pending.initiated.timestamp()
-    except (ValueError, OverflowError, OSError):
-        return nan
-
-
-def _as_data(pending: PendingUpload) -> dict[str, Any]:
-    return {
-        "key": pending.key,
-        "upload_id": pending.upload_id,
-        "initiated": pending.initiated.isoformat(),
-        "age": round(_age(pending), 1),
-    }

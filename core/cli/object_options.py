@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from partwise.cli.common_options import request_options
 from partwise.cli.completion import Suggestions
 from partwise.cli.help_pages import OptionGroup
 from partwise.cli.param_types import Value
@@ -54,11 +55,6 @@ shared_options = (
         "Server-side encryption: AES256, KMS, or a word of the storage, such as SM4.",
     )
     .option("--kms-key-id ID", str, "Key for --encryption KMS.")
-    .option(
-        "--request-payer WHO",
-        suggestions("request_payer", ("requester",)),
-        "requester, if the requester pays for the requests.",
-    )
 )
 
 _further_options = OptionGroup("Object properties").option(
@@ -103,7 +99,17 @@ class RequestedOptions:
                     f"--set can't give {name}, which is secret: other users can read command lines",
                     hint=f"Write it to a file, and use {flag}",
                 )
-        return cls(present(shared_options.values(given)) | option_values(given), assignments)
+        return cls({**present(shared_options.values(given)), **cls.of_requests(given).values}, assignments)
+
+    @classmethod
+    def of_requests(cls, given: Mapping[str, Any]) -> RequestedOptions:
+        """
+        Return what flags request that are not for the object alone.
+
+        Raises:
+            InvalidInput: flags that belong together are incomplete, or a file that a flag names can't be used.
+        """
+        return cls(request_options.values(given) | option_values(given))
 
     def for_backend(self, backend: MultipartBackend) -> ObjectOptions:
         """

@@ -69,7 +69,8 @@ class Retries:
         Raises:
             BackendError: the last of several consecutive attempts without a new upload failed.
         """
-        seen: set[tuple[str, str]] = set()
+        # Hashes, since there may be very many, and the list has the others only one after the other.
+        seen: set[int] = set()
         rest: Iterator[PendingUpload] | None = None
 
         def advance() -> PendingUpload | None:
@@ -77,13 +78,13 @@ class Retries:
             if rest is None:
                 rest = iter(backend.list_uploads(prefix))
             try:
-                return next((one for one in rest if (one.key, one.upload_id) not in seen), None)
+                return next((one for one in rest if hash((one.key, one.upload_id)) not in seen), None)
             except BackendError:
                 rest = None
                 raise
 
         while (found := self.call(advance, f"listing the uploads in {backend.location}")) is not None:
-            seen.add((found.key, found.upload_id))
+            seen.add(hash((found.key, found.upload_id)))
             yield found
 
     def _wait(self, seconds: float) -> None:

@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import isnan, nan
 from shutil import get_terminal_size
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from partwise.cli.style import Color, Line, Styled
 from partwise.cli.targets import StoreSpec, url_of
 from partwise.config import TransferConfig
 from partwise.errors import CheckpointBusy, PartwiseError
+from partwise.model import ClaimOwner
 from partwise.protocols import CheckpointStore
 
 #: Seconds for which `status` repeats a scan of a store that can't be reached.
@@ -38,8 +40,12 @@ _SCAN_SECONDS = 10.0
 
 _STATES = {True: "running", False: "stopped", None: "unknown"}
 _COLORS: dict[str, Color] = {"running": "green", "stopped": "yellow", "unknown": "grey", "unreadable": "red"}
-_HEADINGS = ("DONE", "SIZE", "AGE", "STATE", "UPLOAD")
+_HEADINGS = ("NAME", "DONE", "SIZE", "AGE", "STATE", "UPLOAD")
 _STATE = _HEADINGS.index("STATE")
+_RIGHT = {_HEADINGS.index("DONE"), _HEADINGS.index("SIZE")}
+
+#: Characters of a checkpoint's name that are shown, unless more are needed to tell two apart.
+_NAME_MIN = 8
 
 _T = TypeVar("_T")
 _F = TypeVar("_F")
@@ -52,6 +58,10 @@ class StatusRow:
     checkpoint: Checkpoint
     running: bool | None  # whether it is running now; None if that is not known
     age: float  # seconds since it started: negative if that is in the future, not a number if the date is invalid
+    name: str = "?"  # as many characters of the checkpoint's name as are shown
+    owner: ClaimOwner | None = None  # the process that is running it; None if that is not known
+    where: str = ""  # the place of its store
+    shows_endpoint: bool = False  # whether another row would look the same without the endpoint
 
     @property
     def parts_total(self) -> int | None:
@@ -61,13 +71,13 @@ class StatusRow:
 
     def figures(self) -> list[str]:
         """
-        Return progress, size, age and state.
+        Return name, progress, size, age and state.
 
         What can't be computed is a question mark.
         """
         found = [_or_else(None, get) for get in (self._done, self._size, lambda: format_age(self.age))]
         state = "unreadable" if None in found else _STATES[self.running]
-        return [*("?" if one is None else one for one in found), state]
+        return [escape_control(self.name), *("?" if one is None else one for one in found), state]
 
     def _done(self) -> str:
         done, total = self.checkpoint.bytes_done, self.checkpoint.fingerprint.size
@@ -77,11 +87,18 @@ class StatusRow:
         total = self.checkpoint.fingerprint.size
         return "?" if total is None else format_size(total)
 
-    def endpoints(self) -> tuple[str, str]:
-        """Return the source and the target."""
+    def upload(self) -> list[str]:
+        """Return source, target, and the process that is running it if that is known."""
         source = "standard input" if self.checkpoint.source == "-" else self.checkpoint.source
-        url = _or_else("?", lambda: url_of(self.checkpoint))
-        return escape_control(str(source)), f"-> {escape_control(url)}"
+        target = f"-> {_or_else('?', lambda: url_of(self.checkpoint))}"
+        if self.shows_endpoint:
+            target += f" at {self._endpoint()}"
+        process = [] if self.owner is None else [f"process {self.owner.process} on {self.owner.host}"]
+        return [escape_control(str(one)) for one in (source, target, *process)]
+
+    def _endpoint(self) -> str | None:
+        """Return the region or host in the location; None if it has none."""
+        return self.checkpoint.location.partition("://")[2].partition("@")[2].rstrip("/") or None
 
     def as_data(self) -> dict[str, Any]:
         """Return the upload as an object. What can't be computed is None."""
@@ -102,6 +119,9 @@ class StatusRow:
             "age": _or_else(None, lambda: round(self.age, 1)),
             "running": self.running,
             "name": _or_else(None, lambda: checkpoint.name),
+            "endpoint": _or_else(None, self._endpoint),
+            "store": self.where,
+            "owner": None if self.owner is None else {"host": self.owner.host, "process": self.owner.process},
         }
 
     def _fraction(self) -> float | None:
@@ -126,21 +146,24 @@ def status(spec: StoreSpec, output: Output) -> int:
     spec.require_existing()
     with spec.open() as store:
         checkpoints, unreadable = scan(store)
-        uploads = sorted(_rows(store, checkpoints), key=lambda one: (isnan(one.age), -one.age))
+        where = spec.place(store)
+        uploads = sorted(_rows(store, checkpoints, where), key=lambda one: (isnan(one.age), -one.age))
     for one in uploads:
         output.record(one.as_data())
     if not uploads and unreadable:
-        output.note(f"no unfinished upload that can be read is recorded in {spec}")
+        output.note(f"no unfinished upload that can be read is recorded in {where}")
         if spec.file:
             return FAILED  # it is the only checkpoint that was requested
     elif not uploads and spec.file and not os.path.lexists(spec.file):
         output.note(f"there is no file {spec.file}: its upload has not started, or is finished")
     elif not uploads:
-        output.note(f"no unfinished uploads are recorded in {spec}")
+        output.note(f"no unfinished uploads are recorded in {where}")
     elif not output.json:
         output.say(*table(uploads, get_terminal_size().columns if sys.stdout.isatty() else None))
-        found = pluralize(len(uploads), "unfinished upload")
-        output.note(f"{found}: run its command again to resume it, or 'partwise abort' to drop it")
+        output.note(
+            f"{pluralize(len(uploads), 'unfinished upload')} in {where}",
+            "run the command of one again to resume it, or 'partwise abort NAME' to drop it",
+        )
     return output.list_exit_code()
 
 
@@ -149,21 +172,22 @@ def table(uploads: Sequence[StatusRow], width: int | None) -> list[Line]:
     Format the uploads as lines, under headings.
 
     Paths are never truncated, so that they can be copied: if source and target do not fit one line, each gets its own.
-    Without a width, in columns, each upload is one line, however long, for other programs.
+    So does the process that is running the upload. Without a width, in columns, each upload is one line, however long,
+    for other programs.
     """
-    rows = [list(_HEADINGS), *([*one.figures(), "  ".join(one.endpoints())] for one in uploads)]
-    lines = columns(rows, right={0, 1})
+    rows = [list(_HEADINGS), *([*one.figures(), "  ".join(one.upload())] for one in uploads)]
+    lines = columns(rows, right=_RIGHT)
     if width is not None and max(map(len, lines)) > width:
-        rows[1:] = [row for one in uploads for row in _two_rows(one)]
-        lines = columns(rows, right={0, 1})
+        rows[1:] = [row for one in uploads for row in _several_rows(one)]
+        lines = columns(rows, right=_RIGHT)
     colored = [_colored(line, row) for line, row in zip(lines[1:], rows[1:], strict=True)]
     return [Styled(lines[0], "bold"), *colored]
 
 
-def _two_rows(one: StatusRow) -> list[list[str]]:
-    source, target = one.endpoints()
+def _several_rows(one: StatusRow) -> list[list[str]]:
+    source, *further = one.upload()
     figures = one.figures()
-    return [[*figures, source], [*("" for _ in figures), target]]
+    return [[*figures, source], *([*("" for _ in figures), text] for text in further)]
 
 
 def _colored(line: str, row: Sequence[str]) -> Line:
@@ -205,11 +229,61 @@ def scan(store: CheckpointStore, retries: Retries | None = None) -> tuple[list[C
         logger.removeHandler(counter)
 
 
-def _rows(store: CheckpointStore, checkpoints: Sequence[Checkpoint]) -> Iterator[StatusRow]:
+def _rows(store: CheckpointStore, checkpoints: Sequence[Checkpoint], where: str) -> Iterator[StatusRow]:
     now = time.time()
+    names = names_of(checkpoints)
+    uploads = Counter(map(_upload_of, checkpoints))
     for checkpoint in checkpoints:
         started = _or_else(nan, lambda one=checkpoint: float(one.created))  # type: ignore[misc]  # bound here
-        yield StatusRow(checkpoint, is_running(store, checkpoint), now - started)
+        running = is_running(store, checkpoint)
+        yield StatusRow(
+            checkpoint,
+            running,
+            now - started,
+            names.get(_name_of(checkpoint), "?"),
+            _owner_of(store, checkpoint) if running else None,
+            where,
+            shows_endpoint=uploads[_upload_of(checkpoint)] > 1,
+        )
+
+
+def _name_of(checkpoint: Checkpoint) -> str:
+    return _or_else("", lambda: checkpoint.name)
+
+
+def _upload_of(checkpoint: Checkpoint) -> tuple[str, str]:
+    """Return the source and the URL, which do not say where the bucket is."""
+    return str(checkpoint.source), _or_else("?", lambda: url_of(checkpoint))
+
+
+def names_of(checkpoints: Iterable[Checkpoint]) -> Mapping[str, str]:
+    """
+    Return the first characters of each checkpoint's name, by its name.
+
+    They are enough to tell it from the others.
+    """
+    names = sorted({_name_of(one) for one in checkpoints} - {""})
+    short = {}
+    for before, name, after in zip(["", *names], names, [*names[1:], ""], strict=False):
+        needed = 1 + max(_common(name, before), _common(name, after))
+        short[name] = name[: max(_NAME_MIN, needed)]
+    return short
+
+
+def _common(one: str, other: str) -> int:
+    """Return the number of characters with which both begin."""
+    differs = (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differs, min(len(one), len(other)))
+
+
+def _owner_of(store: CheckpointStore, checkpoint: Checkpoint) -> ClaimOwner | None:
+    """Return the process that claims a checkpoint, if the store can say it."""
+    claim_owner = getattr(store, "claim_owner", None)
+    try:
+        owner = None if claim_owner is None else claim_owner(checkpoint.name)
+    except PartwiseError:
+        return None
+    return owner if isinstance(owner, ClaimOwner) else None
 
 
 def is_running(store: CheckpointStore, checkpoint: Checkpoint) -> bool | None:

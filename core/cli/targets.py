@@ -8,14 +8,15 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from attrs import define
+from attrs import define, field
 
 from partwise.checkpoint import Checkpoint
+from partwise.cli.object_options import RequestedOptions
 from partwise.cli.parsing import require_at_most_one
 from partwise.cli.stdin import STANDARD_INPUT
 from partwise.cli.vendors import bucket_in_url
 from partwise.errors import InvalidInput
-from partwise.protocols import CheckpointStore, MultipartBackend
+from partwise.protocols import CheckpointStore, MultipartBackend, SupportsRequestOptions
 from partwise.registry import default_checkpoint_store, open_backend, open_checkpoint_store, without_password
 
 
@@ -55,6 +56,18 @@ class StoreSpec:
             close = getattr(store, "close", None)
             if close is not None:
                 close()
+
+    def place(self, store: CheckpointStore) -> str:
+        """
+        Return where the open store is, for messages.
+
+        It is a directory, a file, or a URL without a password.
+        """
+        where = getattr(store, "where", None)
+        if not isinstance(where, str) or not where:
+            return str(self)
+        missing = self.file is not None and not os.path.lexists(self.file)
+        return f"{where}, which does not exist" if missing else where
 
     def require_existing(self, *, including_file: bool = False) -> None:
         """
@@ -125,6 +138,7 @@ class BackendSpec:
 
     url: str
     settings: Mapping[str, object]  # the connection settings that were given
+    options: RequestedOptions = field(factory=RequestedOptions)  # those of every request
 
     @property
     def scheme(self) -> str:
@@ -139,11 +153,16 @@ class BackendSpec:
         The rest of the URL is a key, a prefix, or "".
 
         Raises:
-            InvalidInput: the URL or a setting is invalid.
+            InvalidInput: the URL, a setting or an option is invalid.
+            UnsupportedOption: the backend does not support an option.
         """
         backend, key = open_backend(self.url, **self.settings)
         with closing(backend):
-            yield backend, key
+            options = self.options.for_backend(backend) if self.options.values else None
+            if options is not None and isinstance(backend, SupportsRequestOptions):
+                yield backend.with_request_options(options), key
+            else:
+                yield backend, key
 
     @contextmanager
     def open_prefix(self) -> Iterator[tuple[MultipartBackend, str]]:

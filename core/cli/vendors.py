@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-from partwise.cli.completion import Suggestions
+from partwise.cli.completion import Paths, Suggestions
 from partwise.cli.help_pages import OptionGroup
 from partwise.cli.param_types import Value, unique_pairs
 
@@ -44,6 +44,8 @@ def _groups(flags_of: Callable[[Any], Iterable[tuple[str, str, str, str]]]) -> l
                 group.flag(usage, explanation)
             elif kind == "pairs":
                 group.option(usage, Value("pair"), explanation, name, **PAIRS)
+            elif kind == "path":
+                group.option(usage, Paths("file"), explanation, name)
             elif kind == "text":
                 group.option(usage, suggestions(name), explanation, name)
             else:
@@ -53,21 +55,30 @@ def _groups(flags_of: Callable[[Any], Iterable[tuple[str, str, str, str]]]) -> l
 
 
 _CONNECTION_GROUPS = _groups(lambda vendor: vendor.CONNECTION_FLAGS)
+_REQUEST_GROUPS = _groups(lambda vendor: vendor.REQUEST_FLAGS)
+_READING_GROUPS = _groups(lambda vendor: vendor.READING_FLAGS)
 _OPTION_GROUPS = _groups(lambda vendor: vendor.OPTION_FLAGS)
 
 
-def connection_flags(function: Any) -> Any:
-    """Declare the connection flags of single storages: a decorator."""
-    for _, group in reversed(_CONNECTION_GROUPS):
+def _declare(groups: list[tuple[Any, OptionGroup]], function: Any) -> Any:
+    for _, group in reversed(groups):
         function = group(function)
     return function
+
+
+def connection_flags(function: Any) -> Any:
+    """Declare the flags of single storages for connections and requests: a decorator."""
+    return _declare(_CONNECTION_GROUPS, _declare(_REQUEST_GROUPS, function))
+
+
+def reading_flags(function: Any) -> Any:
+    """Declare the flags of single storages for requests about an object: a decorator."""
+    return _declare(_READING_GROUPS, function)
 
 
 def option_flags(function: Any) -> Any:
     """Declare the option flags of single storages: a decorator."""
-    for _, group in reversed(_OPTION_GROUPS):
-        function = group(function)
-    return function
+    return reading_flags(_declare(_OPTION_GROUPS, function))
 
 
 def connection_values(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,12 +90,15 @@ def option_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return the fields of options that flags of single storages give, by name.
 
+    The command need not have all of them.
+
     Raises:
         InvalidInput: flags that belong together are incomplete, or a file that one names can't be used.
     """
     values: dict[str, Any] = {}
-    for vendor, group in _OPTION_GROUPS:
-        values |= vendor.option_values(present(group.values(given)))
+    for groups in (_REQUEST_GROUPS, _READING_GROUPS, _OPTION_GROUPS):
+        for vendor, group in groups:
+            values |= vendor.option_values(present(group.values_present(given)))
     return values
 
 
@@ -105,7 +119,7 @@ def require_matching_flags(url: str, given: Mapping[str, Any]) -> None:
     scheme = scheme_of(url)
     if scheme not in {vendor.SCHEME for vendor in VENDORS}:
         return
-    for groups in (_CONNECTION_GROUPS, _OPTION_GROUPS):
+    for groups in (_CONNECTION_GROUPS, _REQUEST_GROUPS, _READING_GROUPS, _OPTION_GROUPS):
         for vendor, group in groups:
             flags = [group.usages[name] for name in present(group.values_present(given))]
             if flags and scheme != vendor.SCHEME:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
 
 from attrs import define
 
-from partwise.cli.formatting import format_size
+from partwise.cli.formatting import format_size, pluralize
 from partwise.cli.output import Output
 from partwise.cli.progress_display import Kind, meter_for
 from partwise.cli.reporting import DONE, FAILED, ErrorReport, result_fields
@@ -19,6 +20,9 @@ from partwise.config import TransferConfig
 from partwise.protocols import MultipartBackend
 from partwise.results import Verification
 from partwise.uploader import Uploader
+
+#: The exit code if the sizes are equal, and there is no checksum to compare.
+UNDECIDED = 4
 
 
 @define(frozen=True)
@@ -47,7 +51,7 @@ def verify(command: VerifyCommand, output: Output) -> int:
     """
     with command.target.open_object(command.file) as (backend, key, url):
         verification = _perform(command, backend, key, url, output)
-    code = DONE if verification.equal else FAILED
+    code = UNDECIDED if verification.equal is None else DONE if verification.equal else FAILED
     if verification.equal:
         output.say(
             f"{command.source} is equal to {url}: {format_size(verification.size or 0)},"
@@ -79,10 +83,19 @@ def _report(command: VerifyCommand, verification: Verification, url: str) -> Err
     if verification.equal is None:
         return ErrorReport(
             f"it can't be told whether {command.source} is equal to {url}",
-            verification.reason,
+            f"{verification.reason}{_about_etag(verification.stored.etag)}",
             hint="Only the sizes were compared. Download the object to compare its bytes",
         )
     return ErrorReport(f"{command.source} is not equal to {url}", verification.reason)
+
+
+def _about_etag(etag: str) -> str:
+    """Return why the ETag of an object made of parts was not compared."""
+    found = re.fullmatch(r'"?[0-9A-Fa-f]{32}-([0-9]{1,5})"?', etag)
+    if found is None:
+        return ""
+    parts = pluralize(int(found[1]), "part")
+    return f". Its ETag is that of {parts}: neither it nor a composite checksum is one of the whole object"
 
 
 def as_data(verification: Verification, url: str, code: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from attrs import evolve
 
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.bodies import bytes_body
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli.streams import SteadyStream
 from partwise.clock import SystemClock
@@ -94,9 +96,9 @@ def test_pending_uploads_are_listed(partwise: Run, backend: LocalBackend, url: s
     first, second = initiate(backend, "a", days_ago=2), initiate(backend, "b")
     ended = partwise("uploads", url)
     head, *rows = ended.out.splitlines()
-    assert head.split() == ["AGE", "UPLOAD", "ID", "KEY"]
-    assert rows[0] == f"2 d           {first}  a"
-    assert rows[1].endswith(f" s         {second}  b")
+    assert head == "AGE          CHECKPOINT  KEY, UPLOAD ID"
+    assert rows[0] == f"2 d          -           a  {first}"
+    assert rows[1].endswith(f" s        -           b  {second}")
     assert ended.err == f"2 pending uploads at {url}\n"
 
 
@@ -122,16 +124,32 @@ def test_a_prefix_narrows_the_list(partwise: Run, backend: LocalBackend, url: st
     assert [one["key"] for one in partwise("uploads", f"{url}a", "--json").objects] == ["a", "ab"]
 
 
-def test_the_lists_are_ordered_by_key_then_id(
+def test_gc_orders_by_key_then_id(
     partwise: Run, url: str, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A storage may list them in any order."""
     old = datetime(2020, 1, 1, tzinfo=UTC)
     listed = [PendingUpload(key, upload_id, old) for key, upload_id in ("b2", "a9", "c1", "b1", "a3")]
     monkeypatch.setattr(LocalBackend, "list_uploads", lambda backend, prefix="": iter(listed))
-    for command in (("uploads", url), ("gc", url, *HERE, "--dry-run")):
-        found = [(one["key"], one["upload_id"]) for one in partwise(*command, "--json").objects]
-        assert found == [("a", "3"), ("a", "9"), ("b", "1"), ("b", "2"), ("c", "1")]
+    found = [(one["key"], one["upload_id"]) for one in partwise("gc", url, *HERE, "--dry-run", "--json").objects]
+    assert found == [("a", "3"), ("a", "9"), ("b", "1"), ("b", "2"), ("c", "1")]
+
+
+def test_uploads_are_printed_while_they_are_listed(
+    partwise: Run, url: str, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Any number of them takes little memory, and the order is that of the storage."""
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    printed = []
+
+    def listed(backend: LocalBackend, prefix: str = "") -> Iterator[PendingUpload]:
+        for key in "bca":
+            yield PendingUpload(key, f"upload-{key}", old)
+            printed.append(capfd.readouterr().out)
+
+    monkeypatch.setattr(LocalBackend, "list_uploads", listed)
+    assert partwise("uploads", url).code == 0
+    assert [f"upload-{key}" in text for key, text in zip("bca", printed, strict=True)] == [True] * 3
 
 
 def test_a_storage_that_lists_no_uploads_is_told_from_one_without_any(
@@ -211,6 +229,133 @@ def test_an_upload_from_the_future_has_a_negative_age(partwise: Run, backend: Lo
     initiate(backend, "a", days_ago=-1.5)
     assert partwise("uploads", url).out.splitlines()[1].startswith("-1 d 12 h  ")
     assert partwise("uploads", url, "--json").last["age"] < 0
+
+
+# --- uploads: parts, checkpoints, age ---
+
+
+def upload_parts(backend: LocalBackend, key: str, *sizes: int, days_ago: float = 0) -> str:
+    upload_id = initiate(backend, key, days_ago=days_ago)
+    for number, size in enumerate(sizes, start=1):
+        backend.upload_part(key, upload_id, number, bytes_body(bytes(size)))
+    return upload_id
+
+
+def test_parts_and_bytes_are_shown_if_requested(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = upload_parts(backend, "a", 102_400, 51_200), initiate(backend, "b", days_ago=2)
+    ended = partwise("uploads", "--parts", url)
+    assert [line[13:] for line in ended.out.splitlines()] == [
+        "CHECKPOINT   PARTS        SIZE  KEY, UPLOAD ID",
+        f"-                2   150.0 KiB  a  {first}",
+        f"-                0         0 B  b  {second}",
+    ]
+    assert ended.err == f"2 pending uploads, 150.0 KiB in 2 parts, at {url}\n"
+    found = partwise("uploads", "--parts", url, "--json").objects
+    assert [(one["parts"], one["bytes"]) for one in found] == [(2, 153_600), (0, 0)]
+    monkeypatch.setattr(LocalBackend, "list_parts", lambda *arguments: pytest.fail("the parts were listed"))
+    assert "parts" not in partwise("uploads", url, "--json").last
+
+
+def test_an_upload_that_ends_while_its_parts_are_listed_is_left_out(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initiate(backend, "a")
+    listed = list(backend.list_uploads())
+    backend.abort_upload("a", listed[0].upload_id)
+    monkeypatch.setattr(LocalBackend, "list_uploads", lambda backend, prefix="": iter(listed))
+    ended = partwise("uploads", "--parts", url)
+    assert (ended.code, ended.out) == (0, "")
+
+
+def test_a_storage_that_lists_no_parts_is_refused(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, backend, lists_parts=False)
+    ended = partwise("uploads", "--parts", url)
+    assert (ended.code, "does not list the parts of uploads" in ended.err) == (2, True)
+    assert partwise("uploads", url).code == 0
+
+
+def test_the_checkpoint_of_an_upload_is_shown(
+    partwise: Run, store: FileCheckpointStore, backend: LocalBackend, url: str
+) -> None:
+    owned, abandoned, orphan = (initiate(backend, key) for key in "abc")
+    own(store, backend.location, owned, abandoned)
+    (checkpoint,) = store.scan()
+    store.save(evolve(checkpoint, location="oss://elsewhere", upload_id=orphan, abandoned=()))
+    rows = partwise("uploads", url, *HERE).out.splitlines()[1:]
+    assert [row.split()[-3:] for row in rows] == [
+        [checkpoint.name[:8], "a", owned],
+        [checkpoint.name[:8], "b", abandoned],
+        ["-", "c", orphan],
+    ]
+    found = partwise("uploads", url, *HERE, "--json").objects
+    assert [(one["checkpoint"], one["has_checkpoint"]) for one in found] == [
+        (checkpoint.name, True),
+        (checkpoint.name, True),
+        (None, False),
+    ]
+
+
+def test_an_unreadable_checkpoint_may_be_that_of_any_upload(
+    partwise: Run, store: FileCheckpointStore, backend: LocalBackend, url: str, place: Path
+) -> None:
+    owned, other = initiate(backend, "a"), initiate(backend, "b")
+    own(store, backend.location, owned)
+    (place / "checkpoints" / f"{'0' * 32}.ucp").write_text("damaged")
+    first, second = partwise("uploads", url, *HERE, "--json").objects
+    assert (first["has_checkpoint"], second["has_checkpoint"]) == (True, None)
+    assert f"?           b  {other}" in partwise("uploads", url, *HERE).out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="every user has a home there")
+def test_a_store_that_can_not_be_read_is_a_warning(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(store: FileCheckpointStore) -> None:
+        raise CheckpointError("the disk is on fire")
+
+    upload_id = initiate(backend, "a")
+    monkeypatch.setattr(FileCheckpointStore, "scan", fail)
+    ended = partwise("uploads", url)
+    assert (ended.code, ended.out.splitlines()[1].split()[-3:]) == (0, ["?", "a", upload_id])
+    assert "warning: it is not known which uploads have a checkpoint here: the disk is on fire\n" in ended.err
+
+
+def test_a_store_that_does_not_exist_is_wrong_usage(partwise: Run, backend: LocalBackend, url: str) -> None:
+    ended = partwise("uploads", url, "--checkpoint-dir", "typo")
+    assert (ended.code, "there is no directory typo" in ended.err) == (2, True)
+
+
+def test_younger_uploads_can_be_left_out(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = initiate(backend, "a", days_ago=8)
+    initiate(backend, "b"), initiate(backend, "c", days_ago=-1)
+    found = partwise("uploads", "--older-than", "7d", url, "--json")
+    assert [one["upload_id"] for one in found.objects] == [old]
+    ended = partwise("uploads", "--older-than", "9d", url)
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == f"none of 3 pending uploads is old enough at {url}\n"
+    assert partwise("uploads", "--older-than", "7", url).code == 2
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(140, 2), (80, 3)])
+def test_a_long_upload_id_gets_its_own_line_on_a_terminal(
+    *, partwise: Run, url: str, monkeypatch: pytest.MonkeyPatch, columns: int, lines: int
+) -> None:
+    pending = PendingUpload("backups/shop.tar", "u" * 90, datetime(2020, 1, 1, tzinfo=UTC))
+    monkeypatch.setattr(LocalBackend, "list_uploads", lambda backend, prefix="": [pending])
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert len(partwise("uploads", url).out.splitlines()) == 2
+    monkeypatch.setattr(SteadyStream, "isatty", lambda stream: True)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", partwise("uploads", url).out).splitlines()
+    assert len(shown) == lines
+    assert shown[-1].endswith("u" * 90)
+    if lines == 3:
+        assert shown[-1] == f"{' ' * 25}{'u' * 90}"
 
 
 # --- transient failures ---
@@ -618,7 +763,7 @@ def test_an_upload_with_an_invalid_date_is_kept(
     monkeypatch.setattr(LocalBackend, "list_uploads", lambda backend, prefix="": [odd])
     ended = partwise("gc", url, *HERE, "--json")
     assert (ended.code, ended.last["action"], ended.last["age"]) == (0, "keep", None)
-    assert partwise("uploads", url).out.splitlines()[1].split() == ["?", "U", "a"]
+    assert partwise("uploads", url).out.splitlines()[1].split() == ["?", "-", "a", "U"]
 
 
 @pytest.mark.parametrize("where", ["--checkpoint-dir=typo", "--checkpoint=checkpoints/typo.ucp"])

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve
 
 from partwise.backends.local import LocalBackend
 from partwise.checkpoint import Checkpoint, Fingerprint
-from partwise.cli.status import StatusRow, table
+from partwise.cli.status import StatusRow, names_of, table
 from partwise.cli.targets import url_of
 from partwise.clock import SystemClock
-from partwise.errors import CheckpointError, CheckpointUnwritable, ConnectionFailed
-from partwise.model import MIB, Capabilities, ObjectOptions, UploadedPart
-from partwise.registry import open_backend, register_checkpoint_store
+from partwise.errors import AccessDenied, CheckpointError, CheckpointUnwritable, ConnectionFailed
+from partwise.model import MIB, Capabilities, ClaimOwner, ObjectOptions, UploadedPart
+from partwise.registry import open_backend, open_checkpoint_store, register_checkpoint_store
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
 
@@ -54,7 +54,8 @@ def a_checkpoint(location: str, source: Path | str, **changes: Any) -> Checkpoin
 def test_an_empty_store_is_reported(partwise: Run, place: Path) -> None:
     (place / "checkpoints").mkdir()
     ended = partwise("status", *HERE)
-    assert (ended.code, ended.out, ended.err) == (0, "", "no unfinished uploads are recorded in checkpoints\n")
+    where = place / "checkpoints"
+    assert (ended.code, ended.out, ended.err) == (0, "", f"no unfinished uploads are recorded in {where}\n")
 
 
 def test_an_empty_store_has_no_objects(partwise: Run) -> None:
@@ -64,36 +65,116 @@ def test_an_empty_store_has_no_objects(partwise: Run) -> None:
 def test_each_unfinished_upload_is_a_row(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
     store.save(a_checkpoint("oss://b@r", place / "f"))
     ended = partwise("status", *HERE)
+    (checkpoint,) = store.scan()
     assert ended.out.splitlines() == [
-        "DONE     SIZE  AGE        STATE    UPLOAD",
-        f"50 %  4.0 MiB  1 h 5 min  stopped  {place / 'f'}  -> oss://b/copy",
+        "NAME      DONE     SIZE  AGE        STATE    UPLOAD",
+        f"{checkpoint.name[:8]}  50 %  4.0 MiB  1 h 5 min  stopped  {place / 'f'}  -> oss://b/copy",
     ]
-    assert ended.err == ("1 unfinished upload: run its command again to resume it, or 'partwise abort' to drop it\n")
+    assert ended.err == (
+        f"1 unfinished upload in {place / 'checkpoints'}\n"
+        "run the command of one again to resume it, or 'partwise abort NAME' to drop it\n"
+    )
 
 
 def test_an_unfinished_stream_has_no_size(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
     store.save(a_checkpoint("oss://b@r", "-", fingerprint=Fingerprint(), parts_per_doubling=1000))
     row = partwise("status", *HERE).out.splitlines()[1]
-    assert row == "2.0 MiB     ?  1 h 5 min  stopped  standard input  -> oss://b/copy"
+    assert row[10:] == "2.0 MiB     ?  1 h 5 min  stopped  standard input  -> oss://b/copy"
 
 
 def test_a_narrow_terminal_has_source_and_target_in_two_lines() -> None:
     known = [
         StatusRow(
-            a_checkpoint("oss://b@r", "/srv/backups/of/the/shop/backup.tar", key="2026/backup.tar"), False, 3900.0
+            a_checkpoint("oss://b@r", "/srv/backups/of/the/shop/backup.tar", key="2026/backup.tar"),
+            False,
+            3900.0,
+            "0123abcd",
         ),
-        StatusRow(a_checkpoint("oss://b@r", "/f", key="f"), True, 1.0),
+        StatusRow(a_checkpoint("oss://b@r", "/f", key="f"), True, 1.0, "fedc9876", ClaimOwner("backup-1", 4711)),
     ]
     assert ["".join(line) for line in table(known, 60)] == [
-        "DONE     SIZE  AGE        STATE    UPLOAD",
-        "50 %  4.0 MiB  1 h 5 min  stopped  /srv/backups/of/the/shop/backup.tar",
-        "                                   -> oss://b/2026/backup.tar",
-        "50 %  4.0 MiB  1.0 s      running  /f",
-        "                                   -> oss://b/f",
+        "NAME      DONE     SIZE  AGE        STATE    UPLOAD",
+        "0123abcd  50 %  4.0 MiB  1 h 5 min  stopped  /srv/backups/of/the/shop/backup.tar",
+        "                                             -> oss://b/2026/backup.tar",
+        "fedc9876  50 %  4.0 MiB  1.0 s      running  /f",
+        "                                             -> oss://b/f",
+        "                                             process 4711 on backup-1",
     ]
     assert len(table(known, 120)) == 3
     wide = max(len("".join(line)) for line in table(known, None))
-    assert [len(table(known, width)) for width in (wide, wide - 1)] == [3, 5]
+    assert [len(table(known, width)) for width in (wide, wide - 1)] == [3, 6]
+
+
+def test_as_many_characters_of_a_name_are_shown_as_tell_it_from_the_others() -> None:
+    """All are the names of checkpoints; these have eight characters in common."""
+
+    @define
+    class Named:
+        name: str
+
+    names = ["00000000aa", "00000000ab", "00000000b", "1" * 32, "11", "2" * 32]
+    shown = names_of([Named(name) for name in names])  # type: ignore[misc]  # it uses only the name
+    assert shown == {
+        "00000000aa": "00000000aa",
+        "00000000ab": "00000000ab",
+        "00000000b": "00000000b",
+        "1" * 32: "1" * 8,
+        "11": "11",
+        "2" * 32: "2" * 8,
+    }
+
+
+def test_uploads_that_differ_only_in_their_region_or_endpoint_show_it(
+    partwise: Run, store: FileCheckpointStore, place: Path
+) -> None:
+    for location in ("s3://b@amazonaws.com", "s3://b@s3.example.com:9000", "s3://other@amazonaws.com"):
+        store.save(a_checkpoint(location, "/f"))
+    rows = partwise("status", *HERE).out.splitlines()[1:]
+    assert sorted(row[45:] for row in rows) == [
+        "/f  -> s3://b/copy at amazonaws.com",
+        "/f  -> s3://b/copy at s3.example.com:9000",
+        "/f  -> s3://other/copy",
+    ]
+    found = partwise("status", *HERE, "--json").objects
+    assert {one["endpoint"] for one in found} == {"amazonaws.com", "s3.example.com:9000"}
+
+
+def test_a_running_upload_names_its_process(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
+    checkpoint = a_checkpoint("oss://b@r", "/f")
+    store.save(checkpoint)
+    with store.claim(checkpoint.name):
+        shown, found = partwise("status", *HERE).out, partwise("status", *HERE, "--json").last
+        owner = store.claim_owner(checkpoint.name)
+        assert shown.splitlines()[1].endswith(f"  -> oss://b/copy  process {os.getpid()} on {owner.host}")
+        assert found["owner"] == {"host": owner.host, "process": os.getpid()}
+    assert partwise("status", *HERE, "--json").last["owner"] is None
+
+
+@pytest.mark.parametrize(
+    ("store", "where"),
+    [
+        (("--checkpoint-dir", "checkpoints"), "{place}/checkpoints"),
+        (("--store", "sqlite:///uploads.db"), "{place}/uploads.db"),
+        ((), "{place}/home/partwise/checkpoints"),
+    ],
+    ids=str,
+)
+@pytest.mark.skipif(os.name == "nt", reason="the state directory has another name there")
+def test_the_place_of_the_store_is_named(partwise: Run, place: Path, store: tuple[str, ...], where: str) -> None:
+    match store:
+        case ("--store", url):
+            kept: Any = open_checkpoint_store(url)
+        case _:
+            kept = FileCheckpointStore(*store[1:])
+    kept.save(a_checkpoint("oss://b@r", "/f"))
+    assert f" in {where.format(place=place)}\n" in partwise("status", *store).err
+    assert partwise("status", *store, "--json").last["store"] == where.format(place=place)
+
+
+def test_a_store_of_another_package_is_named_by_its_url_without_the_password(partwise: Run) -> None:
+    register_checkpoint_store("elsewhere", lambda url: MemoryCheckpointStore())
+    ended = partwise("status", "--store", "elsewhere://me:secret@host/name")
+    assert ended.err == "no unfinished uploads are recorded in elsewhere://me:***@host/name\n"
 
 
 def test_a_name_with_a_line_break_is_one_line(partwise: Run, store: FileCheckpointStore) -> None:
@@ -117,7 +198,7 @@ def test_each_unfinished_upload_is_an_object(partwise: Run, store: FileCheckpoin
     store.save(a_checkpoint("oss://b@r", place / "old"))
     old, young = partwise("status", *HERE, "--json").objects
     assert (old["source"], young["source"]) == (str(place / "old"), str(place / "young"))
-    for changing in ("created", "age", "name"):
+    for changing in ("created", "age", "name", "store"):
         assert old.pop(changing)
     assert old == {
         "source": str(place / "old"),
@@ -132,6 +213,8 @@ def test_each_unfinished_upload_is_an_object(partwise: Run, store: FileCheckpoin
         "parts_total": 4,
         "part_size": MIB,
         "running": False,
+        "endpoint": "r",
+        "owner": None,
     }
 
 
@@ -140,7 +223,7 @@ def test_an_upload_that_is_running_is_shown_as_running(partwise: Run, store: Fil
     store.save(checkpoint)
     with store.claim(checkpoint.name):
         assert partwise("status", *HERE, "--json").last["running"] is True
-        assert partwise("status", *HERE).out.splitlines()[1].split()[8] == "running"
+        assert partwise("status", *HERE).out.splitlines()[1].split()[9] == "running"
 
 
 def test_status_leaves_no_files(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
@@ -164,7 +247,7 @@ def test_without_claims_the_state_is_unknown(partwise: Run, place: Path) -> None
     store.save(a_checkpoint("oss://b@r", place / "f"))
     register_checkpoint_store("readonly", lambda url: store.handle())
     assert partwise("status", "--store", "readonly:", "--json").last["running"] is None
-    assert partwise("status", "--store", "readonly:").out.splitlines()[1].split()[8] == "unknown"
+    assert partwise("status", "--store", "readonly:").out.splitlines()[1].split()[9] == "unknown"
 
 
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
@@ -182,7 +265,7 @@ def test_an_unreadable_checkpoint_file_is_an_error(partwise: Run, place: Path) -
     for name in ("letter.txt", "link"):
         ended = partwise("status", "--checkpoint", name)
         assert (ended.code, ended.out) == (1, "")
-        assert ended.err.endswith(f"no unfinished upload that can be read is recorded in {name}\n")
+        assert ended.err.endswith(f"no unfinished upload that can be read is recorded in {place / name}\n")
 
 
 @pytest.mark.parametrize("command", ["status", "gc"])
@@ -300,7 +383,7 @@ def test_an_invalid_checkpoint_does_not_hide_the_others(
 def test_an_invalid_checkpoint_is_shown_as_unreadable(partwise: Run, odd: Any) -> None:
     rows = partwise("status", *odd(fingerprint=None)).out.splitlines()[1:]
     (row,) = (row for row in rows if "unreadable" in row)
-    assert row.split()[:2] == ["?", "?"]
+    assert row.split()[1:3] == ["?", "?"]
 
 
 def test_an_upload_from_the_future_has_a_negative_age(partwise: Run, store: FileCheckpointStore, place: Path) -> None:
@@ -325,7 +408,8 @@ def test_a_missing_directory_of_checkpoints_is_wrong_usage(partwise: Run, place:
             name = where.partition("=")[2]
             assert ended.err == f"there is no file {name}: its upload has not started, or is finished\n"
             ended = partwise("abort", "small.bin", "file:///bucket/copy", where)
-            assert (ended.code, f"is recorded in {name}, which does not exist; nothing" in ended.out) == (0, True)
+            missing = f"is recorded in {place / name}, which does not exist; nothing"
+            assert (ended.code, missing in ended.out) == (0, True)
 
 
 @pytest.mark.parametrize("line", [("status",), ("gc", "file:bucket/"), ("abort", "small.bin", "file:bucket/copy")])
@@ -463,7 +547,8 @@ def test_abort_does_not_need_the_file(
 def test_nothing_to_abort_is_not_an_error(partwise: Run, small: Path, url: str) -> None:
     ended = partwise("abort", "small.bin", url, "--json")
     assert (ended.code, ended.last) == (0, {"ok": True, "dropped": False, "upload_id": None, "bytes_dropped": 0})
-    assert f"no unfinished upload of small.bin to {url} is recorded in your state directory; nothing was" in ended.err
+    where = FileCheckpointStore().where
+    assert f"no unfinished upload of small.bin to {url} is recorded in {where}; nothing was" in ended.err
 
 
 def test_a_running_upload_is_not_aborted(
@@ -533,3 +618,200 @@ def test_an_upload_of_standard_input_can_be_aborted(
     store.delete(unfinished.name, unfinished.upload_id)
     store.save(evolve(unfinished, source="-", fingerprint=Fingerprint()))
     assert partwise("abort", "-", url, *HERE, "--json").last["dropped"] is True
+
+
+# --- abort by name ---
+
+
+def test_abort_takes_a_name_or_its_beginning(
+    *, partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, bucket: Path, url: str, small: Path
+) -> None:
+    shown = partwise("status", *HERE).out.splitlines()[1].split()[0]
+    assert shown == unfinished.name[:8]
+    small.unlink()
+    for name in (unfinished.name, shown.upper(), unfinished.name[:4]):
+        store.save(unfinished)
+        ended = partwise("abort", name, *HERE)
+        assert ended.code == 0
+        assert ended.out.startswith(f"dropped the upload of {small} to {url}: 100.0 of 293.0 KiB in 1 part")
+        assert (list(store.scan()), list(LocalBackend(bucket).list_uploads())) == ([], [])
+    ended = partwise("abort", shown, *HERE, "--json")
+    assert (ended.code, ended.last["ok"]) == (2, False)
+
+
+@pytest.mark.parametrize("key", ["a b%2B+?#ü", "-x", "x\ny", "{endpoint}"])
+def test_a_name_leads_to_any_key_and_source(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, bucket: Path, key: str
+) -> None:
+    backend = LocalBackend(bucket)
+    upload_id = backend.initiate_upload(key, ObjectOptions())
+    odd = evolve(unfinished, key=key, source=f"s3://elsewhere/{key}", upload_id=upload_id, parts=())
+    store.save(odd)
+    assert partwise("abort", odd.name, *HERE, "--json").last["upload_id"] == upload_id
+    assert [one.upload_id for one in backend.list_uploads()] == [unfinished.upload_id]
+
+
+def test_a_beginning_of_several_names_lists_them(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two names rarely begin with four equal digits, so there are some more uploads here."""
+    seen: dict[str, Checkpoint] = {}
+    number = 0
+    while True:
+        number += 1
+        one = evolve(unfinished, key=f"copy{number}", upload_id=f"U{number}")
+        if one.name[:4] in seen:
+            break
+        seen[one.name[:4]] = one
+    both = (seen[one.name[:4]], one)
+    for each in both:
+        store.save(each)
+    ended = partwise("abort", one.name[:4], *HERE)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"error: '{one.name[:4]}' is the beginning of 2 names in {store.where}; nothing was changed\n" in ended.err
+    assert "hint: Write more of one: " in ended.err
+    for each in both:
+        assert f"{each.name[:8]} ({each.source} -> {url_of(each)})" in ended.err
+    assert len(list(store.scan())) == 3
+
+
+@pytest.mark.parametrize("word", ["backup.tar", "012", "0123456789", "xyz", "oss://b/k", "a/../b", "x" * 300])
+def test_what_is_no_name_is_refused_with_what_to_write(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, word: str
+) -> None:
+    ended = partwise("abort", word, *HERE)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"error: {word!r:.200} is not the name of an unfinished upload in {store.where}; nothing was changed\n"
+        "hint: 'partwise status' shows the names. Or write FILE and URL, or --upload-id ID and URL\n"
+    )
+    assert list(store.scan()) == [unfinished]
+
+
+def test_a_file_or_a_url_alone_lists_the_uploads_that_may_be_meant(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, small: Path, url: str
+) -> None:
+    for word in ("small.bin", str(small), url):
+        ended = partwise("abort", word, *HERE)
+        assert ended.code == 2
+        assert f"hint: Write FILE and URL, or a name: {unfinished.name[:8]} ({small} -> {url})\n" in ended.err
+    assert list(store.scan()) == [unfinished]
+
+
+def test_a_running_upload_is_not_aborted_by_its_name(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint
+) -> None:
+    with store.claim(unfinished.name):
+        assert partwise("abort", unfinished.name, *HERE).code == 3
+    assert list(store.scan()) == [unfinished]
+
+
+def test_settings_that_lead_to_another_bucket_are_refused(
+    partwise: Run, store: FileCheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"):
+        monkeypatch.setenv(name, "dummy")
+    checkpoint = a_checkpoint("oss://bucket@oss-cn-hangzhou.aliyuncs.com", "/f")
+    store.save(checkpoint)
+    ended = partwise("abort", checkpoint.name, *HERE, "--region", "cn-beijing")
+    assert (ended.code, ended.out) == (2, "")
+    places = f"{checkpoint.location}, and oss://bucket/copy is at oss://bucket@oss-cn-beijing.aliyuncs.com now"
+    assert f"is at {places}; nothing was changed" in ended.err
+    assert "hint: Give the same --endpoint, --region and --profile as for its upload\n" in ended.err
+    assert list(store.scan()) == [checkpoint]
+
+
+def test_abort_needs_to_know_what(partwise: Run) -> None:
+    for line, message in {
+        ("abort",): "missing argument 'FILE|NAME'",
+        ("abort", "--upload-id", "U"): "missing argument 'URL'",
+        ("abort", "--upload-id", "U", "f", "file:///bucket/k"): "--upload-id excludes a file, and 'f' is one",
+        ("abort", "--upload-id", "U", "f"): "'f' is not a URL",
+        ("abort", "--upload-id", "", "file:///bucket/k"): "--upload-id: it is empty",
+    }.items():
+        ended = partwise(*line)
+        assert (ended.code, ended.err.splitlines()[0]) == (2, f"error: {message}")
+
+
+# --- abort by upload id ---
+
+
+def test_abort_takes_an_upload_id_without_a_checkpoint(partwise: Run, bucket: Path, url: str) -> None:
+    backend = LocalBackend(bucket)
+    upload_id, other = (backend.initiate_upload("copy", ObjectOptions()) for _ in range(2))
+    ended = partwise("abort", "--upload-id", upload_id, url)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == f"dropped the upload {upload_id} to {url}, of which there was no checkpoint\n"
+    assert [one.upload_id for one in backend.list_uploads()] == [other]
+    payload = partwise("abort", url, "--upload-id", other, "--json").last
+    assert payload == {"ok": True, "dropped": True, "upload_id": other, "bytes_dropped": None}
+    assert list(backend.list_uploads()) == []
+
+
+@pytest.mark.parametrize("upload_id", ["unknown", "../x", "\x1b[2J"])
+def test_an_unknown_upload_id_changes_nothing(
+    *, partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, bucket: Path, url: str, upload_id: str
+) -> None:
+    ended = partwise("abort", "--upload-id", upload_id, url, *HERE)
+    assert (ended.code, "is pending; nothing was changed" in ended.out) == (0, True)
+    assert "\x1b" not in ended.out
+    assert partwise("abort", "--upload-id", unfinished.upload_id, f"{url}2", *HERE, "--json").last["dropped"] is False
+    assert list(store.scan()) == [unfinished]
+    assert [one.upload_id for one in LocalBackend(bucket).list_uploads()] == [unfinished.upload_id]
+
+
+def test_an_upload_id_with_a_checkpoint_takes_the_checkpoint_along(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, bucket: Path, url: str
+) -> None:
+    with store.claim(unfinished.name):
+        assert partwise("abort", "--upload-id", unfinished.upload_id, url, *HERE).code == 3
+    ended = partwise("abort", "--upload-id", unfinished.upload_id, url, *HERE)
+    assert "100.0 of 293.0 KiB in 1 part on the storage, and its checkpoint" in ended.out
+    assert (list(store.scan()), list(LocalBackend(bucket).list_uploads())) == ([], [])
+
+
+def test_an_upload_that_is_beginning_here_may_have_the_id(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, bucket: Path, url: str
+) -> None:
+    beginning = evolve(unfinished, source="/other", upload_id=None, parts=())
+    store.save(beginning)
+    orphan = LocalBackend(bucket).initiate_upload("copy", ObjectOptions())
+    line = ("abort", "--upload-id", orphan, url, *HERE)
+    with store.claim(beginning.name):
+        ended = partwise(*line)
+        assert (ended.code, f"{orphan} may be its id. Nothing was changed" in ended.err) == (3, True)
+    assert orphan in {one.upload_id for one in LocalBackend(bucket).list_uploads()}
+    assert (partwise(*line).code, len(list(store.scan()))) == (0, 2)
+    assert orphan not in {one.upload_id for one in LocalBackend(bucket).list_uploads()}
+
+
+def test_an_id_is_aborted_where_uploads_can_not_be_listed(
+    partwise: Run, bucket: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = LocalBackend(bucket).initiate_upload("copy", ObjectOptions())
+    listed = LocalBackend.list_uploads
+
+    def denied(*arguments: object) -> None:
+        raise AccessDenied("not allowed")
+
+    monkeypatch.setattr(LocalBackend, "list_uploads", denied)
+    ended = partwise("abort", "--upload-id", upload_id, url)
+    assert (ended.code, "if there was one" in ended.out) == (0, True)
+    monkeypatch.setattr(LocalBackend, "list_uploads", listed)
+    assert list(LocalBackend(bucket).list_uploads()) == []
+
+
+def test_an_id_is_not_aborted_where_nothing_can_be(
+    partwise: Run, bucket: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = LocalBackend(bucket).initiate_upload("copy", ObjectOptions())
+    monkeypatch.setattr(LocalBackend, "capabilities", Capabilities(aborts=False))
+    ended = partwise("abort", "--upload-id", upload_id, url)
+    assert (ended.code, ended.out) == (2, "")
+    assert "can't abort uploads: their parts expire by themselves; nothing was changed" in ended.err
+
+
+def test_an_id_needs_the_whole_key(partwise: Run, bucket: Path) -> None:
+    bucket.mkdir()
+    ended = partwise("abort", "--upload-id", "U", f"{bucket.as_uri()}/")
+    assert (ended.code, "names no object" in ended.err) == (2, True)

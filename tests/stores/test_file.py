@@ -109,6 +109,7 @@ def test_created_files_and_directories_are_private(tmp_path: Path, checkpoint, p
         two: 0o700,
         two / f"{saved.name}.ucp": 0o600,
         two / f"{saved.name}.ucp.lock": 0o600,
+        two / f"{saved.name}.ucp.owner": 0o600,
     }
 
 
@@ -666,6 +667,8 @@ def test_no_file_is_open_after_the_claim(directory, checkpoint, part, monkeypatc
     monkeypatch.setattr(os, "close", lambda file: closed.append(file) or real_close(file))
     saved = checkpoint()
     with directory.claim(saved.name):
+        assert set(opened) <= set(closed), "the record of the owner is closed"
+        opened.clear()
         directory.save(saved)
         directory.append_part(saved.name, "UPLOAD", part(1))
         assert len(opened) == 2

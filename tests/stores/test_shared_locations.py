@@ -131,7 +131,7 @@ def name(source: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ending", [".ucp", ".ucp.lock", ".ucp.tmp", ".ucp.damaged"])
+@pytest.mark.parametrize("ending", [".ucp", ".ucp.lock", ".ucp.owner", ".ucp.tmp", ".ucp.damaged"])
 def test_no_planted_entry_of_a_directory_is_used_or_lost(
     place: Path, source: Path, name: str, kind: Plant, ending: str
 ) -> None:
@@ -152,7 +152,7 @@ def test_no_planted_entry_of_a_directory_is_used_or_lost(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ending", ["", ".lock", ".tmp", ".damaged"])
+@pytest.mark.parametrize("ending", ["", ".lock", ".owner", ".tmp", ".damaged"])
 @pytest.mark.parametrize("beside", [False, True])
 def test_no_planted_entry_in_place_of_a_single_file_is_used_or_lost(
     place: Path, source: Path, kind: Plant, ending: str, beside: bool
@@ -163,7 +163,7 @@ def test_no_planted_entry_in_place_of_a_single_file_is_used_or_lost(
     store = FileCheckpointStore.beside_source() if beside else FileCheckpointStore.for_file(place / "source.ucp")
 
     # An empty file may be a checkpoint after a power loss, so it is set aside. Any other file is not.
-    goes_on = ending in {".tmp", ".damaged"} or (not ending and kind in {writable_by_all, of_another_user})
+    goes_on = ending in {".owner", ".tmp", ".damaged"} or (not ending and kind in {writable_by_all, of_another_user})
     if goes_on:
         backend, result = upload(store, source)
         assert result.bytes_sent == len(DATA)
@@ -177,7 +177,9 @@ def test_no_planted_entry_in_place_of_a_single_file_is_used_or_lost(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ending", ["", "-wal", "-journal", "-shm", ".claims", ".claims/lock", ".damaged"])
+@pytest.mark.parametrize(
+    "ending", ["", "-wal", "-journal", "-shm", ".claims", ".claims/lock", ".claims/owner", ".damaged"]
+)
 def test_no_planted_entry_beside_a_database_is_used_or_lost(
     place: Path, source: Path, name: str, kind: Plant, ending: str
 ) -> None:
@@ -186,16 +188,17 @@ def test_no_planted_entry_beside_a_database_is_used_or_lost(
     store = SQLiteCheckpointStore(place / "uploads.db")
     if ending.startswith("-"):
         store.save(Checkpoint("oss://b", "other", "/other", _ANY, 1))
-    if ending == ".claims/lock":
+    if ending.startswith(".claims/"):
         (place / "uploads.db.claims").mkdir(0o700)
-        ending = f".claims/{name}.lock"
+        ending = f".claims/{name}.{ending.removeprefix('.claims/')}"
     planted = kind(place / f"uploads.db{ending}")
     before = everything(place)
 
-    if ending == ".damaged":
+    if ending.endswith((".damaged", ".owner")):
         _, result = upload(store, source)
         assert result.bytes_sent == len(DATA)
-        assert before <= everything(place)
+        kept = {item for item in before if item[0] != planted.parent.lstat().st_ino}
+        assert kept <= everything(place)
     else:
         with pytest.raises(CheckpointUnwritable) as caught:
             upload(store, source)

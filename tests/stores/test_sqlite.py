@@ -91,6 +91,7 @@ def test_all_files_are_private(database, tmp_path: Path, checkpoint, part) -> No
         "uploads.db-shm": 0o600,
         "uploads.db.claims": 0o700,
         f"{saved.name}.lock": 0o600,
+        f"{saved.name}.owner": 0o600,
     }
 
 

@@ -53,7 +53,7 @@ class Calls:
 
     def _note(self, call: str, *places: Any) -> None:
         names = [self._name(place) for place in places]
-        if ".lock" not in names[0]:
+        if not names[0].endswith((".lock", ".owner")):
             self.made.append((call, *names))
 
     def _name(self, place: Any) -> str:
