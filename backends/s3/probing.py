@@ -20,6 +20,7 @@ from urllib.parse import unquote, unquote_plus
 from attrs import define, evolve, field
 
 from partwise.backends._http.http1 import Response
+from partwise.backends._http.option_headers import RequestKind
 from partwise.backends._http.signed_client import SignedRequest
 from partwise.backends._http.xml import BadDocument, CompleteDocument, parse_initiated, parse_versions
 from partwise.backends._http.xml import parse_uploads as parse_raw_uploads
@@ -37,7 +38,7 @@ from partwise.errors import (
     InvalidInput,
     PartwiseError,
 )
-from partwise.model import KIB, UploadedPart
+from partwise.model import KIB, ObjectOptions, UploadedPart
 
 #: Calls a function with the retries of the program; the text says what it does.
 Caller = Callable[[Callable[[], Any], str], Any]
@@ -104,7 +105,7 @@ class _ProbeBackend(S3Backend):
         Raises:
             BackendError: it failed, and may succeed later; or the storage could not be reached.
         """
-        sent = dict(headers or {})
+        sent = {**self._request_headers(RequestKind.OTHER), **(headers or {})}
         if body is not None:
             sent[PAYLOAD_HEADER] = hashlib.sha256(body).hexdigest()
         chunks, length = ((), None) if body is None else ((body,), len(body))
@@ -138,7 +139,7 @@ class Prober:
 
     def __init__(self, url: str, settings: Mapping[str, Any], call: Caller, report: Callable[[str], None]) -> None:
         bucket, prefix, given = parse_url(url, settings)
-        self._backend = _ProbeBackend(bucket, **given)
+        self._opened = self._backend = _ProbeBackend(bucket, **given)
         self._call = call
         self._report = report
         self._token = f"partwise-probe-{secrets.token_hex(8)}"
@@ -155,9 +156,13 @@ class Prober:
         """The backend that the URL and the settings name."""
         return self._backend
 
+    def bind(self, options: ObjectOptions) -> None:
+        """Send the options of every request, such as who pays for it, from now on."""
+        self._backend = self._opened.with_request_options(options)
+
     def close(self) -> None:
         """Close the connections."""
-        self._backend.close()
+        self._opened.close()
 
     # --- the probe ---------------------------------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ def probe(target: BackendSpec, config: TransferConfig, output: Output, *, yes: b
     )
     interrupts, remaining = _Interrupts(), []
     try:
+        if target.options.values:
+            prober.bind(target.options.for_backend(prober.backend))
         with Signals(interrupts.handle):
             try:
                 if not yes:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from partwise.errors import AccessDenied
 from partwise.model import MIB, ObjectOptions
 from partwise.registry import open_backend
 from partwise.server import Delay, Fail, ReplaceResponse, S3Server, ServerFault
+from partwise.stores.file import FileCheckpointStore
 
 pytest.importorskip("awscrt")
 
@@ -189,6 +191,7 @@ def test_the_dialect_decides_what_may_be_requested(server: S3Server, partwise: R
         ("oss://b/k", ["--accelerate"], "--accelerate is only for s3:// URLs"),
         ("oss://b/k", ["--sse-customer-key-file", "key"], "--sse-customer-key-file is only for s3:// URLs"),
         ("oss://b/k", ["--object-lock-mode", "GOVERNANCE"], "--object-lock-mode is only for s3:// URLs"),
+        ("oss://b/k", ["--expected-bucket-owner", "1"], "--expected-bucket-owner is only for s3:// URLs"),
     ],
 )
 def test_a_flag_of_one_storage_is_refused_with_the_url_of_the_other(
@@ -209,7 +212,8 @@ def test_each_flag_of_a_storage_is_under_its_heading(partwise: Run) -> None:
     sections = re.split(r"^(?=\S)", partwise("upload", "--help").out, flags=re.MULTILINE)
     for vendor in VENDORS:
         (section,) = [text for text in sections if text.startswith(f"{vendor.HEADING}:")]
-        for usage, *_ in (*vendor.CONNECTION_FLAGS, *vendor.OPTION_FLAGS):
+        flags = (vendor.CONNECTION_FLAGS, vendor.REQUEST_FLAGS, vendor.READING_FLAGS, vendor.OPTION_FLAGS)
+        for usage, *_ in chain.from_iterable(flags):
             assert f"  {usage.split()[0]}" in section
 
 
@@ -287,7 +291,7 @@ def test_options_of_s3_are_flags_or_set_by_name(server: S3Server, partwise: Run,
     ended = partwise(
         *("upload", "small.bin", "s3://examplebucket/key", "--object-lock-mode", "GOVERNANCE"),
         *("--object-lock-retain-until", "2030-12-31T00:00:00Z", "--set", "object_lock_legal_hold=true"),
-        *("--set", "expected_bucket_owner=123456789012", "--storage-class", "infrequent-access"),
+        *("--expected-bucket-owner", "123456789012", "--storage-class", "infrequent-access"),
         *("--request-payer", "requester"),
     )
     assert ended.code == 0, ended.err
@@ -298,6 +302,66 @@ def test_options_of_s3_are_flags_or_set_by_name(server: S3Server, partwise: Run,
     assert headers["x-amz-expected-bucket-owner"] == "123456789012"
     assert headers["x-amz-storage-class"] == "STANDARD_IA"
     assert headers["x-amz-request-payer"] == "requester"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("verify", "small.bin", "s3://examplebucket/key"),
+        ("abort", "small.bin", "s3://examplebucket/key"),
+        ("abort", "--upload-id", "UPLOAD", "s3://examplebucket/key"),
+        ("abort", "NAME"),
+        ("uploads", "s3://examplebucket"),
+        ("uploads", "s3://examplebucket", "--parts"),
+        ("gc", "s3://examplebucket", "--older-than", "0s"),
+        ("probe", "s3://examplebucket"),
+    ],
+    ids=" ".join,
+)
+def test_every_request_says_who_pays_and_who_owns_the_bucket(
+    server: S3Server, partwise: Run, small: Path, line: tuple[str, ...]
+) -> None:
+    recorded, upload_id = (server.backend().initiate_upload("key", ObjectOptions()) for _ in range(2))
+    backend, _ = open_backend("s3://examplebucket/key")
+    backend.close()
+    fingerprint = Fingerprint(size=1)
+    checkpoint = Checkpoint(backend.location, "key", str(small), fingerprint, 5 * MIB, upload_id=recorded)
+    FileCheckpointStore().save(checkpoint)
+    before = len(server.requests)
+    words = {"NAME": checkpoint.name, "UPLOAD": upload_id}
+    flags = ("--request-payer", "requester", "--expected-bucket-owner", "123456789012")
+    ended = partwise(*(words.get(word, word) for word in line), *flags)
+    assert ended.code == (1 if line[0] == "verify" else 0), ended.err
+    sent = server.requests[before:]
+    assert sent
+    for request in sent:
+        assert request.headers["x-amz-request-payer"] == "requester"
+        assert request.headers["x-amz-expected-bucket-owner"] == "123456789012"
+
+
+@pytest.mark.parametrize("command", ["uploads", "gc", "probe"])
+def test_the_owner_of_the_bucket_has_to_be_an_account(server: S3Server, partwise: Run, command: str) -> None:
+    ended = partwise(command, "s3://examplebucket", "--expected-bucket-owner", "me")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: --expected-bucket-owner ")
+    assert not server.requests
+
+
+def test_a_storage_without_paying_requesters_says_so(partwise: Run, place: Path) -> None:
+    (place / "bucket").mkdir()
+    ended = partwise("uploads", f"{(place / 'bucket').as_uri()}/", "--request-payer", "requester")
+    assert (ended.code, "does not support request_payer" in ended.err) == (2, True)
+
+
+def test_an_object_with_a_key_of_the_customer_is_verified_with_it(
+    server: S3Server, partwise: Run, small: Path, place: Path
+) -> None:
+    (place / "key").write_bytes(KEY)
+    target = ("small.bin", "s3://examplebucket/key")
+    with_key = ("--sse-customer-key-file", "key")
+    assert partwise("upload", *target, *with_key).code == 0
+    assert partwise("verify", *target, *with_key).code == 0
+    assert partwise("verify", *target).code == 1
 
 
 # --- hints -----------------------------------------------------------------------------------------------------------

@@ -237,6 +237,7 @@ FLAGS = [
     "--set",
     "--traffic-limit",
     "--request-payer",
+    "--expected-bucket-owner",
     "--data-encryption",
     "--callback-url",
     "--callback-host",

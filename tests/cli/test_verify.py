@@ -19,6 +19,7 @@ from partwise.errors import AccessDenied, ConnectionFailed, PartwiseError, Serve
 from partwise.model import ObjectOptions, StoredObject
 from partwise.registry import register_backend
 from partwise.server import S3Server
+from partwise.sources import FileSource
 from partwise.testing import OSSServer
 
 Run = Callable[..., Any]
@@ -105,13 +106,72 @@ def test_no_object_ends_with_one(partwise: Run, stored: Path, url: str) -> None:
 def test_without_a_checksum_of_the_object_it_says_that_only_the_size_was_compared(partwise: Run, small: Path) -> None:
     storing(small.read_bytes(), checksums=False)
     ended = partwise("verify", "small.bin", "spy://key", "--json")
-    assert ended.code == 1
+    assert (ended.code, ended.last["exit_code"]) == (4, 4)
     assert ended.err.splitlines() == [
         "error: it can't be told whether small.bin is equal to spy://key",
         "cause: both have 300000 bytes, and the storage reports no checksum of the object to compare",
         "hint: Only the sizes were compared. Download the object to compare its bytes",
     ]
     assert (ended.last["ok"], ended.last["equal"], ended.last["checksum"]) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("etag", "words"),
+    [
+        ('"9b2cf535f27731c974343645a3985328-12"', "that of 12 parts"),
+        ("9B2CF535F27731C974343645A3985328-1", "that of 1 part"),
+        ('"9b2cf535f27731c974343645a3985328"', None),
+        ('"9b2cf535f27731c974343645a3985328-x"', None),
+        ('"opaque-12"', None),
+    ],
+)
+def test_the_etag_of_a_multipart_upload_is_called_no_checksum(
+    partwise: Run, small: Path, monkeypatch: pytest.MonkeyPatch, etag: str, words: str | None
+) -> None:
+    storing(small.read_bytes(), checksums=False)
+    head = Storage.head_object
+    monkeypatch.setattr(Storage, "head_object", lambda storage, key: evolve(head(storage, key), etag=etag))
+    ended = partwise("verify", "small.bin", "spy://key")
+    assert ended.code == 4
+    about = f"Its ETag is {words}: neither it nor a composite checksum is one of the whole object\n"
+    assert (about in ended.err) == (words is not None)
+    assert ("ETag" in ended.err) == (words is not None)
+
+
+def test_a_file_of_another_size_is_not_read(
+    partwise: Run, stored: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stored.open("ab") as file:
+        file.write(b"x")
+    monkeypatch.setattr(FileSource, "body", lambda *arguments: pytest.fail("the file was read"))
+    ended = partwise("verify", "small.bin", url, "--json")
+    assert (ended.code, ended.last["checksum"], ended.last["size"]) == (1, None, 300_001)
+
+
+def test_a_composite_checksum_of_s3_is_not_compared(
+    partwise: Run, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other tools upload with a checksum of each part, and S3 keeps the checksum of these."""
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("anycrc")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    data = os.urandom(6 * 1024 * 1024)
+    small.write_bytes(data)
+    with S3Server() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        client = boto3.session.Session().client("s3")
+        names = {"Bucket": "examplebucket", "Key": "key"}
+        upload = {**names, "UploadId": client.create_multipart_upload(**names, ChecksumAlgorithm="CRC32")["UploadId"]}
+        parts = []
+        for number, body in enumerate((data[: 5 * 1024 * 1024], data[5 * 1024 * 1024 :]), start=1):
+            sent = client.upload_part(**upload, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
+            parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumCRC32": sent["ChecksumCRC32"]})
+        client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+        ended = partwise("verify", "small.bin", "s3://examplebucket/key")
+    assert ended.code == 4
+    assert "Its ETag is that of 2 parts: neither it nor a composite checksum" in ended.err
 
 
 def test_the_storage_is_asked_once(partwise: Run, small: Path) -> None:
