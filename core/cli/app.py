@@ -261,6 +261,7 @@ progress_options = (
     " --expect-size.",
     cls=Sources,
     nargs=-1,
+    type=Paths("file"),
 )
 @object_url
 @transfer_options

@@ -77,7 +77,7 @@ class FilesOrNames(Paths):
         super().__init__("file")
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:
-        """Return names of checkpoints, with what they are of, and the request to suggest paths."""
+        """Return names of checkpoints, with what they are of; or the request to suggest paths, if none fits."""
         from contextlib import suppress
 
         from click.shell_completion import CompletionItem
@@ -85,7 +85,7 @@ class FilesOrNames(Paths):
         names: list[Any] = []
         with suppress(Exception):  # a shell that completes a word has no place for an error
             names = [CompletionItem(name, help=text) for name, text in _checkpoints(ctx.params, incomplete)]
-        return [*super().shell_complete(ctx, param, incomplete), *names]
+        return names or super().shell_complete(ctx, param, incomplete)
 
 
 def _checkpoints(given: Mapping[str, Any], incomplete: str) -> Iterator[tuple[str, str]]:
@@ -128,7 +128,63 @@ def _completer(shell: str, command: click.Command) -> Any:
 
     kind = Bash if shell == "bash" else get_completion_class(shell)
     assert kind is not None
-    return kind(command, {}, "partwise", VARIABLE)
+    completer = kind(command, {}, "partwise", VARIABLE)
+    completer.source_template = _TEMPLATES.get(shell, completer.source_template)
+    return completer
+
+
+# A shell gets a kind, a value and perhaps a text, as by click's own scripts. These do more with them: they complete the
+# value of --option=value, and values with a comma; and in fish a path that begins with a tilde.
+
+_ZSH = r"""#compdef %(prog_name)s
+
+%(complete_func)s() {
+    (( $+commands[%(prog_name)s] )) || return 1
+    local -a answer plain described
+    local kind value text
+    answer=("${(@f)$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) %(complete_var)s=zsh_complete \
+        %(prog_name)s 2>/dev/null)}")
+    [[ "${words[CURRENT]}" == --*=* ]] && compset -P 1 '*='
+    for kind value text in "${(@)answer}"; do
+        case "$kind" in
+            (plain) [[ "$text" == _ ]] && plain+=("$value") || described+=("$value:$text") ;;
+            (dir) _path_files -/ ;;
+            (file) _path_files -f ;;
+        esac
+    done
+    (( $#described )) && _describe -V unsorted described
+    (( $#plain )) && compadd -V unsorted -a plain
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    compdef %(complete_func)s %(prog_name)s
+fi
+"""
+
+_FISH = r"""function %(complete_func)s
+    set -l token (commandline -ct)
+    set -l option (string match -r '^--[^=]+=' -- $token)
+    set -l answer (env %(complete_var)s=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=$token \
+        %(prog_name)s 2>/dev/null)
+    for line in $answer
+        set -l found (string split -m 1 , -- $line)
+        switch $found[1]
+            case plain
+                echo "$option$found[2]"
+            case dir
+                complete -C"'' $token" | string match -r '.*/$'
+            case file
+                complete -C"'' $token"
+        end
+    end
+end
+
+complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
+"""
+
+_TEMPLATES = {"zsh": _ZSH, "fish": _FISH}
 
 
 def _with_whole_urls(words: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,30 +13,60 @@ from typing import Any
 
 import pytest
 
+from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.stores.file import FileCheckpointStore
+
 Run = Callable[..., Any]
 
 posix = pytest.mark.skipif(os.name == "nt", reason="paths are those of POSIX")
 
 
+#: The checkpoints that the environment has, by the key of their upload.
+NAMES: dict[str, str] = {}
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment with the program ``partwise``, and its script for bash in the variable SCRIPT."""
+    """An environment with the program ``partwise``, its script for bash in SCRIPT, files, and checkpoints."""
     folder = tmp_path_factory.mktemp("programs")
+    files = folder / "files"
+    for name in ("backup.tar", "my file.bin", "checkpoints/one", "home/state/x"):
+        (files / name).parent.mkdir(parents=True, exist_ok=True)
+        (files / name).touch()
+    for key, place in {"first": "home/state/partwise/checkpoints", "second": "checkpoints"}.items():
+        checkpoint = Checkpoint("oss://bucket@r", key, "/srv/a, b:c", Fingerprint(size=1), 1)
+        NAMES[key] = checkpoint.name
+        FileCheckpointStore(files / place).save(checkpoint)
     script = folder / "partwise"
     script.write_text(f"#!{sys.executable}\nimport sys\nfrom partwise.cli import main\nsys.exit(main())\n")
     script.chmod(0o755)
     shown = subprocess.run(
         [script, "--show-completion", "bash"], capture_output=True, text=True, timeout=60, check=True
     )
-    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "SCRIPT": shown.stdout}
+    return {
+        **os.environ,
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+        "SCRIPT": shown.stdout,
+        "FILES": str(files),
+        "HOME": str(files / "home"),
+        "XDG_STATE_HOME": str(files / "home/state"),
+        "TERM": "dumb",
+        "PS1": "$ ",
+    }
 
 
 def run(program: dict[str, str], shell: str, script: str) -> list[str]:
     ran = subprocess.run(
-        [shell, *_QUIETLY[shell], script], env=program, capture_output=True, text=True, timeout=60, check=True
+        [shell, *_QUIETLY[shell], script],
+        env=program,
+        cwd=program["FILES"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert ran.stderr == ""
-    return ran.stdout.split()
+    return ran.stdout.splitlines()
 
 
 # Without start-up files.
@@ -43,14 +74,20 @@ _QUIETLY = {"bash": ["--norc", "-c"], "fish": ["--no-config", "-c"], "zsh": ["-f
 
 
 def bash(program: dict[str, str], *words: str) -> list[str]:
-    """Return what bash suggests for the last of these words, which are split as bash splits them."""
+    """
+    Return what bash suggests for the last of these words, which are split as bash splits them.
+
+    A request to bash to suggest paths is <default> or <dirnames>.
+    """
     quoted = " ".join(f"'{word}'" for word in words)
-    return run(
+    (line,) = run(
         program,
         "bash",
-        f'eval "$SCRIPT"; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1};'
+        'eval "$SCRIPT"; compopt() { COMPREPLY=("<$2>"); };'
+        f" COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1};"
         " _partwise_completion partwise; echo ${COMPREPLY[@]}",
     )
+    return line.split()
 
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="bash is not installed")
@@ -88,23 +125,118 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt",
         (["partwise", "upload", "--dual"], ["--dual-stack"]),
         (["partwise", "upload", "--progress", "j"], ["json"]),
         (["partwise", "upload", "--encryption", "K"], ["KMS"]),
-        (["partwise", "upload", "backup"], []),  # bash completes file names itself
+        (["partwise", "upload", "backup"], ["<default>"]),
+        (["partwise", "gc", "--checkpoint-dir", "=", "ch"], ["<dirnames>"]),
+        (["partwise", "abort", ""], ["FIRST"]),
     ],
     ids=" ".join,
 )
 def test_bash_completes(program: dict[str, str], words: list[str], suggested: list[str]) -> None:
-    assert sorted(bash(program, *words)) == sorted(suggested)
+    shown = {"FIRST": NAMES["first"][:8]}
+    assert sorted(bash(program, *words)) == sorted(shown.get(word, word) for word in suggested)
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("verify ''", "file,"),
+        ("demo ''", "file,"),
+        ("serve ''", "dir,"),
+        ("upload f oss://b/k", ""),
+        ("status --checkpoint ''", "file,"),
+        ("upload f s3://b/k --ca-bundle ''", "file,"),
+        ("verify f s3://b/k --sse-customer-key-file k", "file,k"),
+        ("abort ''", "plain,{first:.8}"),
+        ("abort {first:.8}", "plain,{first:.8}"),
+        ("abort {first:.12}", "plain,{first}"),
+        ("abort --checkpoint-dir checkpoints ''", "plain,{second:.8}"),
+        ("abort --store sqlite:///nowhere.db ''", "file,"),
+        ("abort --checkpoint-dir backup.tar ''", "file,"),
+        ("abort --store postgresql://nowhere.invalid/x ''", "file,"),
+        ("abort x", "file,x"),
+        ("abort f oss://b/k", ""),
+        ("abort oss://b/k", ""),
+    ],
+)
+def test_a_shell_is_told_to_suggest_paths_or_names(
+    program: dict[str, str], partwise: Run, monkeypatch: pytest.MonkeyPatch, line: str, answer: str
+) -> None:
+    line = f"partwise {line.format(**NAMES)}"
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, program[name])
+    monkeypatch.setenv("_PARTWISE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    monkeypatch.chdir(program["FILES"])
+    ended = partwise()
+    assert (ended.code, ended.out.strip(), ended.err) == (0, answer.format(**NAMES), "")
+    assert not Path("nowhere.db").exists()
+
+
+#: What is typed, and what it becomes. A shell is asked once, since it takes long to start.
+TYPED = {
+    "partwise stat": "partwise status",
+    "partwise verify my": r"partwise verify my\ file.bin",
+    "partwise upload f oss://b/k --acl=priv": "partwise upload f oss://b/k --acl=private",
+    "partwise status --checkpoint-dir=che": "partwise status --checkpoint-dir=checkpoints",
+    "partwise status --checkpoint-dir ~/st": "partwise status --checkpoint-dir ~/state",
+    "partwise abort {first:.3}": "partwise abort {first:.8}",
+}
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
 def test_fish_completes(program: dict[str, str]) -> None:
-    script = "partwise --show-completion fish | source; complete -C 'partwise upload --acl pub'"
-    assert run(program, "fish", script) == ["public-read", "public-read-write"]
+    asked = [line.format(**NAMES) for line in TYPED]
+    script = "partwise --show-completion fish | source"
+    for line in asked:
+        script += f"; echo '<{line}>'; complete -C '{line}'"
+    found = "\n".join(run(program, "fish", script))
+    for line, (_, whole) in zip(asked, TYPED.items(), strict=True):
+        word = whole.format(**NAMES).partition(line.rpartition(" ")[0])[2].strip().replace("\\ ", " ")
+        answer = found.partition(f"<{line}>\n")[2].partition("\n<")[0]
+        assert [one.partition("\t")[0].rstrip("/") for one in answer.split("\n")] == [word]
+    described = f"{NAMES['first'][:8]}\t/srv/a, b:c -> oss://bucket/first"
+    assert described in found
 
 
+@posix
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
-def test_zsh_reads_the_script(program: dict[str, str]) -> None:
-    run(program, "zsh", 'autoload -Uz compinit && compinit -u; eval "$(partwise --show-completion zsh)"')
+def test_zsh_completes(program: dict[str, str]) -> None:
+    """On a terminal of its own: the completion of zsh works only while a line is edited."""
+    import pty
+
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(program["FILES"])
+        os.execvpe("zsh", ["zsh", "-f", "-i"], program)
+    try:
+        written = b""
+
+        def type_in(keys: str, until: str) -> str:
+            """Press keys, and return what is written until then."""
+            nonlocal written
+            written = b""
+            os.write(terminal, keys.encode())
+            while until.encode() not in written:
+                written += os.read(terminal, 65536)
+            return written.decode().partition(until)[0]
+
+        script = 'autoload -Uz compinit && compinit -u -D; eval "$(partwise --show-completion zsh)"; print -r READ"Y"\n'
+        type_in(script, "READY")
+        # Ctrl-X b prints the line that is being edited.
+        type_in(r"""print-line() { print -r -- "<$BUFFER>END" }; zle -N print-line; """, "END")
+        type_in("bindkey '^Xb' print-line; setopt no_list_beep no_auto_remove_slash; print -r DO\"NE\"\n", "DONE")
+        for line, whole in TYPED.items():
+            shown = type_in(f"\x15{line.format(**NAMES)}\t\x18b", ">END").rpartition("<")[2]
+            assert shown.rstrip(" /") == whole.format(**NAMES)
+        # If there is only one, it is inserted, and not described.
+        two = type_in("\x15partwise status --checkpoint\t\t\x18b", ">END")
+        assert "--checkpoint-dir" in two
+        assert "-- Use this directory of checkpoints" in two
+    finally:
+        os.close(terminal)
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
 
 
 def test_zsh_gets_the_words_that_it_requests(program: dict[str, str]) -> None:
