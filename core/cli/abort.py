@@ -159,7 +159,11 @@ def abort_by_id(upload_id: str, target: BackendSpec, command: AbortCommand, outp
 
 
 class _RecordedSource:
-    """The source that a checkpoint names. It is not read, and need not exist any more."""
+    """
+    The source that a checkpoint names.
+
+    It is not read, and need not exist any more.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.name = checkpoint.source

@@ -83,7 +83,7 @@ request_options = OptionGroup(CONNECTION).option(
 
 
 def connection_options(function: Any) -> Any:
-    """Declare the flags for connections, and for every request: a decorator of a command."""
+    """Declare the flags for connections and requests: a decorator of a command."""
     return _connection_options(request_options(connection_flags(function)))
 
 

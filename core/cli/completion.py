@@ -52,7 +52,7 @@ class Suggestions(click.ParamType):  # type: ignore[type-arg]  # older versions 
 
 class Paths(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
     """
-    Text that names a file or directory, for which a shell suggests those that there are.
+    The path of a file or directory, which a shell suggests.
 
     Args:
         kind: "file" for files and directories, "dir" for directories only.
@@ -77,7 +77,7 @@ class FilesOrNames(Paths):
         super().__init__("file")
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:
-        """Return names of checkpoints, with what they are of; or the request to suggest paths, if none fits."""
+        """Return names, with source and target; or the request to suggest paths."""
         from contextlib import suppress
 
         from click.shell_completion import CompletionItem
@@ -89,7 +89,7 @@ class FilesOrNames(Paths):
 
 
 def _checkpoints(given: Mapping[str, Any], incomplete: str) -> Iterator[tuple[str, str]]:
-    """Yield the name of each checkpoint that begins as the text does, with its source and target."""
+    """Yield the names that begin as the text does, with source and target."""
     from partwise.cli.formatting import escape_control
     from partwise.cli.status import names_of
     from partwise.cli.targets import StoreSpec, url_of
@@ -128,9 +128,8 @@ def _completer(shell: str, command: click.Command) -> Any:
 
     kind = Bash if shell == "bash" else get_completion_class(shell)
     assert kind is not None
-    completer = kind(command, {}, "partwise", VARIABLE)
-    completer.source_template = _TEMPLATES.get(shell, completer.source_template)
-    return completer
+    template = _TEMPLATES.get(shell, kind.source_template)
+    return type(kind.__name__, (kind,), {"source_template": template})(command, {}, "partwise", VARIABLE)
 
 
 # A shell gets a kind, a value and perhaps a text, as by click's own scripts. These do more with them: they complete the

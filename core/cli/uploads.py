@@ -117,7 +117,7 @@ def uploads(command: UploadsCommand, output: Output) -> int:
 def _listed(
     command: UploadsCommand, pending: PendingUpload, owners: _Owners, backend: MultipartBackend, retries: Retries
 ) -> ListedUpload | None:
-    """Return an upload with what is to be shown of it; None if it is left out, or ended meanwhile."""
+    """Return what is shown of an upload; None if it is left out, or has ended."""
     if command.older_than is not None and not age_of(pending) >= command.older_than:  # a number, or not
         return None
     checkpoint, shown = owners.owner_of(pending)

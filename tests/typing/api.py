@@ -23,6 +23,7 @@ from partwise import (
     Capabilities,
     Checkpoint,
     CheckpointStore,
+    ClaimOwner,
     Explanation,
     FileSource,
     Fingerprint,
@@ -167,6 +168,8 @@ for shipped in (LocalBackend("bucket"), MemoryBackend(), OSSBackend("examplebuck
 for kept in (FileCheckpointStore(), FileCheckpointStore("dir"), MemoryCheckpointStore(), SQLiteCheckpointStore("db")):
     store = kept
 store = FileCheckpointStore.for_file(Path("one.checkpoint"))
+owner: ClaimOwner | None = FileCheckpointStore("dir").claim_owner("name")
+assert_type(FileCheckpointStore("dir").where, str)
 store_of_source: StoreOfSource = FileCheckpointStore.beside_source()
 
 sent: Body = ChecksummedBody(OwnSource().body(0, 3), backend.capabilities.checksum, offset=0, is_last=True)

@@ -15,6 +15,8 @@ CLI_OUTPUT = "core/cli/output.py"
 CLI_STREAMS = "core/cli/streams.py"
 CLI_FORMATTING = "core/cli/formatting.py"
 CLI_GC = "core/cli/gc.py"
+CLI_ABORT = "core/cli/abort.py"
+ABORT_TESTS = ("tests/cli/test_status.py",)
 CLI_RETRIES = "core/cli/retries.py"
 CLI_TARGETS = "core/cli/targets.py"
 PROGRESS, PROGRESS_BAR = "core/cli/progress_display.py", "core/cli/progress_bar.py"
@@ -62,7 +64,7 @@ MUTATIONS = [
     Mutation(
         "verify ends with 0 where nothing shows that the bytes are equal",
         "core/cli/verify.py",
-        "    code = DONE if verification.equal else FAILED\n",
+        "    code = UNDECIDED if verification.equal is None else DONE if verification.equal else FAILED\n",
         "    code = FAILED if verification.equal is False else DONE\n",
         ("tests/cli/test_verify.py -k without_a_checksum",),
     ),
@@ -264,6 +266,69 @@ MUTATIONS = [
         COMMANDS,
     ),
     Mutation(
+        "abort takes the first of several names",
+        CLI_ABORT,
+        "        if len(found) == 1:\n",
+        "        if found:\n",
+        ABORT_TESTS,
+    ),
+    Mutation(
+        "abort by name goes wherever the settings lead",
+        CLI_ABORT,
+        "            if (backend.location, key) != (recorded.location, recorded.key):\n",
+        "            if False:\n",
+        ABORT_TESTS,
+    ),
+    Mutation(
+        "abort by id forgets the checkpoint",
+        CLI_ABORT,
+        "        if recorded is not None:\n",
+        "        if False:\n",
+        ABORT_TESTS,
+    ),
+    Mutation(
+        "abort by id takes the upload that is beginning",
+        CLI_ABORT,
+        "            if found is None or found.upload_id is None:\n",
+        "            if False:\n",
+        ABORT_TESTS,
+    ),
+    Mutation(
+        "abort by id says that it dropped what is not pending",
+        CLI_ABORT,
+        "        return any((one.key, one.upload_id) == (key, upload_id) for one in listed)\n",
+        "        return None\n",
+        ABORT_TESTS,
+    ),
+    Mutation(
+        "uploads are collected before they are printed",
+        "core/cli/uploads.py",
+        "in retries.pending_uploads(backend, prefix):\n",
+        "in list(retries.pending_uploads(backend, prefix)):\n",
+        ("tests/cli/test_gc.py",),
+    ),
+    Mutation(
+        "an unreadable checkpoint is that of no upload",
+        "core/cli/uploads.py",
+        "complete=not unreadable)",
+        "complete=True)",
+        ("tests/cli/test_gc.py",),
+    ),
+    Mutation(
+        "status shows the same for two endpoints",
+        "core/cli/status.py",
+        "            shows_endpoint=uploads[_upload_of(checkpoint)] > 1,\n",
+        "",
+        ABORT_TESTS,
+    ),
+    Mutation(
+        "the options of requests are dropped",
+        CLI_TARGETS,
+        "                yield backend.with_request_options(options), key\n",
+        "                yield backend, key\n",
+        ("tests/cli/test_s3_flags.py -k every_request",),
+    ),
+    Mutation(
         "an age needs no unit",
         "core/cli/parsing.py",
         "    if re.fullmatch(_NUMBER, number):\n",
@@ -323,7 +388,7 @@ MUTATIONS = [
     Mutation(
         "a list that is requested again repeats uploads",
         CLI_RETRIES,
-        " if (one.key, one.upload_id) not in seen)",
+        " if hash((one.key, one.upload_id)) not in seen)",
         ")",
         COMMANDS,
     ),

@@ -240,13 +240,13 @@ MUTATIONS = [
     ),
     Mutation(
         "a storage that lists nothing counts as one without uploads",
-        LISTING_COMMANDS,
+        "core/cli/uploads.py",
         "    if not backend.capabilities.lists_uploads:",
         "    if False:",
         LISTING_TESTS,
     ),
     Mutation(
-        "uploads are listed in the order of the storage",
+        "gc lists uploads in the order of the storage",
         LISTING_COMMANDS,
         "    return sorted(pending, key=lambda one: (one.key, one.upload_id))",
         "    return list(pending)",

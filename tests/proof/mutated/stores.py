@@ -15,7 +15,38 @@ APPENDING_TESTS = ("tests/stores/test_appending.py",)
 LOCKS_TESTS = ("tests/stores/test_locks.py -k 'lock_file_is or lock_of_the_table'",)
 DURABLE, JOURNAL = "core/_durable.py", "stores/_journal.py"
 
+OWNERS = "stores/_owners.py"
+OWNERS_TESTS = ("tests/stores/test_owners.py",)
+
 MUTATIONS = [
+    Mutation(
+        "a process of another host is looked up",
+        OWNERS,
+        " or owner.host != this.host:",
+        ":",
+        OWNERS_TESTS,
+    ),
+    Mutation(
+        "a killed process is shown as the owner of a claim",
+        OWNERS,
+        "    return None if owner is None or _has_ended(owner) else owner",
+        "    return owner",
+        OWNERS_TESTS,
+    ),
+    Mutation(
+        "the record of an owner may be anything",
+        OWNERS,
+        "_RECORD.fullmatch(text)",
+        're.match(rb"([0-9]+) (.*)", text)',
+        OWNERS_TESTS,
+    ),
+    Mutation(
+        "the record of an owner outlives the claim",
+        LOCKS,
+        "        files.remove(owner_path(path))\n",
+        "        pass\n",
+        OWNERS_TESTS,
+    ),
     Mutation(
         "a checkpoint of version 1 loses the checksum of its source",
         "core/checkpoint.py",
