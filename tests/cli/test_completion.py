@@ -158,7 +158,7 @@ def test_bash_completes(program: dict[str, str], words: list[str], suggested: li
         ("abort oss://b/k", ""),
     ],
 )
-def test_a_shell_is_told_to_suggest_paths_or_names(
+def test_a_shell_gets_names_or_is_asked_to_suggest_paths(
     program: dict[str, str], partwise: Run, monkeypatch: pytest.MonkeyPatch, line: str, answer: str
 ) -> None:
     line = f"partwise {line.format(**NAMES)}"
