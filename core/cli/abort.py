@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import NoReturn
 
 from attrs import define
 
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.cli import parsing
-from partwise.cli.formatting import escape_control, format_ratio, pluralize
+from partwise.cli.formatting import escape_control, fold, format_ratio, pluralize
 from partwise.cli.output import Output
 from partwise.cli.reporting import DONE
 from partwise.cli.retries import Retries
-from partwise.cli.status import is_running, names_of, scan
+from partwise.cli.status import is_running, names_of, owner_of, scan
 from partwise.cli.stdin import STANDARD_INPUT, standard_input
 from partwise.cli.targets import BackendSpec, StoreSpec, url_of
 from partwise.config import TransferConfig
@@ -25,6 +27,7 @@ from partwise.errors import (
     CheckpointBusy,
     CheckpointDamaged,
     CheckpointError,
+    ClaimLost,
     InvalidInput,
     SourceUnreadable,
     UnsupportedOption,
@@ -36,6 +39,10 @@ from partwise.uploader import Uploader
 #: Characters of a name that are needed at least, and how many candidates an error lists.
 _PREFIX_MIN = 4
 _CANDIDATES_MAX = 10
+
+
+def _say(output: Output, text: str) -> None:
+    output.say(*fold(text, get_terminal_size().columns if sys.stdout.isatty() else None))
 
 
 @define(frozen=True)
@@ -142,12 +149,13 @@ def abort_by_id(upload_id: str, target: BackendSpec, command: AbortCommand, outp
         if is_pending is not False:
             retries.call(lambda: backend.abort_upload(key, upload_id), f"aborting {upload_id}")
     if is_pending is False:
-        output.say(f"no upload {upload_id} to {target.url} is pending; nothing was changed")
+        _say(output, f"no upload {upload_id} to {target.url} is pending; nothing was changed")
     elif is_pending:
-        output.say(f"dropped the upload {upload_id} to {target.url}, of which there was no checkpoint")
+        _say(output, f"dropped the upload {upload_id} to {target.url}, of which there was no checkpoint")
     else:
-        output.say(
-            f"dropped the upload {upload_id} to {target.url}, if there was one; the storage does not list uploads"
+        _say(
+            output,
+            f"dropped the upload {upload_id} to {target.url}, if there was one; the storage does not list uploads",
         )
     dropped = is_pending is not False
     bytes_dropped = None if dropped else 0  # it was not asked for the parts
@@ -204,24 +212,36 @@ def _abort_recorded(upload: _Upload, store: CheckpointStore, command: AbortComma
     """Abort an upload by its checkpoint, and print the result."""
     backend, source, subject = upload.backend, upload.source, upload.subject
     recorded = _load(store, checkpoint_name(backend.location, upload.key, source.name))
-    dropped = Uploader(backend, store=store, config=command.config).abort(source, upload.key)
+    try:
+        dropped = Uploader(backend, store=store, config=command.config).abort(source, upload.key)
+    except ClaimLost:
+        raise
+    except CheckpointBusy as error:
+        owner = owner_of(store, recorded) if isinstance(recorded, Checkpoint) else None
+        if owner is None:
+            raise
+        hint = f"Wait until process {owner.process} on {owner.host} has finished, or stop it first"
+        raise CheckpointBusy(error.message, name=error.name, where=error.where, hint=hint) from error
     capabilities = backend.capabilities
     aborted = dropped and capabilities.aborts
     if not dropped:
         place = command.store.place(store)
-        output.say(f"no unfinished upload of {subject} is recorded in {place}; nothing was changed")
+        _say(output, f"no unfinished upload of {subject} is recorded in {place}; nothing was changed")
     elif not aborted:
-        output.say(
-            f"deleted the checkpoint of {subject}; the storage can't abort its upload, whose parts expire by themselves"
+        _say(
+            output,
+            f"deleted the checkpoint of {subject}; the storage can't abort its upload, whose parts expire by"
+            " themselves",
         )
     elif isinstance(recorded, CheckpointDamaged) and recorded.upload_id is None:
-        output.say(
+        _say(
+            output,
             f"deleted the damaged checkpoint of {subject}, whose upload id can't be read; if the storage"
             " still has the upload, "
-            + ("'partwise gc' drops it" if capabilities.lists_uploads else "its parts stay there")
+            + ("'partwise gc' drops it" if capabilities.lists_uploads else "its parts stay there"),
         )
     else:
-        output.say(f"dropped the upload of {subject}{_size_of(recorded)}, and its checkpoint")
+        _say(output, f"dropped the upload of {subject}{_size_of(recorded)}, and its checkpoint")
     output.record(
         {
             "ok": True,
@@ -268,9 +288,12 @@ def _find_named(text: str, store: CheckpointStore, spec: StoreSpec) -> Checkpoin
             )
     # A file or a URL alone says which uploads are meant, but there may be more of it than those recorded here.
     paths = {text, str(Path(text).absolute()) if "\0" not in text else text}
+    short = re.fullmatch(rf"[0-9a-f]{{1,{_PREFIX_MIN - 1}}}", name)
     meant = [one for one in checkpoints if one.source in paths or url_of(one) == text]
     if meant:
         hint = f"Write FILE and URL, or a name: {_candidates(meant, checkpoints)}"
+    elif short and any(one.name.startswith(name) for one in checkpoints):
+        hint = f"Write at least {_PREFIX_MIN} characters of a name"
     else:
         hint = "'partwise status' shows the names. Or write FILE and URL, or --upload-id ID and URL"
     raise InvalidInput(

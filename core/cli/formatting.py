@@ -205,6 +205,22 @@ def without_words(arguments: Sequence[str], done: Collection[str], with_value: C
     return left
 
 
+def fold(text: str, width: int | None) -> list[str]:
+    """
+    Fold a sentence between words, after escaping it.
+
+    Paths and URLs are not broken, so that they can be copied.
+
+    Args:
+        text: the sentence.
+        width: maximum width of a line, unless a word is longer; None: fold nothing.
+    """
+    escaped = escape_control(text)
+    if width is None:
+        return [escaped]
+    return textwrap.wrap(escaped, max(20, width), break_long_words=False, break_on_hyphens=False) or [""]
+
+
 def command_line(arguments: Sequence[str]) -> str:
     """
     Return the command line to run this command again, quoted for a shell.

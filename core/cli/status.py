@@ -172,16 +172,27 @@ def table(uploads: Sequence[StatusRow], width: int | None) -> list[Line]:
     Format the uploads as lines, under headings.
 
     Paths are never truncated, so that they can be copied: if source and target do not fit one line, each gets its own.
-    So does the process that is running the upload. Without a width, in columns, each upload is one line, however long,
-    for other programs.
+    So does the process that is running the upload. If they do not fit beside the figures, they are below them. Without
+    a width, in columns, each upload is one line, however long, for other programs.
     """
     rows = [list(_HEADINGS), *([*one.figures(), "  ".join(one.upload())] for one in uploads)]
     lines = columns(rows, right=_RIGHT)
     if width is not None and max(map(len, lines)) > width:
         rows[1:] = [row for one in uploads for row in _several_rows(one)]
         lines = columns(rows, right=_RIGHT)
+        if max(map(len, lines)) > width:
+            return _blocks(uploads)
     colored = [_colored(line, row) for line, row in zip(lines[1:], rows[1:], strict=True)]
     return [Styled(lines[0], "bold"), *colored]
+
+
+def _blocks(uploads: Sequence[StatusRow]) -> list[Line]:
+    figures = [one.figures() for one in uploads]
+    heading, *lines = columns([list(_HEADINGS[:-1]), *figures], right=_RIGHT)
+    blocks: list[Line] = [Styled(heading, "bold")]
+    for one, line, (*_, state) in zip(uploads, lines, figures, strict=True):
+        blocks += [(line.removesuffix(state), Styled(state, _COLORS[state])), *(f"  {text}" for text in one.upload())]
+    return blocks
 
 
 def _several_rows(one: StatusRow) -> list[list[str]]:
@@ -241,7 +252,7 @@ def _rows(store: CheckpointStore, checkpoints: Sequence[Checkpoint], where: str)
             running,
             now - started,
             names.get(_name_of(checkpoint), "?"),
-            _owner_of(store, checkpoint) if running else None,
+            owner_of(store, checkpoint) if running else None,
             where,
             shows_endpoint=uploads[_upload_of(checkpoint)] > 1,
         )
@@ -276,7 +287,7 @@ def _common(one: str, other: str) -> int:
     return next(differs, min(len(one), len(other)))
 
 
-def _owner_of(store: CheckpointStore, checkpoint: Checkpoint) -> ClaimOwner | None:
+def owner_of(store: CheckpointStore, checkpoint: Checkpoint) -> ClaimOwner | None:
     """Return the process that claims a checkpoint, if the store can say it."""
     claim_owner = getattr(store, "claim_owner", None)
     try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 from attrs import define
 
-from partwise.cli.formatting import format_size, pluralize
+from partwise.cli.formatting import fold, format_size, pluralize
 from partwise.cli.output import Output
 from partwise.cli.progress_display import Kind, meter_for
 from partwise.cli.reporting import DONE, FAILED, ErrorReport, result_fields
@@ -53,10 +55,10 @@ def verify(command: VerifyCommand, output: Output) -> int:
         verification = _perform(command, backend, key, url, output)
     code = UNDECIDED if verification.equal is None else DONE if verification.equal else FAILED
     if verification.equal:
-        output.say(
-            f"{command.source} is equal to {url}: {format_size(verification.size or 0)},"
-            f" {verification.checksum_algorithm} {verification.checksum}"
-        )
+        equal = f"{command.source} is equal to {url}: {format_size(verification.size or 0)},"
+        checksum = f"{verification.checksum_algorithm} {verification.checksum}"
+        width = get_terminal_size().columns if sys.stdout.isatty() else None
+        output.say(*fold(f"{equal} {checksum}", width))
     else:
         output.error(_report(command, verification, url))
     output.record(as_data(verification, url, code))

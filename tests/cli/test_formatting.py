@@ -184,3 +184,15 @@ def test_a_command_line_that_is_not_printable_can_be_pasted_too() -> None:
         ["bash", "--norc", "-c", f"partwise() {{ printf '%s\\0' \"$@\"; }}; {line}"], capture_output=True, check=True
     )
     assert ran.stdout.split(b"\0")[:-1] == [os.fsencode(one) for one in arguments]
+
+
+def test_a_sentence_is_folded_between_words_and_escaped() -> None:
+    text = "dropped the upload of a\x1b[2J to s3://bucket/a-very-long/key-that-is/not-broken"
+    escaped = text.replace("\x1b", "\\x1b")
+    assert formatting.fold(text, None) == [escaped]
+    assert formatting.fold(text, 200) == [escaped]
+    assert formatting.fold(text, 30) == [
+        "dropped the upload of a\\x1b[2J",
+        "to",
+        "s3://bucket/a-very-long/key-that-is/not-broken",
+    ]

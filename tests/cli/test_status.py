@@ -92,13 +92,23 @@ def test_a_narrow_terminal_has_source_and_target_in_two_lines() -> None:
         ),
         StatusRow(a_checkpoint("oss://b@r", "/f", key="f"), True, 1.0, "fedc9876", ClaimOwner("backup-1", 4711)),
     ]
-    assert ["".join(line) for line in table(known, 60)] == [
+    assert ["".join(line) for line in table(known, 80)] == [
         "NAME      DONE     SIZE  AGE        STATE    UPLOAD",
         "0123abcd  50 %  4.0 MiB  1 h 5 min  stopped  /srv/backups/of/the/shop/backup.tar",
         "                                             -> oss://b/2026/backup.tar",
         "fedc9876  50 %  4.0 MiB  1.0 s      running  /f",
         "                                             -> oss://b/f",
         "                                             process 4711 on backup-1",
+    ]
+    assert ["".join(line) for line in table(known, 50)] == [
+        "NAME      DONE     SIZE  AGE        STATE",
+        "0123abcd  50 %  4.0 MiB  1 h 5 min  stopped",
+        "  /srv/backups/of/the/shop/backup.tar",
+        "  -> oss://b/2026/backup.tar",
+        "fedc9876  50 %  4.0 MiB  1.0 s      running",
+        "  /f",
+        "  -> oss://b/f",
+        "  process 4711 on backup-1",
     ]
     assert len(table(known, 120)) == 3
     wide = max(len("".join(line)) for line in table(known, None))
@@ -675,7 +685,7 @@ def test_a_beginning_of_several_names_lists_them(
     assert len(list(store.scan())) == 3
 
 
-@pytest.mark.parametrize("word", ["backup.tar", "012", "0123456789", "xyz", "oss://b/k", "a/../b", "x" * 300])
+@pytest.mark.parametrize("word", ["backup.tar", "01g", "xyz0123456789", "oss://b/k", "a/../b", "x" * 300])
 def test_what_is_no_name_is_refused_with_what_to_write(
     partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, word: str
 ) -> None:
@@ -685,6 +695,14 @@ def test_what_is_no_name_is_refused_with_what_to_write(
         f"error: {word!r:.200} is not the name of an unfinished upload in {store.where}; nothing was changed\n"
         "hint: 'partwise status' shows the names. Or write FILE and URL, or --upload-id ID and URL\n"
     )
+    assert list(store.scan()) == [unfinished]
+
+
+def test_too_few_characters_of_a_name_are_refused(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint
+) -> None:
+    ended = partwise("abort", unfinished.name[:3], *HERE)
+    assert (ended.code, "hint: Write at least 4 characters of a name\n" in ended.err) == (2, True)
     assert list(store.scan()) == [unfinished]
 
 
@@ -702,7 +720,10 @@ def test_a_running_upload_is_not_aborted_by_its_name(
     partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint
 ) -> None:
     with store.claim(unfinished.name):
-        assert partwise("abort", unfinished.name, *HERE).code == 3
+        ended = partwise("abort", unfinished.name, *HERE)
+        owner = store.claim_owner(unfinished.name)
+        assert (ended.code, owner.process) == (3, os.getpid())
+        assert f"hint: Wait until process {owner.process} on {owner.host} has finished, or stop it first\n" in ended.err
     assert list(store.scan()) == [unfinished]
 
 
