@@ -123,8 +123,7 @@ def _check_lock(lock: BaseFileLock, path: str) -> None:
 
 def _release(lock: BaseFileLock, path: str) -> None:
     # On Windows an open file can't be removed: filelock removes it there after closing.
-    with ignored(OSError):
-        files.remove(owner_path(path))
+    owners.remove_record(owner_path(path))
     with ignored(OSError):
         files.remove(path)
     lock.release()

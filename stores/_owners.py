@@ -34,17 +34,25 @@ def parse_record(text: bytes) -> ClaimOwner | None:
 
 def write_record(path: str) -> None:
     """
-    Record this process in a file, which replaces one of an earlier process.
+    Record this process in a file, which replaces the record of an earlier process.
 
-    A failure is ignored: the record is only for people.
+    Any other file is kept, and nothing is recorded then. A failure is ignored: the record is only for people.
     """
+    remove_record(path)
     with ignored(OSError):
-        files.remove(path)
         file = files.create_private(path)
         try:
             files.write(file, f"{record_text()}\n".encode())
         finally:
             os.close(file)
+
+
+def remove_record(path: str) -> None:
+    """Remove a file that is a record, complete or not; ignore a failure."""
+    with ignored(OSError):
+        text = files.read(path, _RECORD_BYTES_MAX)
+        if parse_record(text.removesuffix(b"\n")) is not None or not text:
+            files.remove(path)
 
 
 def read_record(path: str) -> ClaimOwner | None:

@@ -92,6 +92,27 @@ def test_any_other_record_is_ignored(store: Any, checkpoint: MakeCheckpoint, tmp
         assert store.claim_owner(name) is None
 
 
+@pytest.mark.parametrize("text", ["precious", "12 host\nmore\n", "x" * 1000])
+def test_another_file_of_the_name_is_kept(tmp_path: Path, checkpoint: MakeCheckpoint, text: str) -> None:
+    """The name of a single file is chosen by the user, and so is that of the record beside it."""
+    (tmp_path / "one.owner").write_text(text)
+    (tmp_path / "one.owner").chmod(0o600)
+    store = FileCheckpointStore.for_file(tmp_path / "one")
+    with store.claim(checkpoint().name):
+        assert store.claim_owner(checkpoint().name) is None
+    assert (tmp_path / "one.owner").read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "4711 elsewhere", f"{NO_PROCESS} {HOST}\n"])
+def test_the_record_of_an_earlier_process_is_replaced(tmp_path: Path, checkpoint: MakeCheckpoint, text: str) -> None:
+    (tmp_path / "one.owner").write_text(text)
+    (tmp_path / "one.owner").chmod(0o600)
+    store = FileCheckpointStore.for_file(tmp_path / "one")
+    with store.claim(checkpoint().name):
+        assert store.claim_owner(checkpoint().name) == ClaimOwner(HOST, os.getpid())
+    assert not (tmp_path / "one.owner").exists()
+
+
 def test_the_lock_file_stays_empty(store: Any, checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     """Earlier versions refuse another one."""
     with store.claim(checkpoint().name):

@@ -1081,10 +1081,11 @@ def test_status_shows_what_is_running_and_neither_disturbs_it_nor_shows_the_pass
         assert quote(postgres.password, safe="") not in output
         return output
 
-    assert "no unfinished uploads are recorded in postgresql://partwise:***@127.0.0.1" in status()
+    assert f"no unfinished uploads are recorded in postgresql://127.0.0.1:{postgres.port}/postgres\n" in status()
     with store.claim(saved.name):
         store.save(saved)
-        assert "running" in status()
+        assert "running" in (shown := status())
+        assert f"process {os.getpid()} on " in shown
         postgres.end_sessions()
         assert "running" not in status()
         store.check_claim(saved.name)  # the run goes on

@@ -34,6 +34,13 @@ MUTATIONS = [
         OWNERS_TESTS,
     ),
     Mutation(
+        "a file of the name of a record is lost",
+        OWNERS,
+        '        if parse_record(text.removesuffix(b"\\n")) is not None or not text:\n',
+        "        if True:\n",
+        OWNERS_TESTS,
+    ),
+    Mutation(
         "the record of an owner may be anything",
         OWNERS,
         "_RECORD.fullmatch(text)",
@@ -43,8 +50,8 @@ MUTATIONS = [
     Mutation(
         "the record of an owner outlives the claim",
         LOCKS,
-        "        files.remove(owner_path(path))\n",
-        "        pass\n",
+        "    owners.remove_record(owner_path(path))\n",
+        "",
         OWNERS_TESTS,
     ),
     Mutation(
