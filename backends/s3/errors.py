@@ -193,6 +193,10 @@ def _other_region(response: Response, details: ErrorDetails) -> str | None:
     return region if known else None
 
 
+#: What S3, and other storages, say of a request without the key of an object that is encrypted with one (SSE-C).
+_CUSTOMER_KEY = re.compile("stored using a form of server side encryption|customer.key", re.IGNORECASE)
+
+
 def _hint(response: Response, details: ErrorDetails, region: str | None) -> str:
     if region is not None:
         return f"Pass {{region={region}}}"
@@ -200,4 +204,6 @@ def _hint(response: Response, details: ErrorDetails, region: str | None) -> str:
         return "Pass the bucket's own {region} or {endpoint}"
     if details.code == "SignatureDoesNotMatch":
         return "Check the secret access key and the {region}. No proxy or gateway may change the request"
+    if details.code == "InvalidRequest" and _CUSTOMER_KEY.search(details.message):
+        return "Pass the key that the object is encrypted with: {sse_customer_key}"
     return _HINTS.get(details.code or "", "")

@@ -361,7 +361,9 @@ def test_an_object_with_a_key_of_the_customer_is_verified_with_it(
     with_key = ("--sse-customer-key-file", "key")
     assert partwise("upload", *target, *with_key).code == 0
     assert partwise("verify", *target, *with_key).code == 0
-    assert partwise("verify", *target).code == 1
+    ended = partwise("verify", *target)
+    assert ended.code == 1
+    assert "hint: Pass the key that the object is encrypted with: --sse-customer-key-file\n" in ended.err
 
 
 # --- hints -----------------------------------------------------------------------------------------------------------

@@ -180,6 +180,19 @@ def test_a_header_that_a_storage_does_not_have_suggests_a_dialect(kit):
     assert "dialect=" in translated(response(kit, 501, "NotImplemented")).hint
 
 
+@pytest.mark.parametrize(
+    ("message", "is_named"),
+    [
+        ("The object was stored using a form of Server Side Encryption. The correct parameters must be provided", True),
+        ("Requests must include the same customer key.", True),
+        ("The specified copy source is not supported.", False),
+    ],
+)
+def test_a_request_without_the_key_of_the_object_suggests_it(kit, message, is_named):
+    hint = translated(response(kit, 400, "InvalidRequest", message)).hint_template
+    assert ("{sse_customer_key}" in hint) == is_named
+
+
 def test_what_s3_says_is_kept(kit):
     error = translated(response(kit, 403, "AccessDenied", "No way", Resource="/b/k"))
 
