@@ -153,7 +153,7 @@ def test_a_composite_checksum_of_s3_is_not_compared(
 ) -> None:
     """Other tools upload with a checksum of each part, and S3 keeps the checksum of these."""
     boto3 = pytest.importorskip("boto3")
-    pytest.importorskip("anycrc")
+    pytest.importorskip("awscrt")
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     data = os.urandom(6 * 1024 * 1024)
