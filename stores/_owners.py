@@ -17,7 +17,10 @@ from partwise.model import ClaimOwner
 
 #: A host name has up to 255 characters, a process id up to 10 digits.
 _RECORD = re.compile(rb"([1-9][0-9]{0,9}) ([A-Za-z0-9._-]{1,255})")
-_RECORD_BYTES_MAX = 300
+
+#: A file begins with this, so that it is not mistaken for another one of the same name.
+_BEGIN = b"partwise claim "
+_FILE_BYTES_MAX = 300
 
 
 def record_text() -> str:
@@ -42,16 +45,20 @@ def write_record(path: str) -> None:
     with ignored(OSError):
         file = files.create_private(path)
         try:
-            files.write(file, f"{record_text()}\n".encode())
+            files.write(file, _BEGIN + f"{record_text()}\n".encode())
         finally:
             os.close(file)
 
 
 def remove_record(path: str) -> None:
-    """Remove a file that is a record, complete or not; ignore a failure."""
+    """
+    Remove a file that is a record; ignore a failure.
+
+    After a power loss, it may be only the beginning of one, and bytes of it may be zeros.
+    """
     with ignored(OSError):
-        text = files.read(path, _RECORD_BYTES_MAX)
-        if parse_record(text.removesuffix(b"\n")) is not None or not text:
+        text = files.read(path, _FILE_BYTES_MAX + 1)
+        if len(text) <= _FILE_BYTES_MAX and all(one in (0, own) for one, own in zip(text, _BEGIN, strict=False)):
             files.remove(path)
 
 
@@ -63,10 +70,11 @@ def read_record(path: str) -> ClaimOwner | None:
     record, and a claim of an earlier version does not replace it.
     """
     try:
-        text = files.read(path, _RECORD_BYTES_MAX)
+        text = files.read(path, _FILE_BYTES_MAX)
     except OSError:
         return None
-    owner = parse_record(text.removesuffix(b"\n")) if text.endswith(b"\n") else None
+    is_whole = text.startswith(_BEGIN) and text.endswith(b"\n")
+    owner = parse_record(text[len(_BEGIN) : -1]) if is_whole else None
     return None if owner is None or _has_ended(owner) else owner
 
 

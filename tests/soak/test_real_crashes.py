@@ -326,8 +326,12 @@ class KilledUpload:
         return False
 
     def _forgotten(self) -> bool:
-        """Return whether there is no checkpoint; a process that is killed at its end may leave its lock file."""
-        return all(name.endswith(".lock") for name in self._left())
+        """
+        Return whether there is no checkpoint.
+
+        A process that is killed at its end may leave its lock file, and the record that it holds the lock.
+        """
+        return all(name.endswith((".lock", ".owner")) for name in self._left())
 
     def _left(self) -> set[str]:
         """Return what the store has of this upload."""

@@ -63,7 +63,7 @@ def test_another_process_sees_the_owner(store: Any, checkpoint: MakeCheckpoint, 
 def test_the_record_of_a_killed_process_is_not_shown(store: Any, checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     name = checkpoint().name
     with store.claim(name):
-        record_of(tmp_path).write_text(f"{NO_PROCESS} {HOST}\n")
+        record_of(tmp_path).write_text(f"partwise claim {NO_PROCESS} {HOST}\n")
         assert store.claim_owner(name) is None
 
 
@@ -73,17 +73,36 @@ def test_a_process_of_another_host_is_not_looked_up(
     monkeypatch.setattr(os, "kill", lambda *arguments: pytest.fail("a process was looked up"))
     name = checkpoint().name
     with store.claim(name):
-        record_of(tmp_path).write_text(f"{NO_PROCESS} elsewhere.example.com\n")
+        record_of(tmp_path).write_text(f"partwise claim {NO_PROCESS} elsewhere.example.com\n")
         assert store.claim_owner(name) == ClaimOwner("elsewhere.example.com", NO_PROCESS)
+
+
+BEGIN = "partwise claim "
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "\n", "12", "12 \n", "12 host", "x host\n", "-1 host\n", "0 host\n", "12 host\nmore\n", "12  host\n"),
-        *("12 h\x1b[2J\n", "12 h\u202e\n", "12 two words\n", f"{10**10} host\n", f"12 {'h' * 256}\n", "9" * 10**6),
+        *(
+            "",
+            "\n",
+            "12 host\n",
+            f"{BEGIN}12",
+            f"{BEGIN}12 \n",
+            f"{BEGIN}12 host",
+            f"{BEGIN}x host\n",
+            f"{BEGIN}-1 host\n",
+        ),
+        *(
+            f"{BEGIN}0 host\n",
+            f"{BEGIN}12 host\nmore\n",
+            f"{BEGIN}12  host\n",
+            f"{BEGIN}12 h\x1b[2J\n",
+            f"{BEGIN}1 h\u202e\n",
+        ),
+        *(f"{BEGIN}12 two words\n", f"{BEGIN}{10**10} host\n", f"{BEGIN}12 {'h' * 256}\n", f"{BEGIN}{'9' * 10**6}"),
     ],
-    ids=lambda text: repr(text[:20]),
+    ids=lambda text: repr(text[:30]),
 )
 def test_any_other_record_is_ignored(store: Any, checkpoint: MakeCheckpoint, tmp_path: Path, text: str) -> None:
     name = checkpoint().name
@@ -92,7 +111,7 @@ def test_any_other_record_is_ignored(store: Any, checkpoint: MakeCheckpoint, tmp
         assert store.claim_owner(name) is None
 
 
-@pytest.mark.parametrize("text", ["precious", "12 host\nmore\n", "x" * 1000])
+@pytest.mark.parametrize("text", ["precious", "12 host\n", "partwise claims\n", f"{BEGIN}{'x' * 1000}", "\0x"])
 def test_another_file_of_the_name_is_kept(tmp_path: Path, checkpoint: MakeCheckpoint, text: str) -> None:
     """The name of a single file is chosen by the user, and so is that of the record beside it."""
     (tmp_path / "one.owner").write_text(text)
@@ -103,7 +122,9 @@ def test_another_file_of_the_name_is_kept(tmp_path: Path, checkpoint: MakeCheckp
     assert (tmp_path / "one.owner").read_text() == text
 
 
-@pytest.mark.parametrize("text", ["", "4711 elsewhere", f"{NO_PROCESS} {HOST}\n"])
+@pytest.mark.parametrize(
+    "text", ["", "part", f"{BEGIN}47", "par\0\0", "\0\0rtwise claim 4711 here\n", f"{BEGIN}{NO_PROCESS} {HOST}\n"]
+)
 def test_the_record_of_an_earlier_process_is_replaced(tmp_path: Path, checkpoint: MakeCheckpoint, text: str) -> None:
     (tmp_path / "one.owner").write_text(text)
     (tmp_path / "one.owner").chmod(0o600)
