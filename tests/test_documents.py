@@ -1,33 +1,36 @@
-"""Every code block of the documentation runs."""
+"""Every code block of the documentation runs, and what it is said to print is what it prints."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from unittest import SkipTest
 
+import click
 import pytest
 from markdown_it import MarkdownIt
 
 from partwise.backends.memory import MemoryBackend
+from partwise.cli.app import app
 from partwise.testing import OSSServer, S3Server
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-# Blocks of these languages are not run: output, data, other languages. `.ci/run` runs the commands that set up an
-# environment.
+# Blocks of these languages are not run: data, other languages.
 SHOWN = {
-    "text",
     "json",
     "xml",
     "toml",
@@ -42,14 +45,46 @@ SHOWN = {
     "cpp",
     "c",
     "ruby",
+    "sql",
 }
-SET_UP = "python3 -m venv"
+
+# A block of text is what the block before it prints, and is compared with that. These are something else: a drawing, or
+# an excerpt that another test compares. By document, how each begins.
+NOT_OUTPUT = {
+    "CONTRIBUTING.md": ["core/"],
+    "docs/checkpoint-format.md": ["partwise-checkpoint/1 "],  # tests/documents/test_checkpoint_format.py
+    "docs/errors.md": ["PartwiseError"],  # tests/documents/test_errors.py
+    "docs/how-resuming-works.md": ["claim → load → reconcile → "],
+    "docs/logging.md": ["2026-11-26 09:15:14,227 WARNING partwise: "],  # tests/core/engine/test_outages.py
+    "docs/reference/command-line.md": [
+        "retrying: no connection to ",
+        '"waiting": {',
+    ],  # tests/cli/test_progress_display.py
+    "docs/test-your-program.md": ["AssertionError: RETRY: nothing disturbed it, and it failed"],  # of a wrong backend
+}
+
+# What differs from run to run, as it is written in the documents, and what it stands for. Where a line has anything
+# else, the documents have "…"; a line "..." stands for any number of lines.
+VARYING = [
+    (r"127\.0\.0\.1:\d+", r"127\.0\.0\.1:\d+"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"),
+    (r"\d+(?:\.\d+)? m?s\b", r"\d+(?:\.\d+)? m?s"),
+    (r"\d+(?:\.\d+)? [KMG]iB/s", r"\d+(?:\.\d+)? [KMG]?i?B/s"),
+    (r"\b[0-9a-f]{4,}…", r"[0-9a-f]+"),
+    (r"MiB in \d+ parts?", r"MiB in \d+ parts?"),  # the automatic part size depends on the response times
+    (r"…", r".*?"),
+    (r" +", r" +"),
+]
+
+# A block that begins with this line is the output of a command that has to be ended.
+SERVE = "$ partwise serve"
 
 # A block with this line is run as a program, because its worker processes import it.
 PROGRAM = 'if __name__ == "__main__":\n'
 
-# A directory of the examples that does not exist on the test machine.
+# Directories of the examples that do not exist on the test machine: one to upload to, and that of the reader.
 EXAMPLE_DIRECTORY = "/mnt/backups"
+EXAMPLE_HOME = "/home/you"
 
 # A block that begins with this line is that file, or continues it. All other blocks of a document with tests are one
 # file.
@@ -85,6 +120,36 @@ def python_files(document: Path) -> dict[str, str]:
             lines = files.setdefault(name, [])
             lines += [""] * (line - len(lines)) + text.splitlines()  # so that a failure shows the line of the document
     return {name: "\n".join(lines) + "\n" for name, lines in files.items()}
+
+
+def pattern(shown: str) -> str:
+    """Return the regular expression that output has to match, to be what a document shows."""
+    varying = "|".join(f"({written})" for written, _ in VARYING)
+    lines = []
+    for line in shown.rstrip("\n").splitlines():
+        if line == "...":
+            lines.append(r"(?:.*\n)*?")
+            continue
+        place, expression = 0, ""
+        for found in re.finditer(varying, line.rstrip()):
+            expression += re.escape(line[place : found.start()]) + VARYING[(found.lastindex or 1) - 1][1]
+            place = found.end()
+        lines.append(expression + re.escape(line[place:].rstrip()) + r" *\n")
+    return "".join(lines)
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """Return the commands of a console block, each with the output that is shown for it."""
+    found = re.findall(r"^\$ (.*(?:\\\n.*)*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
+    assert "".join(f"$ {command}\n{output}" for command, output in found) == text, "a console block begins with '$ '"
+    return found
+
+
+def check_output(where: str, shown: str, printed: str, home: Path) -> None:
+    """Fail if a document shows something else than was printed."""
+    printed = printed.replace(str(home / "mnt"), EXAMPLE_DIRECTORY).replace(str(home), EXAMPLE_HOME)
+    printed = printed.rstrip("\n") + "\n"
+    assert re.fullmatch(pattern(shown), printed), f"{where} shows\n{shown}\nand this was printed:\n{printed}"
 
 
 @pytest.fixture
@@ -134,35 +199,184 @@ def workspace(
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
-def test_every_block_of_a_document_runs(document: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_of_a_document_runs_and_prints_what_is_shown(
+    document: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """
     The Python blocks of a document are one module, as for a reader who types them in, except those that are programs.
     """
     module = ModuleType("document")
     monkeypatch.setitem(sys.modules, "document", module)  # so that what it defines can be pickled
+    logging.getLogger().handlers.clear()  # those of pytest, with which a document could not configure logging
     by_pytest = defines_tests(document)
-    for language, text, line in blocks(document):
-        text = text.replace(EXAMPLE_DIRECTORY, str(workspace / "mnt"))  # noqa: PLW2901  # as it can be run here
-        if language == "python" and by_pytest:
+    drawn = list(NOT_OUTPUT.get(document.relative_to(ROOT).as_posix(), []))
+    printed: str | None = None  # by the block before
+    for language, shown, line in blocks(document):
+        where = f"{document.name}:{line}"
+        text = shown.replace(EXAMPLE_DIRECTORY, str(workspace / "mnt"))  # as it can be run here
+        before, printed = printed, None
+        if language == "python" and by_pytest and not shows_output(document):
             continue  # in the test below
         if language == "python" and PROGRAM in text:
             (workspace / "program.py").write_text(text)
-            subprocess.run([sys.executable, "program.py"], check=True, cwd=workspace, timeout=60)
+            printed = run([sys.executable, "program.py"], workspace)
         elif language == "python":
             code = compile("\n" * line + text, str(document), "exec", dont_inherit=True)
+            capsys.readouterr()
             try:
                 exec(code, vars(module))
             except SkipTest as skipped:
-                pytest.fail(f"{document.name}:{line}: would have been skipped: {skipped}")
+                pytest.fail(f"{where}: would have been skipped: {skipped}")
+            printed = "".join(capsys.readouterr())
         elif language == "console":
-            for command in re.findall(r"^\$ (.*(?:\\\n.*)*)", text, re.MULTILINE):
-                subprocess.run(command, shell=True, check=True, cwd=workspace, timeout=60)
+            for command, output in commands(text):
+                printed = run(command, workspace)
+                if output:
+                    check_output(where, output.replace(str(workspace / "mnt"), EXAMPLE_DIRECTORY), printed, workspace)
+        elif language == "text" and shown.startswith(tuple(drawn)):
+            drawn = [begin for begin in drawn if not shown.startswith(begin)]
+        elif language == "text" and shown.startswith(SERVE):
+            pass  # in another test
+        elif language == "text" and not shown.startswith("partwise"):  # usage lines, written by docs/options.py
+            assert before is not None, f"{where}: it shows the output of no block before it"
+            check_output(where, shown, before, workspace)
+        elif language == "sh":
+            check_commands(where, shown)
         else:
-            assert (
-                language in SHOWN
-                or language.startswith("{")
-                or (language == "sh" and (SET_UP in text or document.name == "CONTRIBUTING.md"))
-            ), f"{document.name}:{line}: a block of language {language!r} would not be run"
+            assert language in SHOWN or language == "text" or language.startswith("{"), (
+                f"{where}: a block of language {language!r} would not be run"
+            )
+    assert not drawn, f"{document.name} has no such block any more: {drawn}"
+
+
+def test_what_serve_prints_is_shown(workspace: Path) -> None:
+    """It is ended as by Ctrl-C when it is ready."""
+    (workspace / "buckets" / "examplebucket").mkdir(parents=True)
+    shown = [
+        (document.name, *text.split("\n", 1))
+        for document in DOCUMENTS
+        for language, text, _ in blocks(document)
+        if language == "text" and text.startswith(SERVE)
+    ]
+    assert len(shown) == 2
+    servers = [
+        subprocess.Popen(
+            shlex.split(command.removeprefix("$ ")),
+            cwd=workspace,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _, command, _ in shown
+    ]
+    for (name, _, output), server in zip(shown, servers, strict=True):
+        assert server.stdout is not None
+        printed = "".join(server.stdout.readline() for _ in output.splitlines())
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=20)
+        check_output(name, output, printed, workspace)
+
+
+def shows_output(document: Path) -> bool:
+    """Return whether the document shows what its Python blocks print."""
+    languages = [language for language, _, _ in blocks(document)]
+    return ("python", "text") in pairwise(languages)
+
+
+def run(command: str | list[str], directory: Path) -> str:
+    """Run a command, which has to succeed, and return what it prints."""
+    ran = subprocess.run(
+        command,
+        shell=isinstance(command, str),
+        cwd=directory,
+        timeout=60,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout
+    return ran.stdout
+
+
+def check_commands(where: str, text: str) -> None:
+    """
+    Fail if commands that are shown and not run could not work.
+
+    They need an account, a package index or a long time. The shell has to accept them, the command its options, and the
+    files of this repository that they name have to exist.
+    """
+    ran = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, timeout=10, check=False)
+    assert ran.returncode == 0, f"{where}: {ran.stderr}"
+    for line in text.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;()")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if not re.fullmatch(r"[|&;()]+", word):
+                words.append(word)
+                continue
+            check_command(f"{where}: {line.strip()}", words)
+            words = []
+
+
+def check_command(where: str, words: list[str]) -> None:
+    """Fail if one command could not work; see above."""
+    for number, word in enumerate(words):
+        if re.match(r"tests/|docs/\w", word):
+            assert (ROOT / word).exists(), f"{where}: no such file"
+        if Path(word).name == "partwise" and "install" not in words[:number] and "wheel" not in words[:number]:
+            name, *arguments = words[number + 1 :]
+            if name.startswith("-"):
+                return
+            assert name in app.commands, f"{where}: no such command"
+            command = app.commands[name]
+            try:
+                command.make_parser(click.Context(command)).parse_args([word.split(">")[0] for word in arguments])
+            except click.UsageError as error:
+                pytest.fail(f"{where}: {error.message}")
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("stored, 3 parts, 1.2 s\n", "stored, 3 parts, 17 s\n"),
+        ("a\n...\nz\n", "a\nb\nc\nz\n"),
+        ("as upload 9e34…\n", "as upload 00ff\n"),
+        ("AGE    STATE\n", "AGE  STATE\n"),
+        ("in …, 3 parts\n", "in oss://a, 3 parts\n"),
+    ],
+)
+def test_what_varies_from_run_to_run_may_differ_from_what_is_shown(shown: str, printed: str, tmp_path: Path) -> None:
+    check_output("here", shown, printed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("DONE  SIZE  UPLOAD\n", "PROGRESS  SIZE  UPLOAD\n"),
+        ("stored\n", "stored\nas before\n"),
+        ("3 parts\n", "4 parts\n"),
+        ("a.c\n", "abc\n"),
+    ],
+)
+def test_anything_else_may_not(shown: str, printed: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="and this was printed"):
+        check_output("here", shown, printed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("partwise upload --no-such-flag a b", "No such option"),
+        ("partwise replicate a b", "no such command"),
+        ("pytest tests/no_such_test.py", "no such file"),
+        ("partwise upload 'a b", "EOF|unexpected"),
+    ],
+)
+def test_a_command_that_is_shown_and_could_not_work_is_found(line: str, message: str) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=message):
+        check_commands("here", f"{line}\n")
 
 
 def test_the_tests_of_the_documents_pass(workspace: Path) -> None:
