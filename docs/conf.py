@@ -1,5 +1,6 @@
 """Settings of the documentation site, which ``sphinx-build -W docs site`` builds."""
 
+import re
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -11,12 +12,21 @@ author = "The partwise authors"
 copyright = "2026, The partwise authors"  # noqa: A001  # the name that Sphinx reads
 version = release = version_of("partwise")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["conf.py"]
 html_theme = "furo"
 html_title = f"partwise {release}"
 html_static_path = ["_static"]
 html_css_files = ["partwise.css"]
+html_show_sphinx = False
+copybutton_prompt_text = "$ "  # not copied; nor are the lines without it, which are output
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"  # output is not there to be copied
 toc_object_entries_show_parents = "hide"
 
 myst_heading_anchors = 3
@@ -52,8 +62,34 @@ def _keep_colons(*event: Any) -> None:
         lines[:0] = ["..", ""]  # napoleon looks at the first line only, and this one is not shown
 
 
+def _contents(_app: Sphinx, name: str, source: list[str]) -> None:
+    """
+    Make the contents of the site from the lists of links of its first page.
+
+    So that page is plain Markdown, and a document that it does not list fails the build.
+    """
+    if name == "index":
+        for heading, links in re.findall(r"^## (.*)\n\n((?:- .*\n)+)", source[0], re.MULTILINE):
+            pages = re.findall(r"\]\((\S+)\.md\)", links)
+            source[0] += "\n".join(["\n```{toctree}", ":hidden:", f":caption: {heading}", "", *pages, "```\n"])
+
+
+def _link_back(app: Sphinx, name: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
+    """Mend the links from the source of a module to where its names are documented: some as of `partwise`, some not."""
+    if name.startswith("_modules/"):
+        module = name.removeprefix("_modules/").replace("/", ".")
+        documented = app.env.get_domain("py").data["objects"]
+
+        def target(link: re.Match[str]) -> str:
+            return f"#{link[1]}" if link[1] in documented else f"#{module}.{link[1].removeprefix('partwise.')}"
+
+        context["body"] = re.sub(r"#(partwise\.[\w.]+)", target, context["body"])
+
+
 def setup(app: Sphinx) -> None:
     """Connect the hooks above."""
+    app.connect("source-read", _contents)
+    app.connect("html-page-context", _link_back)
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-signature", _shorten)
     app.connect("autodoc-process-docstring", _keep_colons, priority=400)  # before napoleon
