@@ -31,6 +31,17 @@ _COMPRESSED = {
     ".zst": "application/zstd",
 }
 
+#: What the versions of Python disagree about. A run with another Python would not resume an upload, since its content
+#: type is fixed when it starts.
+_PINNED = {
+    ".js": "text/javascript",
+    ".markdown": "text/markdown",
+    ".md": "text/markdown",
+    ".mjs": "text/javascript",
+    ".rst": "text/x-rst",
+    ".rtf": "application/rtf",
+}
+
 
 def guess_content_type(name: str) -> str | None:
     """
@@ -58,4 +69,4 @@ def _types() -> dict[str, str]:
     from mimetypes import MimeTypes  # imported here: many uploads specify their type
 
     usual, registered = MimeTypes().types_map
-    return {**usual, **registered}
+    return {**usual, **registered, **_PINNED}

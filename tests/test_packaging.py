@@ -120,6 +120,23 @@ except ModuleNotFoundError as error:
     assert message == f'{what} needs {package}, which is not installed. Run: pip install "partwise[{extra}]"'
 
 
+@pytest.mark.parametrize("package", ["click", "rich"])
+def test_the_command_without_a_package_of_its_extra_names_the_extra(package: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    program = f"""
+import sys
+sys.modules[{package!r}] = None
+sys.stderr = sys.stdout
+from partwise.cli import main
+print(main(["upload", "a", "file:{tmp_path}/b", "--checkpoint-dir", "c"]))
+"""
+    message, hint, code = run(program, cwd=tmp_path).splitlines()
+
+    assert message == "error: the command line needs click and rich, which are not installed"
+    assert hint == 'hint: Run: pip install "partwise[cli]"'
+    assert code == "2"
+
+
 @pytest.mark.parametrize("missing", ["h11", "hypothesis"])
 def test_what_needs_no_extra_of_the_test_kit_works_without_it(missing: str) -> None:
     program = (

@@ -51,10 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _EXTRA:
                 raise
-            from partwise.cli.output import Output
-            from partwise.cli.reporting import ErrorReport
-
-            message = "the command line needs click and rich, which are not installed"
-            Output().error(ErrorReport(message, hint=install_hint("cli")))
+            # Written directly: the modules that print errors need click, too.
+            sys.stderr.write("error: the command line needs click and rich, which are not installed\n")
+            sys.stderr.write(f"hint: {install_hint('cli')}\n")
             return 2
         return run(given)

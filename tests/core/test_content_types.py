@@ -28,6 +28,8 @@ from partwise.content_types import guess_content_type
         ("data:a.txt", "text/plain"),
         ("C:\\files\\a.txt", "text/plain"),
         ("a.rtf", "application/rtf"),
+        ("a.js", "text/javascript"),
+        ("a.md", "text/markdown"),
     ],
 )
 def test_the_ending_of_a_name_tells_its_type(name, kind):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from partwise.content_types import _COMPRESSED, guess_content_type
+from partwise.content_types import _COMPRESSED, _PINNED, guess_content_type
 
 
 def test_the_content_types_of_compressed_files_are_documented(section, tables) -> None:
@@ -14,4 +14,4 @@ def test_the_content_types_of_compressed_files_are_documented(section, tables) -
     }
 
     assert documented == {ending: guess_content_type(f"a{ending}") for ending in documented}
-    assert set(_COMPRESSED) - set(documented) == set()
+    assert {*_COMPRESSED, *_PINNED} - set(documented) == set()
