@@ -26,8 +26,11 @@ html_static_path = ["_static"]
 html_css_files = ["partwise.css"]
 html_show_sphinx = False
 copybutton_prompt_text = "$ "  # not copied; nor are the lines without it, which are output
+copybutton_line_continuation_character = "\\"
 copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"  # output is not there to be copied
 toc_object_entries_show_parents = "hide"
+python_maximum_signature_line_length = 88  # longer ones have a line for each argument
+python_display_short_literal_types = True
 
 myst_heading_anchors = 3
 suppress_warnings = ["misc.highlighting_failure"]  # code of other SDKs is shown in part

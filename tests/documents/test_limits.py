@@ -43,7 +43,7 @@ def rows(
 
     def of(heading: str) -> Iterator[tuple[str, Row]]:
         [table] = tables(section("limits", heading))
-        return ((names(row["storage"])[0].removeprefix("--dialect "), row) for row in table)
+        return ((names(row["storage"])[0], row) for row in table)
 
     return of
 
