@@ -267,12 +267,18 @@ def test_what_serve_prints_is_shown(workspace: Path) -> None:
         )
         for _, command, _ in shown
     ]
-    for (name, _, output), server in zip(shown, servers, strict=True):
-        assert server.stdout is not None
-        printed = "".join(server.stdout.readline() for _ in output.splitlines())
-        server.send_signal(signal.SIGINT)
-        server.communicate(timeout=20)
-        check_output(name, output, printed, workspace)
+    try:
+        printed = []
+        for (_, _, output), server in zip(shown, servers, strict=True):
+            assert server.stdout is not None
+            printed.append("".join(server.stdout.readline() for _ in output.splitlines()))
+    finally:
+        for server in servers:
+            server.send_signal(signal.SIGINT)
+        for server in servers:
+            server.communicate(timeout=20)
+    for (name, _, output), text in zip(shown, printed, strict=True):
+        check_output(name, output, text, workspace)
 
 
 def shows_output(document: Path) -> bool:
