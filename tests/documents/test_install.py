@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import partwise
+from partwise._extras import missing_module
 
 Table = list[dict[str, str]]
 
@@ -67,6 +68,12 @@ def test_the_front_page_says_what_the_metadata_says() -> None:
         assert word in line
         assert classifier in PROJECT["classifiers"]
     assert ("beta" in line) == ("Development Status :: 4 - Beta" in PROJECT["classifiers"])
+
+
+def test_what_a_missing_extra_is_said_to_look_like_is_what_is_raised(page: Callable[[str], str]) -> None:
+    error = missing_module("partwise.server", ModuleNotFoundError(name="h11"), "server")
+
+    assert f"`{error}`" in page("install")
 
 
 def test_the_version_of_the_wheel_is_that_of_the_package(page: Callable[[str], str]) -> None:
