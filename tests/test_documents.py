@@ -408,12 +408,6 @@ def test_the_tests_of_the_documents_pass(workspace: Path) -> None:
     assert ran.returncode == 0, f"{ran.stdout}{ran.stderr}"
 
 
-def test_links_between_documents_have_a_target() -> None:
-    for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}, which does not exist"
-
-
 def test_the_list_of_defects_has_every_row_and_the_number_of_its_tests() -> None:
     """Each of the fifty is in the table of `docs/proof.md`; `tests/proof/test_defects.py` has the tests."""
     document = (ROOT / "docs" / "proof.md").read_text(encoding="utf-8")

@@ -156,8 +156,9 @@ def test_an_upload_and_its_progress_import_neither_fsspec_nor_a_progress_bar() -
 
 def test_every_extra_that_is_named_exists() -> None:
     named = set()
-    for folder in ("core", "backends", "stores", "docs"):
-        for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.md")]:
+    for folder in ("core", "backends", "stores", "docs", "."):
+        pattern = "*" if folder == "." else "**/*"
+        for path in [*(ROOT / folder).glob(f"{pattern}.py"), *(ROOT / folder).glob(f"{pattern}.md")]:
             text = path.read_text(encoding="utf-8")
             for extras in re.findall(r"partwise\[([a-z,]+)\]", text) + re.findall(r'install_hint\("(\w+)"\)', text):
                 named |= set(extras.split(","))
