@@ -48,7 +48,7 @@ def words(svg: str) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
 
 
-@pytest.mark.parametrize("name", ["resumed", "status", "dry-run", "wrong"])
+@pytest.mark.parametrize("name", ["resumed", "status", "dry-run", "wrong", "outage"])
 def test_a_picture_shows_what_the_program_says(name: str) -> None:
     """If this fails: python docs/pictures.py."""
     pictures = program("pictures")
