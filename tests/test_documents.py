@@ -68,6 +68,7 @@ VARYING = [
     (r"\d+(?:\.\d+)? m?s\b", r"\d+(?:\.\d+)? m?s"),
     (r"\d+(?:\.\d+)? [KMG]iB/s", r"\d+(?:\.\d+)? [KMG]?i?B/s"),
     (r"\b[0-9a-f]{4,}…", r"[0-9a-f]+"),
+    (r"\b(?=\d*[a-f])[0-9a-f]{8}\b", r"[0-9a-f]+"),  # the name of a checkpoint
     (r"MiB in \d+ parts?", r"MiB in \d+ parts?"),  # the automatic part size depends on the response times
     (r"…", r".*?"),
     (r" +", r" +"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from partwise import PartwiseError, errors
-from partwise.cli import reporting
+from partwise.cli import reporting, verify
 from partwise.cli.reporting import exit_code
 
 Table = list[dict[str, str]]
@@ -20,8 +20,9 @@ CLASSES = {
 }
 
 #: Those that the command ends with.
-CODES = {reporting.DONE, reporting.FAILED, reporting.WRONG_USAGE, reporting.BUSY, reporting.TRY_AGAIN} | {
-    128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+CODES = {
+    *(reporting.DONE, reporting.FAILED, reporting.WRONG_USAGE, reporting.BUSY, verify.UNDECIDED, reporting.TRY_AGAIN),
+    *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)),
 }
 
 
