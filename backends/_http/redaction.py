@@ -15,6 +15,7 @@ import re
 import string
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 MASK = "***"
@@ -25,6 +26,11 @@ _SECRET_LENGTH_MIN = 4
 #: How many consecutive characters a text and a secret must have in common to be masked.
 _RUN = 12
 
+#: Most texts contain no secret, which pieces of this length show. Every run of a form contains one of its pieces that
+#: begin at multiples of the step.
+_PIECE = 6
+_STEP = _RUN - _PIECE + 1
+
 # ASCII only, so that the length of a text never changes.
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -33,13 +39,22 @@ _TOKEN_LINE = re.compile(r"(security-token[:=])[^\s&]*", re.IGNORECASE)
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Replace each secret, and each recognisable part of one, by a mask."""
-    spans = sorted(span for secret in secrets if len(secret) >= _SECRET_LENGTH_MIN for span in _spans(text, secret))
-    pieces, position = [], 0
-    for start, end in spans:
-        if start >= position:
-            pieces += [text[position:start], MASK]
-        position = max(position, end)
-    return _TOKEN_LINE.sub(rf"\1{MASK}", "".join([*pieces, text[position:]]))
+    lower = text.translate(_LOWER)
+    pieces = {lower[at : at + _PIECE] for at in range(len(lower) - _PIECE + 1)}
+    spans = sorted(
+        span
+        for secret in secrets
+        if len(secret) >= _SECRET_LENGTH_MIN
+        for span in (*_runs_in(lower, pieces, secret), *_short_forms_in(text, secret))
+    )
+    if spans:
+        kept, position = [], 0
+        for start, end in spans:
+            if start >= position:
+                kept += [text[position:start], MASK]
+            position = max(position, end)
+        text = "".join([*kept, text[position:]])
+    return _TOKEN_LINE.sub(rf"\1{MASK}", text) if "ty-to" in lower else text
 
 
 def contains(data: bytes, secrets: Iterable[str]) -> bool:
@@ -51,10 +66,11 @@ def contains(data: bytes, secrets: Iterable[str]) -> bool:
     return any(form in data for secret in secrets if len(secret) >= _SECRET_LENGTH_MIN for form in _whole_forms(secret))
 
 
-def _spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and the end of each occurrence of a secret or of a part of it."""
-    short, runs = _patterns(secret)
-    lower = text.translate(_LOWER)
+def _runs_in(lower: str, pieces: set[str], secret: str) -> Iterator[tuple[int, int]]:
+    """Yield the start and the end of each occurrence of a part of a secret; `pieces` are those of the text."""
+    if _patterns(secret).pieces.isdisjoint(pieces):
+        return
+    runs = _runs(secret)
     start = 0
     while start <= len(lower) - _RUN:
         end = start + _RUN
@@ -65,21 +81,47 @@ def _spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
             end += 1
         yield start, end
         start = end
-    for form in short:
+
+
+def _short_forms_in(text: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Yield the start and the end of each occurrence of a form that is shorter than a run."""
+    for form in _patterns(secret).short:
         start = text.find(form)
         while start >= 0:
             yield start, start + len(form)
             start = text.find(form, start + 1)
 
 
+class _Patterns(NamedTuple):
+    """
+    What to look for.
+
+    Args:
+        short: the forms shorter than a run.
+        pieces: of all longer forms, in lower case: a text with none of them contains no run.
+    """
+
+    short: tuple[str, ...]
+    pieces: frozenset[str]
+
+
 # Each failed request adds its own signature, which is looked up once; the other secrets stay in the cache.
 @lru_cache(maxsize=16)
-def _patterns(secret: str) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the forms shorter than a run, and the runs of all forms in lower case."""
+def _patterns(secret: str) -> _Patterns:
     forms = set(_forms(secret))
-    lower = {form.translate(_LOWER) for form in forms}
-    runs = {form[at : at + _RUN] for form in lower for at in range(len(form) - _RUN + 1)}
-    return tuple(sorted(form for form in forms if _SECRET_LENGTH_MIN <= len(form) < _RUN)), frozenset(runs)
+    short = tuple(sorted(form for form in forms if _SECRET_LENGTH_MIN <= len(form) < _RUN))
+    long = {form.translate(_LOWER) for form in forms if len(form) >= _RUN}
+    return _Patterns(
+        short,
+        frozenset(form[at : at + _PIECE] for form in long for at in range(0, len(form) - _PIECE + 1, _STEP)),
+    )
+
+
+@lru_cache(maxsize=16)
+def _runs(secret: str) -> frozenset[str]:
+    """Return the runs of all forms, in lower case."""
+    lower = {form.translate(_LOWER) for form in _forms(secret)}
+    return frozenset(form[at : at + _RUN] for form in lower for at in range(len(form) - _RUN + 1))
 
 
 @lru_cache(maxsize=16)

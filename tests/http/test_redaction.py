@@ -53,6 +53,17 @@ def test_a_secret_is_masked_in_every_form(secret, written):
     assert not any(form[at : at + 12] in shown for at in range(len(form) - 11))
 
 
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "form", [name for name in WRITTEN if "base64" not in name]
+)  # its ends depend on what is around
+def test_the_shortest_recognisable_part_is_masked_wherever_it_begins(secret, form):
+    text = WRITTEN[form](secret)
+    parts = [text[at : at + 12] for at in range(len(text) - 11)]
+    assert parts
+    assert [part for part in parts if redact(f"<{part}>", SECRETS) != "<***>"] == []
+
+
 def test_the_text_around_a_secret_is_kept():
     assert redact(f"a{SECRET}b{TOKEN}{SECRET} c", SECRETS) == "a***b****** c"
 

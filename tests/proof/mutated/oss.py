@@ -320,6 +320,13 @@ MUTATIONS = [
         ("tests/http/test_redaction.py",),
     ),
     Mutation(
+        "a part of a secret is not masked between two of the pieces that are looked for",
+        "backends/_http/redaction.py",
+        "_STEP = _RUN - _PIECE + 1",
+        "_STEP = _RUN",
+        ("tests/http/test_redaction.py",),
+    ),
+    Mutation(
         "the signature is not masked",
         "backends/_http/signed_client.py",
         "*(() if proxy is None else proxy.secrets), *own)",
