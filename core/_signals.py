@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from functools import partial
+from functools import cache, partial
 from inspect import CO_OPTIMIZED, CO_VARARGS
 from itertools import pairwise
 from types import CodeType, FrameType
@@ -92,6 +92,12 @@ def _is_signal_handler(frame: FrameType) -> bool:
     )
 
 
+@cache
+def _valid_signals() -> tuple[int, ...]:
+    """Return the signals of the system, which takes longer than to ask for all their handlers."""
+    return tuple(signal.valid_signals())
+
+
 def _installed() -> set[CodeType]:
     """
     Return the code of the installed handlers.
@@ -99,7 +105,7 @@ def _installed() -> set[CodeType]:
     One that has deleted its arguments is recognised only by this.
     """
     found = set()
-    for number in signal.valid_signals():
+    for number in _valid_signals():
         handler: Any = signal.getsignal(number)
         while isinstance(handler, partial):
             handler = handler.func

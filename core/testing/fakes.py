@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.checksums import CRC64_XZ, Checksum
@@ -23,7 +24,16 @@ __all__ = ["ChangingSource", "ChunkListBody", "LeasedCheckpointStore", "StrictBo
 
 def pseudo_random_bytes(size: int, seed: object = "") -> bytes:
     """Return `size` bytes that look like noise, and depend only on the seed."""
-    return hashlib.shake_128(repr(seed).encode()).digest(size)
+    return _digest(repr(seed), size) if size <= _KEPT_MAX else hashlib.shake_128(repr(seed).encode()).digest(size)
+
+
+#: Many tests use the same contents; those of at most 1 MiB are kept.
+_KEPT_MAX = 1024 * 1024
+
+
+@lru_cache(maxsize=32)
+def _digest(seed: str, size: int) -> bytes:
+    return hashlib.shake_128(seed.encode()).digest(size)
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------

@@ -191,6 +191,9 @@ class FaultPlan:
 
     def __init__(self, faults: Iterable[Fault] = (), *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.faults = tuple(faults)
+        self._by_operation: dict[str, list[Fault]] = {}
+        for fault in self.faults:
+            self._by_operation.setdefault(fault.operation, []).append(fault)
         self._sleep = sleep
         self._state = threading.Condition()
         self._counts: Counter[tuple[str, int | None]] = Counter()
@@ -237,7 +240,8 @@ class FaultPlan:
 
     def has_injected(self, kind: FaultKind) -> bool:
         """Return whether a fault of this kind was injected; some affect later calls."""
-        return any(fault.kind is kind for fault in self.reached)
+        with self._state:
+            return any(fault.kind is kind for fault in self._reached)
 
     def assert_all_reached(self) -> None:
         """
@@ -321,8 +325,9 @@ class FaultPlan:
             self._counts[call.operation, None] += 1
             if call.part_number is not None:
                 self._counts[call.operation, call.part_number] += 1
-            faults = tuple(fault for fault in self.faults if self._applies(fault, call))
-            self._reached.extend(faults)
+            planned = self._by_operation.get(call.operation, ())
+            faults = tuple([fault for fault in planned if self._applies(fault, call)])
+            self._reached += faults
             self._calls.append(evolve(call, faults=faults) if faults else call)
             if thread is not None:
                 self._in_flight[thread] += 1
@@ -330,10 +335,8 @@ class FaultPlan:
 
     def _applies(self, fault: Fault, call: Call) -> bool:
         return (
-            fault.operation == call.operation
-            and fault.part_number in (None, call.part_number)
-            and fault.occurrence == self._counts[call.operation, fault.part_number]
-        )
+            fault.part_number is None or fault.part_number == call.part_number
+        ) and fault.occurrence == self._counts[call.operation, fault.part_number]
 
     def _end(self, index: int, outcome: str, thread: int | None) -> None:
         with self._state:

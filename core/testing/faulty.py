@@ -237,6 +237,7 @@ class FaultyCheckpointStore:
         self.inner = store
         self.plan = plan
         self._tear = tear
+        self._claims = store if isinstance(store, SupportsClaimCheck) else None
 
     def __repr__(self) -> str:
         return f"FaultyCheckpointStore({self.inner!r})"
@@ -272,10 +273,10 @@ class FaultyCheckpointStore:
 
     def check_claim(self, name: str) -> None:
         """Check the claim, if the wrapped store can."""
-        if isinstance(self.inner, SupportsClaimCheck):
+        if self._claims is not None:
             with self.plan.call("check_claim", name) as faults:
                 self._refuse(faults, "check_claim", name)
-                self.inner.check_claim(name)
+                self._claims.check_claim(name)
 
     def scan(self) -> Iterable[Checkpoint]:
         with self.plan.call("scan", "") as faults:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 
 from attrs import evolve
@@ -44,7 +44,20 @@ def slow_checksum(checksum: Checksum, data: bytes) -> int:
     return checksum.compute(data)
 
 
+#: State machines need the CRCs of a few contents again after every step; those of at most 64 KiB are kept.
+_KEPT_MAX = 64 * 1024
+
+
 def _slow_crc(name: str, data: bytes) -> int:
+    return _kept_crc(name, bytes(data)) if len(data) <= _KEPT_MAX else _computed_crc(name, data)
+
+
+@lru_cache(maxsize=64)
+def _kept_crc(name: str, data: bytes) -> int:
+    return _computed_crc(name, data)
+
+
+def _computed_crc(name: str, data: bytes) -> int:
     width, polynomial = _CRCS[name]
     ones = (1 << width) - 1
     remainders = _remainders(polynomial)

@@ -231,6 +231,7 @@ class RecordingStore:
 
     def __init__(self, store: CheckpointStore, history: History) -> None:
         self.inner = store
+        self._claims = store if isinstance(store, SupportsClaimCheck) else None
         self._history = history
 
     def __repr__(self) -> str:
@@ -262,8 +263,8 @@ class RecordingStore:
         self._history.checkpoint = None
 
     def check_claim(self, name: str) -> None:
-        if isinstance(self.inner, SupportsClaimCheck):
-            self.inner.check_claim(name)
+        if self._claims is not None:
+            self._claims.check_claim(name)
 
     def scan(self) -> Iterable[Checkpoint]:
         return self.inner.scan()
