@@ -52,8 +52,20 @@ _LONG = ("test_documents.py", "test_benchmarks.py", "test_processes.py", "test_r
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return 2 for the whole suite or directories of it, and 0 (this process) for single files and tests."""
-    return 2 if all(Path(argument).is_dir() for argument in config.args) else 0
+    """
+    Return how many processes run the tests.
+
+    For directories, one more than there are processors, and at most 4: a hundred tests wait for other processes most of
+    the time. Each process imports and collects all tests, so that many of them do not help. 0, which is this process,
+    for single files and tests.
+    """
+    if not all(Path(argument).is_dir() for argument in config.args):
+        return 0
+    return min(_processors() + 1, 4)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @pytest.hookimpl(trylast=True)

@@ -88,11 +88,14 @@ EXAMPLE_HOME = "/home/you"
 # file.
 FILE = re.compile(r"# (\w+\.py)\n")
 
-# The conftest.py of the tests of the documents.
-FEW_EXAMPLES = """
+# The conftest.py of the tests of the documents. Hypothesis searches all modules for constants, which takes seconds
+# unless it finds those of an earlier run.
+FEW_EXAMPLES = f"""
+from hypothesis.configuration import set_hypothesis_home_dir
 from partwise.testing.conformance.suite import Harness
 
 Harness.examples = 6
+set_hypothesis_home_dir({str(ROOT / ".hypothesis")!r})
 """
 
 
