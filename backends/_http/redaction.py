@@ -67,7 +67,14 @@ def contains(data: bytes, secrets: Iterable[str]) -> bool:
 
 
 def _runs_in(lower: str, pieces: set[str], secret: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and the end of each occurrence of a part of a secret; `pieces` are those of the text."""
+    """
+    Yield the start and the end of each occurrence of a part of a secret.
+
+    Args:
+        lower: the text, in lower case.
+        pieces: those of the text.
+        secret: what to look for.
+    """
     if _patterns(secret).pieces.isdisjoint(pieces):
         return
     runs = _runs(secret)
@@ -84,7 +91,7 @@ def _runs_in(lower: str, pieces: set[str], secret: str) -> Iterator[tuple[int, i
 
 
 def _short_forms_in(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and the end of each occurrence of a form that is shorter than a run."""
+    """Yield the places of the forms that are shorter than a run."""
     for form in _patterns(secret).short:
         start = text.find(form)
         while start >= 0:

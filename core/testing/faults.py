@@ -334,9 +334,8 @@ class FaultPlan:
             return len(self._calls) - 1, faults
 
     def _applies(self, fault: Fault, call: Call) -> bool:
-        return (
-            fault.part_number is None or fault.part_number == call.part_number
-        ) and fault.occurrence == self._counts[call.operation, fault.part_number]
+        of_this_part = fault.part_number is None or fault.part_number == call.part_number
+        return of_this_part and fault.occurrence == self._counts[call.operation, fault.part_number]
 
     def _end(self, index: int, outcome: str, thread: int | None) -> None:
         with self._state:

@@ -54,9 +54,7 @@ def test_a_secret_is_masked_in_every_form(secret, written):
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-@pytest.mark.parametrize(
-    "form", [name for name in WRITTEN if "base64" not in name]
-)  # its ends depend on what is around
+@pytest.mark.parametrize("form", [name for name in WRITTEN if "base64" not in name])
 def test_the_shortest_recognisable_part_is_masked_wherever_it_begins(secret, form):
     text = WRITTEN[form](secret)
     parts = [text[at : at + 12] for at in range(len(text) - 11)]
