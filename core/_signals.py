@@ -94,7 +94,7 @@ def _is_signal_handler(frame: FrameType) -> bool:
 
 @cache
 def _valid_signals() -> tuple[int, ...]:
-    """Return the signals of the system: to ask for them takes longer than for all their handlers."""
+    """Return the signals of the system, found out once."""
     return tuple(signal.valid_signals())
 
 
