@@ -326,16 +326,22 @@ class ScanRaises(Shared):
 
 
 class AppendsLater(Shared):
-    """Does not wait for the response of the server."""
+    """Does not wait for the response of the server, which arrives after the next record was loaded."""
+
+    def __init__(self, path: str, password: str = "") -> None:
+        super().__init__(path, password)
+        self.sent: list[tuple[str, str, UploadedPart]] = []
 
     def append_part(self, name: str, upload_id: str, part: UploadedPart) -> None:
-        later = threading.Timer(0.01, self.append_now, (name, upload_id, part))
-        later.daemon = True
-        later.start()
+        self.sent.append((name, upload_id, part))
 
-    def append_now(self, *args: Any) -> None:
-        with suppress(PartwiseError, sqlite3.Error):
-            super().append_part(*args)
+    def load(self, name: str) -> Checkpoint | None:
+        loaded = super().load(name)
+        for sent in self.sent:
+            with suppress(PartwiseError):
+                super().append_part(*sent)
+        self.sent.clear()
+        return loaded
 
 
 class LoadsFromItsCache(Shared):
