@@ -61,6 +61,7 @@ class CheckpointRecord:
         log_delay: Callable[[CheckpointError], object],
     ) -> None:
         self._store = store
+        self._claims = store if isinstance(store, SupportsClaimCheck) else None  # asked once, since it is slow
         self._name = name
         self._retry = retry
         self._warn = warn
@@ -213,8 +214,8 @@ class CheckpointRecord:
             CheckpointError: it is not known.
         """
         self._require_claim()
-        if isinstance(self._store, SupportsClaimCheck):
-            self._call(partial(self._store.check_claim, self._name), patience)
+        if self._claims is not None:
+            self._call(partial(self._claims.check_claim, self._name), patience)
 
     def check_claim_once(self) -> None:
         """
@@ -223,9 +224,9 @@ class CheckpointRecord:
         For a caller that is itself called again after transient errors. Raises what `check_claim` raises.
         """
         self._require_claim()
-        if isinstance(self._store, SupportsClaimCheck):
+        if self._claims is not None:
             try:
-                call_plugin(self._store.check_claim, self._name)
+                call_plugin(self._claims.check_claim, self._name)
             except ClaimLost as error:
                 self.claim_lost = error
                 raise
