@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -478,6 +479,7 @@ def test_a_probe_that_is_stopped_removes_what_it_made(server: S3Server, child: R
     running = child("probe", "s3://examplebucket/tmp")
     while not [request for request in server.requests if request.operation == operation]:
         assert running.process.poll() is None
+        time.sleep(0.005)  # the server is in this process
     ended = running.send(signal.SIGINT)
     assert ended.code == 130
     assert server.backend().keys() == []
