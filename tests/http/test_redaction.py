@@ -66,6 +66,10 @@ def test_the_text_around_a_secret_is_kept():
     assert redact(f"a{SECRET}b{TOKEN}{SECRET} c", SECRETS) == "a***b****** c"
 
 
+def test_secrets_that_overlap_are_masked_once():
+    assert redact("<abcdefghijklmnopqrstuv>", ["abcdefghijklmnop", "ghijklmnopqrstuv"]) == "<***>"
+
+
 @given(st.text(string.ascii_letters + string.digits + "+/=.", min_size=12, max_size=60), st.text(), st.text())
 def test_no_recognisable_part_of_a_secret_remains(secret, before, after):
     shown = redact(f"{before}{secret}{after}", [secret])
