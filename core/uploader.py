@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from attrs import evolve
 
 from partwise._engine.abort import abort_upload
-from partwise._engine.async_callbacks import CallbackRunner, bind_callback, running_loop
+from partwise._engine.async_callbacks import CallbackRunner, bind_callback, is_coroutine_function, running_loop
 from partwise._engine.concurrency import CONCURRENCY_MIN
 from partwise._engine.context import ResumeMode, Runtime, UploadContext, UploadRequest
 from partwise._engine.control import Control
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from concurrent.futures import Executor
     from contextlib import AbstractContextManager
+
+    from partwise.events import EventCallback
 
 __all__ = ["Uploader", "upload"]
 
@@ -119,6 +121,7 @@ class Uploader:
         *,
         options: ObjectOptions | None = None,
         progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
         resume: ResumeMode = "auto",
         expected_size: int | None = None,
         expected_crc64: int | None = None,
@@ -136,6 +139,9 @@ class Uploader:
             options: the properties of the object.
             progress: called for each part and from time to time in between, one call at a time, in the thread that
                 uploads. If it raises, the upload stops as by a pause, and its exception propagates.
+            on_event: called with each event of the run, such as a part that is done or an attempt that failed: see
+                `partwise.events`. In the same thread, one call at a time. If it raises, the upload stops as by a pause,
+                and its exception propagates.
             resume: "auto": resume, or start (again) if that is not possible. "require": resume, or raise CannotResume.
                 "never": read and write no checkpoint; a failure aborts the upload.
             expected_size: the size in bytes that the source must have. Without it, a stream that ends early because its
@@ -163,11 +169,13 @@ class Uploader:
             UploadPaused, UploadCancelled: `UploadTask.pause` or `UploadTask.cancel` was called.
         """
         callback = _check_call(key, options, progress, loop=None)
+        _check_on_event(on_event)
         request = self._request(
             source,
             key,
             options=options,
             progress=callback,
+            on_event=on_event,
             resume=resume,
             expected_size=expected_size,
             expected_crc64=expected_crc64,
@@ -182,6 +190,7 @@ class Uploader:
         *,
         options: ObjectOptions | None = None,
         progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
         resume: ResumeMode = "auto",
         expected_size: int | None = None,
         expected_crc64: int | None = None,
@@ -189,9 +198,11 @@ class Uploader:
         """
         Start an upload in the background, and return its task at once.
 
-        The arguments are those of `upload`. In a running event loop of asyncio, `progress` may be a coroutine function.
-        The loop runs it, one call at a time. If the loop ends before the upload does, the upload is paused. When the
-        upload is paused or cancelled, a call that is still running is not waited for, and no further ones are made.
+        The arguments are those of `upload`. `on_event` is called in the thread of the upload.
+
+        In a running event loop of asyncio, `progress` may be a coroutine function. The loop runs it, one call at a
+        time. If the loop ends before the upload does, the upload is paused. When the upload is paused or cancelled, a
+        call that is still running is not waited for, and no further ones are made.
 
         If no thread can be started, the upload runs in the calling thread, and the task is returned when it has
         ended; a coroutine function is not run then.
@@ -200,9 +211,10 @@ class Uploader:
 
         Raises:
             InvalidInput: `progress` is a coroutine function, and no event loop is running here; or `key`, `options` or
-                `progress` has the wrong type.
+                `progress` has the wrong type, or `on_event` is a coroutine function.
         """
         callback = _check_call(key, options, progress, loop=running_loop())
+        _check_on_event(on_event)
         control = Control()
         if callback is not None:
             control.on_request(callback.stop_waiting)
@@ -213,6 +225,7 @@ class Uploader:
                 key,
                 options=options,
                 progress=report,
+                on_event=on_event,
                 resume=resume,
                 expected_size=expected_size,
                 expected_crc64=expected_crc64,
@@ -314,6 +327,7 @@ class Uploader:
         *,
         options: ObjectOptions | None = None,
         progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
         resume: ResumeMode = "auto",
         expected_size: int | None = None,
         expected_crc64: int | None = None,
@@ -330,6 +344,7 @@ class Uploader:
             progress,
             expected_size,
             expected_crc64,
+            on_event,
         )
 
     def _store_of(self, source: Source) -> CheckpointStore | None:
@@ -369,6 +384,18 @@ def _check_call(
     return bind_callback(progress, loop)
 
 
+def _check_on_event(on_event: EventCallback | None) -> None:
+    """Refuse an event callback that can't be called, or is a coroutine function."""
+    if on_event is None:
+        return
+    check_callable("on_event", on_event)
+    if is_coroutine_function(on_event):
+        raise InvalidInput(
+            "on_event is a coroutine function, and is called in the thread of the upload",
+            hint="Pass a function that hands the event to the loop, such as by loop.call_soon_threadsafe",
+        )
+
+
 def upload(
     source: SourceLike,
     target_url: str,
@@ -377,6 +404,7 @@ def upload(
     config: TransferConfig | None = None,
     options: ObjectOptions | None = None,
     progress: ProgressCallback | None = None,
+    on_event: EventCallback | None = None,
     resume: ResumeMode = "auto",
     expected_size: int | None = None,
     expected_crc64: int | None = None,
@@ -395,6 +423,7 @@ def upload(
         config: how to transfer; None: the defaults.
         options: the properties of the object.
         progress: called as the upload proceeds, as for `Uploader.upload`.
+        on_event: called with each event of the run, as for `Uploader.upload`.
         resume: "auto", "require" or "never", as for `Uploader.upload`.
         expected_size: the size in bytes that the source must have; None: any.
         expected_crc64: the CRC-64/XZ that the source must have; None: any.
@@ -412,6 +441,7 @@ def upload(
             key,
             options=options,
             progress=progress,
+            on_event=on_event,
             resume=resume,
             expected_size=expected_size,
             expected_crc64=expected_crc64,

@@ -171,9 +171,14 @@ def bind_callback(callback: ProgressCallback, loop: asyncio.AbstractEventLoop | 
     """
     if isinstance(callback, CallbackRunner):
         return CallbackRunner(callback.callback, callback.loop)
-    if loop is None and any(map(inspect.iscoroutinefunction, (callback, type(callback).__call__))):
+    if loop is None and is_coroutine_function(callback):
         raise _no_event_loop()
     return CallbackRunner(callback, loop)
+
+
+def is_coroutine_function(callback: Callable[..., object]) -> bool:
+    """Return whether calls of this callable only make coroutines."""
+    return any(map(inspect.iscoroutinefunction, (callback, type(callback).__call__)))
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

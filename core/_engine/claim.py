@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 
 from partwise._engine.context import UploadContext, logger
-from partwise._engine.control import ProgressRaised, StopRequested
+from partwise._engine.control import CallbackRaised, StopRequested
 from partwise._engine.finish import stop_requested_error
 from partwise._engine.plugin_calls import call_plugin_unwrapped
 from partwise.errors import CheckpointBusy, CheckpointError
@@ -38,7 +38,7 @@ class Claim:
     def __enter__(self) -> None:
         context = self._context
         try:
-            call_plugin_unwrapped(lambda: context.retry(self._enter, moves=False))
+            call_plugin_unwrapped(lambda: context.retry("claim", self._enter, moves=False))
         except CheckpointBusy as error:
             raise CheckpointBusy(
                 f"{context.description} is being uploaded by another process or thread right now. {self._consequence}",
@@ -48,7 +48,7 @@ class Claim:
             ) from error
         except StopRequested as request:  # while the store was called again
             raise stop_requested_error(context, request.mode) from None
-        except ProgressRaised as error:
+        except CallbackRaised as error:
             raise error.__cause__ or error  # noqa: B904  # the caller's own error, as it was raised
 
     def _enter(self) -> None:

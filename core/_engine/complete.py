@@ -12,6 +12,7 @@ an object with the same bytes may have been stored before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from attrs import evolve
 
@@ -191,7 +192,7 @@ class Completion:
             if delay is None:
                 add_hint(error, context.patience)
                 raise error
-            context.log_retry(error, delay)
+            context.report_retry("complete_upload", error, delay, self._failures)
             context.wait(delay)
         return stored
 
@@ -207,7 +208,7 @@ class Completion:
             OutcomeUnknown: nothing shows whether it did.
         """
         context = self._context
-        head = context.retry(lambda: context.backend.head_object(context.key), moves=False)
+        head = context.retry("head_object", lambda: context.backend.head_object(context.key), moves=False)
         if head is None or head.size != context.ledger.plan.size:
             return None
         ours = self._is_ours(head)
@@ -236,8 +237,9 @@ class Completion:
             if not context.backend.capabilities.aborts:
                 return False  # not known: completing again shows it
             # Without a list, only an abort makes sure that the upload does not remain; it does not touch the object.
+            abort = partial(context.backend.abort_upload, context.key, context.upload_id)
             context.record.check_claim()
-            context.retry(lambda: context.backend.abort_upload(context.key, context.upload_id), moves=False)
+            context.retry("abort_upload", abort, moves=False)
             return True
         try:
             self._list_parts()
@@ -262,7 +264,9 @@ class Completion:
 
     def _list_parts(self) -> list[UploadedPart]:
         context = self._context
-        return context.retry(lambda: list(context.backend.list_parts(context.key, context.upload_id)), moves=False)
+        return context.retry(
+            "list_parts", lambda: list(context.backend.list_parts(context.key, context.upload_id)), moves=False
+        )
 
     # --- after a rejected part ---------------------------------------------------------------------------------------
 
@@ -311,6 +315,8 @@ class Completion:
             context.record.append_part(context.upload_id, part)
         for part in different:
             ledger.remove(part.part_number)
+            if context.events is not None:
+                context.events.part_lost(part)
         done = "were not on the storage as recorded, and are sent again" if different else "had altered ETags"
         context.warn(f"parts {done}: {error}")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from attrs import define, evolve, field
 
@@ -50,6 +50,10 @@ from partwise.protocols import (
 from partwise.results import Progress, Waiting
 from partwise.sources import FileSource
 
+if TYPE_CHECKING:
+    from partwise._engine.event_reporter import EventReporter
+    from partwise.events import EventCallback
+
 logger = logging.getLogger("partwise")
 
 ResumeMode = Literal["auto", "require", "never"]
@@ -78,6 +82,7 @@ class UploadRequest:
     on_progress: Callable[[Progress], object] | None = None
     expected_size: int | None = None  # the size in bytes that the source must have; None: any
     expected_crc64: int | None = None  # the CRC-64/XZ that the source must have; None: any
+    on_event: EventCallback | None = None
 
 
 def _random_token() -> str:
@@ -107,7 +112,7 @@ class UploadContext:
         self.patience = Patience.from_config(request.config, runtime.random)
         #: For what the caller waits for before the upload starts, and after it has ended.
         self.short_patience = self.patience.at_most(_SHORT_PATIENCE)
-        self.status = RunStatus(self._log_failing, self._log_recovered)
+        self.status = RunStatus(self._report_outage, self._report_recovery)
         self.source = request.source
         self.key = request.key
         self.backend = _for_source_file(_for_options(request.backend, request.options), request.source)
@@ -134,6 +139,12 @@ class UploadContext:
         #: Why the storage did not abort an upload, if that failed.
         self.abort_error: BaseException | None = None
         self._reporter = ProgressReporter(request.on_progress, runtime.clock, self.status)
+        #: Calls the event callback; None if there is none, which then costs nothing.
+        self.events: EventReporter | None = None
+        if request.on_event is not None:
+            from partwise._engine.event_reporter import EventReporter
+
+            self.events = EventReporter(request.on_event, runtime.clock, self.key, control.stop_for)
         self._reports_waits = True
         self._last_upload_id: str | None = None
         #: Seconds that the last small request took, perhaps with the connection; 0 if that is not known.
@@ -302,7 +313,8 @@ class UploadContext:
             return call_plugin(self.source.fingerprint)
         except PartwiseError as error:
             attempt = after_failure(error, partial(call_plugin, self.source.fingerprint))
-        return call_with_retries(attempt, patience, self.clock.monotonic, wait, self.log_retry, moves=False)
+        on_retry = partial(self.report_retry, "fingerprint")
+        return call_with_retries(attempt, patience, self.clock.monotonic, wait, on_retry, moves=False)
 
     def adapt_part_size(self) -> None:
         """Plan the parts again, if their size is automatic and the line is long."""
@@ -341,11 +353,14 @@ class UploadContext:
 
     # --- requests, waiting, reporting --------------------------------------------------------------------------------
 
-    def retry(self, attempt: Callable[[], _T], *, moves: bool = True, patience: Patience | None = None) -> _T:
+    def retry(
+        self, operation: str, attempt: Callable[[], _T], *, moves: bool = True, patience: Patience | None = None
+    ) -> _T:
         """
         Call `attempt`, retrying transient errors.
 
         Args:
+            operation: the method of the plug-in that is called.
             attempt: makes one attempt.
             moves: whether a success brings the upload forward; see `call_with_retries`.
             patience: decides how long; None: that of the run.
@@ -353,10 +368,11 @@ class UploadContext:
         Raises:
             BackendError, CheckpointError, SourceError: of the last attempt.
             StopRequested: a pause or a cancel was requested while it waited.
+            CallbackRaised: a callback raised.
         """
         patience = patience or self.patience
-        attempt = partial(call_plugin, attempt)
-        result = call_with_retries(attempt, patience, self.clock.monotonic, self.wait, self.log_retry, moves=moves)
+        attempt, on_retry = partial(call_plugin, attempt), partial(self.report_retry, operation)
+        result = call_with_retries(attempt, patience, self.clock.monotonic, self.wait, on_retry, moves=moves)
         if self.status.failing_since is not None and self.patience.failing_since is None:
             self.status.recovered(self.clock.monotonic())
         return result
@@ -367,7 +383,7 @@ class UploadContext:
             return call_plugin(self.source.body, offset, size)
         except PartwiseError as error:
             attempt = after_failure(error, partial(self.source.body, offset, size))
-        return self.retry(attempt, moves=False)
+        return self.retry("body", attempt, moves=False)
 
     def moved(self) -> None:
         """Note that the upload moved."""
@@ -388,7 +404,7 @@ class UploadContext:
 
         Raises:
             StopRequested: a pause or a cancel is requested.
-            ProgressRaised: the progress callback raised.
+            CallbackRaised: a callback raised.
         """
         deadline = self.clock.monotonic() + seconds
         interval = max(_MIN_TICK, self.request.config.progress_interval)
@@ -417,11 +433,17 @@ class UploadContext:
         return self.transfer
 
     def emit_progress(self, *, completed: bool = False) -> None:
-        """Call the progress callback, if any; raise ProgressRaised if it raises."""
+        """Call the progress callback, if any; raise CallbackRaised if it raises."""
         if self._reporter.is_active:
             self._reporter.emit(
                 self.ledger, self.transfer, self.checkpoint if self.is_resumable else None, completed=completed
             )
+
+    def is_from_caller(self, error: BaseException | None) -> bool:
+        """Return whether the progress callback raised it, or it is an interrupt."""
+        if not isinstance(error, Exception):
+            return error is not None
+        return error is self._reporter.error or raised_by_signal(error) is not None
 
     def _emit_waiting(self) -> None:
         if self.is_decided:
@@ -450,11 +472,24 @@ class UploadContext:
             self._last_upload_id = self.checkpoint.upload_id
         return {"key": self.key, "upload_id": self._last_upload_id, "part_number": part_number}
 
-    def log_retry(self, error: BaseException, delay: float, part_number: int | None = None) -> None:
-        """Count and log a transient error and the backoff that follows, at level INFO."""
+    def report_retry(
+        self, operation: str, error: BaseException, delay: float, attempt: int, part_number: int | None = None
+    ) -> None:
+        """
+        Count, log and report an attempt that failed, and the backoff that follows.
+
+        Args:
+            operation: the method of the plug-in that was called.
+            error: what it raised, a transient error.
+            delay: seconds until the next attempt.
+            attempt: which attempt at the part or the request it was, from 1.
+            part_number: that of the part, if one was sent.
+        """
         self.status.retries += 1
         what = self.description if part_number is None else f"part {part_number} of {self.description}"
         logger.info("%s: retrying in %.1f s: %s", what, delay, error, extra=self.log_fields(part_number))
+        if self.events is not None:
+            self.events.retry_scheduled(operation, attempt, error, delay, part_number)
         since, now = self.patience.failing_since, self.clock.monotonic()
         # One part that fails is not an outage, as long as others are in flight.
         if since is not None and (self.patience.outage or self.status.parts_in_flight == 0):
@@ -464,12 +499,16 @@ class UploadContext:
     def _log_unrecorded_part(self, error: CheckpointError) -> None:
         logger.debug("%s: a part could not be recorded yet: %s", self.key, error, extra=self.log_fields())
 
-    def _log_failing(self, waiting: Waiting) -> None:
+    def _report_outage(self, waiting: Waiting) -> None:
         limit = "" if waiting.gives_up_in is None else f", giving up in {waiting.gives_up_in:.0f} s"
         logger.warning("%s: retrying: %s%s", self.description, waiting.reason, limit, extra=self.log_fields())
+        if self.events is not None:
+            self.events.outage_started(waiting)
 
-    def _log_recovered(self, seconds: float) -> None:
+    def _report_recovery(self, seconds: float) -> None:
         logger.info("%s: recovered after %.1f s", self.description, seconds, extra=self.log_fields())
+        if self.events is not None:
+            self.events.outage_ended(seconds)
 
 
 def _for_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:

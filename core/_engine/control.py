@@ -19,8 +19,17 @@ class StopRequested(PartwiseError):
         self.mode: StopMode = mode
 
 
-class ProgressRaised(PartwiseError):
-    """The progress callback raised the `__cause__`, which the engine re-raises."""
+class CallbackRaised(PartwiseError):
+    """
+    A callback of the caller raised the `__cause__`, which the engine re-raises.
+
+    Args:
+        callback: which one, "progress" or "event".
+    """
+
+    def __init__(self, callback: str) -> None:
+        super().__init__(f"the {callback} callback raised")
+        self.callback = callback
 
 
 class Control:
@@ -33,6 +42,7 @@ class Control:
     def __init__(self) -> None:
         self.requested = threading.Event()
         self._mode: StopMode | None = None
+        self._callback_raised: CallbackRaised | None = None
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
 
@@ -44,14 +54,27 @@ class Control:
         """Request the upload to stop and to discard what was sent."""
         self._request("cancel")
 
+    def stop_for(self, error: CallbackRaised) -> None:
+        """Request the upload to stop as by a pause, and to raise this error."""
+        self._callback_raised = error
+        self._request("pause")
+
     @property
     def cancelled(self) -> bool:
         """Whether a cancel was requested."""
         return self._mode == "cancel"
 
     def check(self) -> None:
-        """Raise StopRequested if a pause or a cancel was requested."""
+        """
+        Raise if the upload is to stop.
+
+        Raises:
+            StopRequested: a pause or a cancel was requested.
+            CallbackRaised: a callback raised. It takes precedence.
+        """
         if self._mode is not None:
+            if self._callback_raised is not None:
+                raise self._callback_raised
             raise StopRequested(self._mode)
 
     def on_request(self, callback: Callable[[], None]) -> None:

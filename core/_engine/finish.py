@@ -8,10 +8,12 @@ is another run's. The functions that are called ``..._error`` return the error; 
 
 from __future__ import annotations
 
+from functools import partial
+
 from attrs import evolve
 
 from partwise._engine.context import UploadContext
-from partwise._engine.control import ProgressRaised, StopMode
+from partwise._engine.control import CallbackRaised, StopMode
 from partwise._engine.ledger import Ledger
 from partwise._engine.patience import is_retryable
 from partwise._engine.plan import PartPlan
@@ -58,7 +60,8 @@ def abort_uploads(context: UploadContext, upload_ids: tuple[str, ...]) -> tuple[
 def _abort(context: UploadContext, upload_id: str) -> bool:
     try:
         context.record.check_claim(context.short_patience)
-        context.retry(lambda: context.backend.abort_upload(context.key, upload_id), patience=context.short_patience)
+        abort = partial(context.backend.abort_upload, context.key, upload_id)
+        context.retry("abort_upload", abort, patience=context.short_patience)
     except UploadNotFound:
         return True
     except ClaimLost:
@@ -131,11 +134,10 @@ def delete_checkpoint(context: UploadContext) -> None:
 
 def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
     """
-    Verify the object, delete the checkpoint, report the end, return the result.
+    Verify the object, delete the checkpoint, return the result.
 
     Raises:
         UploadFailed: the object is not what was sent.
-        ProgressRaised: the caller's progress callback raised when it was called with the end.
     """
     context.ignore_stop_requests()
     ledger = context.ledger
@@ -147,7 +149,7 @@ def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
         raise _wrong_object_error(context, stored, sent) from IntegrityError(
             "the object is not what was sent", retryable=False
         )
-    result = UploadResult(
+    return UploadResult(
         key=context.key,
         size=stored.size,
         etag=stored.etag,
@@ -165,12 +167,25 @@ def finish(context: UploadContext, stored: StoredObject) -> UploadResult:
         retries=context.status.retries,
         concurrency_reached=context.status.concurrency_reached,
     )
+
+
+def report_completed(context: UploadContext) -> None:
+    """
+    Call the progress callback with the end.
+
+    Raises:
+        CallbackRaised: it raised.
+    """
     try:
         context.emit_progress(completed=True)
-    except ProgressRaised as error:
-        (error.__cause__ or error).add_note(f"{context.key} is stored, and need not be uploaded again.")
+    except CallbackRaised as error:
+        add_stored_note(context, error.__cause__ or error)
         raise
-    return result
+
+
+def add_stored_note(context: UploadContext, error: BaseException) -> None:
+    """Note on the error of a callback that the object was stored before."""
+    error.add_note(f"{context.key} is stored, and need not be uploaded again.")
 
 
 _CONDITIONS = frozenset({"forbid_overwrite", "if_match"})
@@ -201,7 +216,7 @@ def finish_completed_earlier(context: UploadContext, stored: StoredObject, check
 
 def _with_checksum(context: UploadContext, stored: StoredObject) -> StoredObject:
     try:
-        head = context.retry(lambda: context.backend.head_object(context.key))
+        head = context.retry("head_object", lambda: context.backend.head_object(context.key))
     except PartwiseError as error:
         context.warn(f"the object's checksum could not be read: {error}")
         return stored

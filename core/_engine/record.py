@@ -24,9 +24,11 @@ _T = TypeVar("_T")
 
 
 class Retry(Protocol):
-    """Calls `attempt`, retrying transient errors; see `UploadContext.retry`."""
+    """Calls `attempt`, an attempt at this operation, retrying transient errors; see `UploadContext.retry`."""
 
-    def __call__(self, attempt: Callable[[], _T], *, moves: bool = True, patience: Patience | None = None) -> _T: ...
+    def __call__(
+        self, operation: str, attempt: Callable[[], _T], *, moves: bool = True, patience: Patience | None = None
+    ) -> _T: ...
 
 
 class CheckpointRecord:
@@ -87,7 +89,7 @@ class CheckpointRecord:
             return None
         self.upload_ids = (None,)
         try:
-            found = self._call(partial(self._store.load, self._name))
+            found = self._call("load", partial(self._store.load, self._name))
         except CheckpointDamaged as error:
             self.upload_ids = (error.upload_id,)
             raise
@@ -107,7 +109,7 @@ class CheckpointRecord:
             return
         # After an error it is not known which of the two the store has.
         self.upload_ids = (checkpoint.upload_id, *(i for i in self.upload_ids if i != checkpoint.upload_id))
-        self._call(partial(self._store.save, checkpoint))
+        self._call("save", partial(self._store.save, checkpoint))
         self.upload_ids = (checkpoint.upload_id,)
         self.forget_waiting_parts()  # of an earlier upload
 
@@ -128,11 +130,12 @@ class CheckpointRecord:
         *others, last = self.upload_ids
         for upload_id in others:
             with suppress(ClaimLost):
-                self._retry(partial(self._store.delete, self._name, upload_id), moves=False, patience=patience)
+                delete = partial(self._store.delete, self._name, upload_id)
+                self._retry("delete", delete, moves=False, patience=patience)
                 break
             self.check_claim(patience)  # it has another record, or the claim is lost
         else:
-            self._call(partial(self._store.delete, self._name, last), patience)
+            self._call("delete", partial(self._store.delete, self._name, last), patience)
         self.upload_ids = (None,)
 
     # --- parts -------------------------------------------------------------------------------------------------------
@@ -215,7 +218,7 @@ class CheckpointRecord:
         """
         self._require_claim()
         if self._claims is not None:
-            self._call(partial(self._claims.check_claim, self._name), patience)
+            self._call("check_claim", partial(self._claims.check_claim, self._name), patience)
 
     def check_claim_once(self) -> None:
         """
@@ -231,10 +234,10 @@ class CheckpointRecord:
                 self.claim_lost = error
                 raise
 
-    def _call(self, call: Callable[[], _T], patience: Patience | None = None) -> _T:
+    def _call(self, operation: str, call: Callable[[], _T], patience: Patience | None = None) -> _T:
         self._require_claim()
         try:
-            return self._retry(call, moves=False, patience=patience)
+            return self._retry(operation, call, moves=False, patience=patience)
         except ClaimLost as error:
             self.claim_lost = error
             raise

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attrs import evolve
 
-from partwise._engine.control import ProgressRaised
+from partwise._engine.control import CallbackRaised
 from partwise._engine.ledger import Ledger
 from partwise._engine.status import RunStatus
 from partwise._engine.throttle import TransferState
@@ -31,6 +31,8 @@ class ProgressReporter:
         self._status = status
         self._started = clock.monotonic()
         self._reported_bytes = 0
+        #: What the callback raised; None if it did not raise.
+        self.error: Exception | None = None
 
     @property
     def is_active(self) -> bool:
@@ -48,7 +50,7 @@ class ProgressReporter:
             completed: the object is stored.
 
         Raises:
-            ProgressRaised: the callback raised. It is not called again.
+            CallbackRaised: the callback raised. It is not called again.
         """
         if self._callback is None:
             return
@@ -89,8 +91,8 @@ class ProgressReporter:
         try:
             self._callback(progress)
         except Exception as error:
-            self._callback = None
-            raise ProgressRaised("the progress callback raised") from error
+            self._callback, self.error = None, error
+            raise CallbackRaised("progress") from error
 
 
 def _no_checkpoint() -> None:

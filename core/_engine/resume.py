@@ -104,7 +104,7 @@ def decide(
             case NeedPartList():
                 facts = evolve(facts, listed=_listed_parts(context, facts))
             case NeedObject():
-                head = context.retry(lambda: context.backend.head_object(context.key))
+                head = context.retry("head_object", lambda: context.backend.head_object(context.key))
                 facts = evolve(facts, head=Missing.NO_OBJECT if head is None else head)
             case NeedChecksums(plan, numbers):
                 facts = evolve(facts, local={**facts.local, **local_checksums(context, plan, numbers)})
@@ -134,7 +134,9 @@ def _listed_parts(
     if not context.backend.capabilities.lists_parts:
         return Missing.LISTING_UNSUPPORTED
     try:
-        return context.retry(partial(context.timed, lambda: tuple(context.backend.list_parts(context.key, upload_id))))
+        return context.retry(
+            "list_parts", partial(context.timed, lambda: tuple(context.backend.list_parts(context.key, upload_id)))
+        )
     except UploadNotFound:
         return Missing.NO_UPLOAD
 
@@ -156,6 +158,7 @@ def local_checksums(
         context.control.check()
         part = plan.part(number)
         checksums[number] = context.retry(
+            "body",
             partial(_checksum_of_range, context.source, part.offset, part.size, algorithm or context.checksum),
             moves=False,
         )

@@ -16,14 +16,15 @@ def call_with_retries(
     patience: Patience,
     monotonic: Callable[[], float],
     wait: Callable[[float], object],
-    on_retry: Callable[[BackendError | CheckpointError | SourceError, float], object],
+    on_retry: Callable[[BackendError | CheckpointError | SourceError, float, int], object],
     *,
     moves: bool,
 ) -> _T:
     """
     Call `attempt`, retrying transient errors for as long as `patience` allows.
 
-    Before each `wait`, `on_retry` is called with the error and the seconds. What `wait` raises ends the retrying.
+    Before each `wait`, `on_retry` is called with the error, the seconds, and the number of attempts so far. What `wait`
+    raises ends the retrying.
 
     Args:
         attempt: makes one attempt.
@@ -49,7 +50,7 @@ def call_with_retries(
             if delay is None:
                 add_hint(error, patience)
                 raise
-            on_retry(error, delay)
+            on_retry(error, delay, failures)
             wait(delay)
         else:
             if moves:

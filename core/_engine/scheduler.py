@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from attrs import define, field
 
 from partwise._engine.concurrency import CONCURRENCY_MIN, Concurrency
-from partwise._engine.control import Control, ProgressRaised
+from partwise._engine.control import CallbackRaised, Control
 from partwise._engine.low_speed import LowSpeed
 from partwise._engine.patience import PROBE_INTERVAL, Patience
 from partwise._engine.retry import add_hint
@@ -51,6 +51,7 @@ class _Attempts:
 
     body: SourceBody
     failures: int = 0
+    retried: int = 0  # the attempts that have failed, those included that are no failures in a row
     most_sent: int = 0
     started: float = 0.0  # when the last one was
     jobs: list[PartJob] = field(factory=list)  # in flight: the attempt, and perhaps the second copy
@@ -94,12 +95,14 @@ class PartScheduler:
     _concurrency: Concurrency
     _tick_interval: float | None  # seconds after which `on_tick` is called while no part finishes; None: never
     _make_job: Callable[[int, SourceBody, bool], PartJob]
-    # called with each part that the storage has acknowledged. What it raises ends the run.
-    _on_part_uploaded: Callable[[UploadedPart], None]
+    # called with each part that the storage has acknowledged, the seconds that its attempt took, and whether that was
+    # the second copy. What it raises ends the run.
+    _on_part_uploaded: Callable[[UploadedPart, float, bool], None]
     # called when `tick_interval` has passed, or when a stop is requested. What it raises ends the run.
     _on_tick: Callable[[], None]
-    # called with part number, error and delay in seconds, for each failure that is retried
-    _on_retry: Callable[[int, BaseException, float], None]
+    # called for each failure that is retried: with the part number, the error, the delay in seconds, and which attempt
+    # at the part it was
+    _on_retry: Callable[[int, BaseException, float, int], None]
     _status: RunStatus = field(factory=RunStatus)
     # makes the body of a part again, to send it a second time; None: the source can be read only once
     _read_again: Callable[[int], SourceBody] | None = None
@@ -122,7 +125,7 @@ class PartScheduler:
     _can_cut: bool | None = field(default=None, init=False)  # whether slow attempts can be cut; None: not known yet
     _shortest_interval: float | None = field(default=None, init=False)  # between two things to do regularly
     _speed_at: float = field(default=0.0, init=False)  # when the speed of the parts is looked at next
-    _progress_error: ProgressRaised | None = field(default=None, init=False)
+    _callback_raised: CallbackRaised | None = field(default=None, init=False)
 
     def run(self, parts: Iterator[tuple[int, SourceBody]]) -> None:
         """
@@ -132,7 +135,7 @@ class PartScheduler:
             StopRequested: a pause or a cancel was requested.
             BackendError: a part failed permanently, or too often.
             PartwiseError: what the source, `on_part_uploaded` or `on_tick` raised.
-            ProgressRaised: the progress callback raised, perhaps while the last parts finished. It takes precedence
+            CallbackRaised: a callback of the caller raised, perhaps while the last parts finished. It takes precedence
                 over the errors above, even if it came later.
             BaseException: an interrupt, or an exception that is not a `PartwiseError`. It takes precedence over all
                 others.
@@ -145,14 +148,14 @@ class PartScheduler:
             ended_by = error
         else:
             return
-        if isinstance(ended_by, ProgressRaised):
-            self._progress_error = ended_by
+        if isinstance(ended_by, CallbackRaised):
+            self._callback_raised = ended_by
         # Whatever ended the run: wait for the last worker, and keep the parts that the storage acknowledges until then.
         self._stop_workers()
-        if self._progress_error is not None and isinstance(ended_by, PartwiseError):
-            raise self._progress_error
+        if self._callback_raised is not None and isinstance(ended_by, PartwiseError):
+            raise self._callback_raised
         try:
-            raise self._with_progress_error(ended_by)
+            raise self._with_callback_raised(ended_by)
         finally:
             del ended_by  # it refers to this frame
 
@@ -343,14 +346,15 @@ class PartScheduler:
                 self._patience.succeeded()
             else:
                 self._note_moved()
-            self._on_part_uploaded(outcome.part)
+            self._on_part_uploaded(outcome.part, now - started, outcome.second)
             return
         error = outcome.error
         assert error is not None
+        attempts.retried += 1
         if attempts.cut and isinstance(error, ConnectionFailed):
             # No failure of the storage: it is sent again at once, and counts neither as an attempt nor as an outage.
             attempts.cut = False
-            self._on_retry(outcome.part_number, error, 0.0)
+            self._on_retry(outcome.part_number, error, 0.0, attempts.retried)
             heapq.heappush(self._retries, _Retry(now, outcome.part_number, attempts))
             drop_traceback(error)
             return
@@ -366,7 +370,7 @@ class PartScheduler:
             error.add_note(f"Raised while part {outcome.part_number} was being sent.")
             add_hint(error, self._patience)
             raise error
-        self._on_retry(outcome.part_number, error, delay)
+        self._on_retry(outcome.part_number, error, delay, attempts.retried)
         due = now + delay
         if self._next_probe <= now:
             self._next_probe = due
@@ -444,7 +448,7 @@ class PartScheduler:
             return
         # The workers are stopping, so this takes only a moment. A second interrupt ends it.
         self._drain_workers()
-        raise self._with_progress_error(interrupt)
+        raise self._with_callback_raised(interrupt)
 
     def _drain_workers(self) -> None:
         """
@@ -469,21 +473,23 @@ class PartScheduler:
             cut_at = min(now + _STOP_GRACE, latest)
             attempts, _ = self._ended(outcome)
             if attempts is not None and outcome.part is not None:
+                started = attempts.copied_at if outcome.second else attempts.started
                 try:
-                    self._on_part_uploaded(outcome.part)
-                except ProgressRaised as error:
-                    self._progress_error = error
+                    self._on_part_uploaded(outcome.part, now - started, outcome.second)
+                except CallbackRaised as error:
+                    self._callback_raised = error
                 except PartwiseError:
                     continue  # the run is ending because of an earlier error
 
     def _jobs_in_flight(self) -> list[PartJob]:
         return [job for attempts in (*self._in_flight.values(), *self._copies.values()) for job in attempts.jobs]
 
-    def _with_progress_error(self, error: BaseException) -> BaseException:
-        """Attach the progress callback's error to the one that takes precedence."""
-        if self._progress_error is not None:
-            error.add_note(f"The progress callback also raised {self._progress_error.__cause__!r}.")
-            error.__context__ = self._progress_error
+    def _with_callback_raised(self, error: BaseException) -> BaseException:
+        """Attach the error of a callback to the one that takes precedence."""
+        if self._callback_raised is not None:
+            raised = self._callback_raised
+            error.add_note(f"The {raised.callback} callback also raised {raised.__cause__!r}.")
+            error.__context__ = self._callback_raised
         return error
 
 

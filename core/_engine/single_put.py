@@ -24,11 +24,16 @@ from partwise.model import StoredObject, UploadedPart
 from partwise.protocols import Body, SourceBody
 
 
-def put_object(context: UploadContext, source_body: SourceBody) -> StoredObject:
+def put_object(context: UploadContext, source_body: SourceBody, reason: str = "") -> StoredObject:
     """
     Store `source_body`, retrying transient errors.
 
     The ledger then holds it as one part.
+
+    Args:
+        context: the upload.
+        source_body: all bytes of the source.
+        reason: why they are sent again, for the event; "" if they are not.
 
     Raises:
         SourceChanged: the source changed before its last bytes were sent. Nothing was stored.
@@ -46,11 +51,13 @@ def put_object(context: UploadContext, source_body: SourceBody) -> StoredObject:
     transfer = context.new_transfer_state()
     context.control.on_request(transfer.stop.set)
     logger.info("%s: starting, with one request", context.description, extra=context.log_fields())
+    if context.events is not None:
+        context.events.upload_started(context.ledger, None, size, reason=reason)
     checked = SourceCheckedBody(source_body, lambda: _check_source(context))
     body = ThrottledBody(checked, 1, transfer, context.checksum, is_last=True)
     attempts = _PutAttempts(context, body)
     try:
-        stored = context.retry(attempts)
+        stored = context.retry("put_object", attempts)
     except CallbackError as error:
         _record_object(context, size, error.result.etag if isinstance(error.result, StoredObject) else "", attempts)
         raise
@@ -60,7 +67,10 @@ def put_object(context: UploadContext, source_body: SourceBody) -> StoredObject:
 
 def _record_object(context: UploadContext, size: int, etag: str, attempts: _PutAttempts) -> None:
     if size:
-        context.ledger.add(UploadedPart(1, size, etag, attempts.checksum))
+        part = UploadedPart(1, size, etag, attempts.checksum)
+        context.ledger.add(part)
+        if context.events is not None:
+            context.events.part_done(part, context.clock.monotonic() - attempts.started)
 
 
 def _check_source(context: UploadContext) -> None:
@@ -107,12 +117,15 @@ class _PutAttempts:
         self._options = context.object_options(self._token)
         #: That of what was sent. The last attempt may have been refused before its body was read.
         self.checksum: int | None = None
+        #: When the last attempt started, on the monotonic clock.
+        self.started = 0.0
 
     def __call__(self) -> StoredObject:
         context, body = self._context, self._body
         context.control.check()
         context.record.check_claim_once()
         context.status.set_in_flight(1)
+        self.started = context.clock.monotonic()
         try:
             stored = context.backend.put_object(context.key, body, self._options)
         except (ObjectExists, PreconditionFailed):

@@ -129,5 +129,7 @@ class StreamParts:
         context.ledger.add(candidate, resumed=True)
         if candidate not in self._recorded:
             context.record.append_part(context.upload_id, candidate)
+        if context.events is not None:
+            context.events.part_done(candidate, 0.0, resumed=True)
         context.emit_progress()
         return True

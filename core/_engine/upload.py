@@ -20,6 +20,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
+from typing import Literal
 
 from attrs import evolve
 
@@ -27,9 +28,10 @@ from partwise._engine.claim import Claim
 from partwise._engine.complete import Completion, UploadLost, compare_moved_source
 from partwise._engine.concurrency import AutoConcurrency, Concurrency, FixedConcurrency
 from partwise._engine.context import Runtime, UploadContext, UploadRequest, logger
-from partwise._engine.control import Control, ProgressRaised, StopRequested
+from partwise._engine.control import CallbackRaised, Control, StopRequested
 from partwise._engine.finish import (
     abort_uploads,
+    add_stored_note,
     callback_failed_error,
     claim_lost_error,
     delete_checkpoint,
@@ -39,6 +41,7 @@ from partwise._engine.finish import (
     keep_or_discard,
     outcome_unknown_error,
     pause_for,
+    report_completed,
     source_changed_error,
     stop_requested_error,
     upload_failed_error,
@@ -77,7 +80,9 @@ from partwise.errors import (
     SourceChanged,
     SourceError,
     SourceUnreadable,
+    UploadCancelled,
     UploadNotFound,
+    UploadPaused,
     UploadStopped,
     UploadUnusable,
 )
@@ -106,8 +111,16 @@ class UploadRun:
 
     def __init__(self, request: UploadRequest, runtime: Runtime, control: Control) -> None:
         _validate(request)
-        self._context = UploadContext(request, runtime, control)
-        call_plugin_unwrapped(self._context.fingerprint_source)
+        self._context = context = UploadContext(request, runtime, control)
+        self._control = control
+        self._result: UploadResult | None = None
+        try:
+            if context.events is not None:
+                context.events.run_started(context.source.name, context.backend.location)
+            call_plugin_unwrapped(context.fingerprint_source)
+        except BaseException as error:
+            self._report_end(error)
+            raise
         self._stream = StreamParts(self._context)
         self._completion = Completion(self._context)
         # What a stage leaves for the next one.
@@ -116,7 +129,6 @@ class UploadRun:
         self._stored: StoredObject | None = None
         self._completed_earlier: Checkpoint | None = None
         self._callback_error: CallbackError | None = None
-        self._result: UploadResult | None = None
 
     def run(self) -> UploadResult:
         """
@@ -137,12 +149,44 @@ class UploadRun:
             # Not a warning: the error is raised, too, and its handler knows how serious it is.
             fields = context.log_fields()
             logger.info("%s: ended by %s: %s", context.description, type(error).__name__, error, extra=fields)
+            self._report_end(error)
             raise
         finally:
             self._context.close_source()
         size, sent, fields = result.size, result.bytes_sent, context.log_fields()
         logger.info("%s: stored, %d bytes, %d of them sent now", context.description, size, sent, extra=fields)
+        self._report_end(None)
         return result
+
+    def _report_end(self, error: BaseException | None) -> None:
+        """
+        Report the end of the run to the event callback, if there is one.
+
+        Args:
+            error: what ends it; None: it has completed the upload.
+
+        Raises:
+            Exception: what the event callback raised when the object was stored, or in the clean-up after that.
+        """
+        events = self._context.events
+        if events is None:
+            return
+        events.run_ended(self._outcome(error), self._result, error)
+        if events.error is None or (raised := events.error.__cause__) is None or raised is error:
+            return
+        if error is not None:
+            error.add_note(f"The event callback also raised {raised!r}.")
+        else:
+            add_stored_note(self._context, raised)
+            raise raised
+
+    def _outcome(self, error: BaseException | None) -> Literal["completed", "paused", "cancelled", "failed"]:
+        if self._result is not None:
+            return "completed"
+        stopped = self._context.is_from_caller(error)
+        if isinstance(error, UploadCancelled) or (stopped and self._control.cancelled):
+            return "cancelled"
+        return "paused" if stopped or isinstance(error, UploadPaused) else "failed"
 
     def explain(self) -> tuple[Decision, PartPlan]:
         """
@@ -185,7 +229,7 @@ class UploadRun:
             raise stop_requested_error(context, request.mode) from None
         except TransferStopped:
             raise stop_requested_error(context, "cancel" if context.control.cancelled else "pause") from None
-        except ProgressRaised as error:
+        except CallbackRaised as error:
             own = error.__cause__ or error
             pause_for(context, own)
             raise own  # noqa: B904  # the caller's own error, as it was raised
@@ -288,6 +332,7 @@ class UploadRun:
                 self._warn_of_recorded_part_size(checkpoint)
                 if any(part.action == "adopt" for part in parts) or checkpoint != recorded:
                     self._save_changed_checkpoint(checkpoint, recorded)
+                self._report_upload(resumed=True)
                 return Stage.SEND
             case CompareWhileReading(checkpoint, plan, candidates, stored):
                 context.adopt_checkpoint(evolve(checkpoint, parts=()), plan)
@@ -296,6 +341,7 @@ class UploadRun:
                 self._stream.expect(candidates, frozenset(checkpoint.parts), stored)
                 if recorded is not None and recorded.checksum != checkpoint.checksum:
                     self._save_changed_checkpoint(checkpoint, recorded)
+                self._report_upload(resumed=True)
                 return Stage.SEND
             case AlreadyStored(stored, checkpoint):
                 self._check_expected(stored, checkpoint)
@@ -306,6 +352,13 @@ class UploadRun:
             case Start():
                 self._decided_start = decision
                 return Stage.START
+
+    def _report_upload(self, *, resumed: bool = False, reason: str = "") -> None:
+        """Report that the missing parts of an upload are sent now."""
+        context = self._context
+        if context.events is not None:
+            size = context.fingerprint.size
+            context.events.upload_started(context.ledger, context.upload_id, size, resumed=resumed, reason=reason)
 
     def _check_expected(self, stored: StoredObject, checkpoint: Checkpoint) -> None:
         """Compare an object that an earlier run made with what the caller expects."""
@@ -374,7 +427,7 @@ class UploadRun:
         upload_id: str | None = None
         try:
             upload_id = context.retry(
-                partial(context.timed, lambda: context.backend.initiate_upload(context.key, options))
+                "initiate_upload", partial(context.timed, lambda: context.backend.initiate_upload(context.key, options))
             )
             if context.backend.capabilities.one_upload_per_key:
                 intent = evolve(intent, abandoned=())  # the storage has ended them
@@ -390,6 +443,7 @@ class UploadRun:
                     context.checkpoint = None
             raise
         logger.info("%s: started, as upload %s", context.description, upload_id, extra=context.log_fields())
+        self._report_upload(reason=self._decided_start.reason)
 
     # --- PUT ---------------------------------------------------------------------------------------------------------
 
@@ -397,7 +451,7 @@ class UploadRun:
         context, size = self._context, self._context.fingerprint.size
         body = self._stream.take_first() if size is None else context.read_source(0, size)
         try:
-            self._stored = put_object(context, body)
+            self._stored = put_object(context, body, self._decided_start.reason)
         except CallbackError as error:
             self._keep_callback_error(error)
         if self._not_aborted and context.backend.capabilities.one_upload_per_key:
@@ -422,7 +476,7 @@ class UploadRun:
             make_job=self._job,
             on_part_uploaded=self._on_part_uploaded,
             on_tick=context.emit_progress,
-            on_retry=lambda number, error, delay: context.log_retry(error, delay, number),
+            on_retry=self._on_part_retry,
             reads_may_block=context.fingerprint.size is None,
             read_again=self._read_again if self._allows_second_copies() else None,
             status=context.status,
@@ -480,7 +534,10 @@ class UploadRun:
     def _read_again(self, number: int) -> SourceBody:
         return call_plugin(self._context.source.body, *self._context.ledger.plan.bounds(number))
 
-    def _on_part_uploaded(self, part: UploadedPart) -> None:
+    def _on_part_retry(self, number: int, error: BaseException, delay: float, attempt: int) -> None:
+        self._context.report_retry("upload_part", error, delay, attempt, number)
+
+    def _on_part_uploaded(self, part: UploadedPart, seconds: float, second_copy: bool) -> None:
         context = self._context
         had_moved = context.source_moved
         context.check_source()
@@ -491,11 +548,16 @@ class UploadRun:
         if logger.isEnabledFor(logging.DEBUG):
             number, size, fields = part.part_number, part.size, context.log_fields(part.part_number)
             logger.debug("part %d of %s: uploaded, %d bytes", number, context.description, size, extra=fields)
+        if context.events is not None:
+            context.events.part_done(part, seconds, second_copy=second_copy)
         context.emit_progress()
 
     # --- COMPLETE, FINISH --------------------------------------------------------------------------------------------
 
     def _complete(self) -> Stage:
+        context = self._context
+        if context.events is not None:
+            context.events.completion_started(context.ledger)
         try:
             self._stored = self._completion.run()
         except CallbackError as error:
@@ -522,6 +584,7 @@ class UploadRun:
             self._result = finish_completed_earlier(context, self._stored, self._completed_earlier)
         else:
             self._result = finish(context, self._stored)
+        report_completed(context)
         return Stage.DONE
 
 

@@ -40,7 +40,7 @@ def verify_object(context: UploadContext, on_progress: Callable[[Progress], obje
 
 def _verify(context: UploadContext, on_progress: Callable[[Progress], object] | None) -> Verification:
     before = context.current_fingerprint()
-    stored = context.retry(lambda: context.backend.head_object(context.key))
+    stored = context.retry("head_object", lambda: context.backend.head_object(context.key))
     if stored is None or not needs_reading(before.size, stored):
         return compare(context.key, before.size, None, stored, context.checksum)
     size, checksum = _Reading(context, before.size, stored.size, on_progress).run()
@@ -95,7 +95,7 @@ class _Reading:
         """
         self._report()
         try:
-            while self._context.retry(self._read_range, moves=False):
+            while self._context.retry("body", self._read_range, moves=False):
                 if self._context.clock.monotonic() - self._reported >= self._context.request.config.progress_interval:
                     self._report()
         except SourceChanged as error:

@@ -45,7 +45,7 @@ class Retries:
         """
         patience = self._patience.at_most(0.0) if self._down else self._patience
 
-        def log_retry(error: BackendError | CheckpointError | SourceError, delay: float) -> None:
+        def log_retry(error: BackendError | CheckpointError | SourceError, delay: float, _: int) -> None:
             logger.info("%s: retrying in %.1f s: %s", description, delay, error)
 
         try:

@@ -135,7 +135,8 @@ def _perform(
             options=command.options.for_backend(backend),
             progress=meter,
             resume=command.resume,
-            **command.expected,
+            expected_size=command.expected.get("expected_size"),
+            expected_crc64=command.expected.get("expected_crc64"),
         )
         try:
             return _result_of(task)

@@ -17,6 +17,7 @@ from partwise._validation import choice
 from partwise.checkpoint import Checkpoint
 from partwise.config import TransferConfig
 from partwise.errors import InvalidInput
+from partwise.events import UploadEvent
 from partwise.model import ObjectOptions, UploadedPart
 from partwise.results import Progress, UploadResult
 from partwise.testing._proof.simulation import SimulatedWorkers
@@ -33,7 +34,7 @@ class Event(Enum):
     INTERRUPT = "Ctrl-C is pressed"
     EXIT = "a signal handler exits"
     TIME_LIMIT = "a signal handler raises because the time limit is reached"
-    RAISE = "the progress callback raises"
+    RAISE = "a callback raises"
     SECOND_UPLOADER = "another process starts the same upload"
     EXPIRY = "the storage drops every pending upload"
 
@@ -60,9 +61,9 @@ _SOURCE_CHANGES = frozenset(
     }
 )
 
-#: Where an event can be scheduled: at the start of any call, before a chunk of the source is read, and at a progress
-#: report.
-HOOK_POINTS = (*OPERATIONS, "chunk", "progress")
+#: Where an event can be scheduled: at the start of any call, before a chunk of the source is read, and in a call of the
+#: progress callback or of the event callback.
+HOOK_POINTS = (*OPERATIONS, "chunk", "progress", "event")
 
 
 @define(frozen=True)
@@ -74,8 +75,8 @@ class ScheduledEvent:
     occurrence: int = 1  # the occurrence of the hook point at which it happens, counting from 1
 
     def __attrs_post_init__(self) -> None:
-        if self.event is Event.RAISE and self.operation != "progress":
-            raise InvalidInput("the progress callback can raise at the hook point 'progress' only")
+        if self.event is Event.RAISE and self.operation not in ("progress", "event"):
+            raise InvalidInput("a callback can raise at the hook points 'progress' and 'event' only")
 
 
 @define(frozen=True)
@@ -105,7 +106,7 @@ class ProcessScript:
 
 
 class CallbackBroke(Exception):
-    """Raised by the progress callback, as a program's own error would be."""
+    """Raised by a callback, as a program's own error would be."""
 
 
 class TimeIsUp(Exception):
@@ -174,6 +175,14 @@ class ProgressRecord:
     backend_calls: int  # the number of backend calls of the process that had ended by then
 
 
+@define(frozen=True)
+class EventRecord:
+    """One call of the event callback."""
+
+    event: UploadEvent
+    backend_calls: int  # the number of backend calls of the process that had ended by then
+
+
 @define(eq=False)
 class ProcessTrace:
     """A process that has ended, and everything that was observed of it."""
@@ -192,6 +201,7 @@ class ProcessTrace:
     occurred: tuple[ScheduledEvent, ...] = ()
     backend_calls: list[BackendCall] = field(factory=list)  # its calls of the backend, as it saw their outcomes
     reports: list[ProgressRecord] = field(factory=list)  # what its progress callback received
+    reported_events: list[EventRecord] = field(factory=list)  # what its event callback received
     worker_pools: list[SimulatedWorkers] = field(factory=list)  # the simulated workers that sent its parts
     most_bodies: int = 0  # the maximum number of bodies of the source that it held at the same time
     log: list[str] = field(factory=list)

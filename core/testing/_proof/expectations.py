@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CallbackError, UploadNotFound, UploadUnusable
-from partwise.testing._proof.events import BackendCall, Event, ProcessTrace
+from partwise.testing._proof.events import INTERRUPTS, BackendCall, CallbackBroke, Event, ProcessTrace
 from partwise.testing._proof.recording import checkpoint_ids
 from partwise.testing._proof.scenario import Scenario
 from partwise.testing.faults import Fault, FaultKind
@@ -55,6 +55,15 @@ def injected(trace: ProcessTrace, operations: Iterable[str] | None, *kinds: Faul
 def had_event(trace: ProcessTrace, *events: Event) -> bool:
     """Return whether one of these events happened."""
     return any(scheduled.event in events for scheduled in trace.occurred)
+
+
+def raised_the_callback_error(trace: ProcessTrace) -> bool:
+    """Return whether the callback's error was raised, or an interrupt from it."""
+    error = trace.error
+    if isinstance(error, INTERRUPTS):
+        while error is not None and not isinstance(error, CallbackBroke):
+            error = error.__cause__ or error.__context__
+    return isinstance(error, CallbackBroke)
 
 
 def store_lost_writes(trace: ProcessTrace) -> bool:

@@ -26,6 +26,7 @@ from partwise.errors import (
 )
 from partwise.model import UploadedPart
 from partwise.results import Progress
+from partwise.testing._proof.event_checks import contradictions
 from partwise.testing._proof.events import INTERRUPTS, BackendCall, CallbackBroke, Event, ProcessTrace, ProgressRecord
 from partwise.testing._proof.expectations import (
     allow_expected_orphans,
@@ -36,6 +37,7 @@ from partwise.testing._proof.expectations import (
     must_resume,
     must_succeed,
     parts_to_keep,
+    raised_the_callback_error,
     store_lost_writes,
     text_for_caller,
 )
@@ -441,7 +443,7 @@ def callback(scenario: Scenario, trace: ProcessTrace) -> None:
         _broken("CALLBACK", f"the error does not have the result of the upload: {error.result!r}", trace)
 
 
-# --- memory, progress, secrets ---------------------------------------------------------------------------------------
+# --- memory, progress ------------------------------------------------------------------------------------------------
 
 
 def bounded_memory(_: Scenario, trace: ProcessTrace) -> None:
@@ -452,15 +454,6 @@ def bounded_memory(_: Scenario, trace: ProcessTrace) -> None:
         _broken("BOUNDED-MEMORY", f"{most} parts were in flight, with concurrency {concurrency}", trace)
     if trace.most_bodies > allowed:
         _broken("BOUNDED-MEMORY", f"{trace.most_bodies} bodies were held, with concurrency {concurrency}", trace)
-
-
-def _raised_the_callback_error(trace: ProcessTrace) -> bool:
-    """Return whether the callback's error was raised, or an interrupt from it."""
-    error = trace.error
-    if isinstance(error, INTERRUPTS):
-        while error is not None and not isinstance(error, CallbackBroke):
-            error = error.__cause__ or error.__context__
-    return isinstance(error, CallbackBroke)
 
 
 def progress(scenario: Scenario, trace: ProcessTrace) -> None:
@@ -478,7 +471,8 @@ def progress(scenario: Scenario, trace: ProcessTrace) -> None:
         _check_reported_parts(scenario, trace, report)
     if trace.result is not None and not (trace.reports and trace.reports[-1].progress.completed):
         _broken("PROGRESS", "the upload succeeded, and its end was not reported", trace)
-    if had_event(trace, Event.RAISE) and not trace.crashed and not _raised_the_callback_error(trace):
+    raised = any((one.operation, one.event) == ("progress", Event.RAISE) for one in trace.occurred)
+    if raised and not trace.crashed and not raised_the_callback_error(trace):
         _broken("PROGRESS", f"the error of the progress callback was raised as {trace.error!r}", trace)
 
 
@@ -513,11 +507,21 @@ def _check_reported_parts(scenario: Scenario, trace: ProcessTrace, report: Progr
             _broken("PROGRESS", f"part {part.part_number} was reported as stored, and was not", trace)
 
 
+def events(_: Scenario, trace: ProcessTrace) -> None:
+    """The events of a run have one start and one end, and each of them is true."""
+    for why in contradictions(trace):
+        _broken("EVENTS", why, trace)
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
 def secret(scenario: Scenario, trace: ProcessTrace) -> None:
     """No credential is in a checkpoint, a log record, a repr or an error."""
     if not scenario.backend.secrets:
         return
-    texts = [*trace.log, repr(trace.result), *map(repr, trace.reports), repr(trace.after.checkpoint)]
+    texts = [*trace.log, repr(trace.result), *map(repr, trace.reports), *map(repr, trace.reported_events)]
+    texts.append(repr(trace.after.checkpoint))
     error = trace.error
     while error is not None:
         texts += [str(error), repr(error), repr(getattr(error, "details", ""))]
@@ -528,7 +532,7 @@ def secret(scenario: Scenario, trace: ProcessTrace) -> None:
 
 _CHECKS = (
     *(one_owner, fenced, exact, no_mix, whole, bounded, intent, lost_reply, clean, fast_fail, retry, callback),
-    *(bounded_memory, progress, unwritable, secret),
+    *(bounded_memory, progress, events, unwritable, secret),
 )
 
 #: All invariants by name. ONE-OWNER is checked first, because violating it usually violates the others.

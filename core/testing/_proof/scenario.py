@@ -34,6 +34,7 @@ from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.backends.oss import OSSOptions
 from partwise.checkpoint import checkpoint_name
 from partwise.errors import CheckpointBusy
+from partwise.events import UploadEvent
 from partwise.model import Capabilities, ObjectOptions, PartLimits, StoredObject
 from partwise.protocols import CheckpointStore, MultipartBackend, Source
 from partwise.results import Progress
@@ -42,6 +43,7 @@ from partwise.testing._proof.events import (
     BackendCall,
     CallbackBroke,
     Event,
+    EventRecord,
     ProcessScript,
     ProcessTrace,
     ProgressRecord,
@@ -373,6 +375,10 @@ class Scenario:
             trace.reports.append(ProgressRecord(progress, len(self.history.effects), len(trace.backend_calls)))
             plan.reach("progress")
 
+        def on_event(event: UploadEvent) -> None:
+            trace.reported_events.append(EventRecord(event, len(trace.backend_calls)))
+            plan.reach("event")
+
         with self._handles() as (backend, store):
             faulty = FaultyBackend(self._recorded(backend), plan, forget=self._drop_upload)
             observed = RecordingBackend(faulty, trace.backend_calls.append, self.clock.monotonic)
@@ -380,6 +386,7 @@ class Scenario:
             request = evolve(
                 self._upload_request(script, observed, faulty_store, FaultySource(source, plan)),
                 on_progress=on_progress,
+                on_event=on_event,
             )
             try:
                 trace.result = UploadRun(request, simulation.runtime(), control).run()
@@ -435,7 +442,7 @@ class Scenario:
             case Event.TIME_LIMIT:
                 _time_is_up(signal.SIGTERM, inspect.currentframe())
             case Event.RAISE:
-                raise CallbackBroke("raised by the progress callback")
+                raise CallbackBroke("raised by a callback")
             case Event.EXPIRY:
                 self.expire()
             case Event.SECOND_UPLOADER:

@@ -104,9 +104,10 @@ def run_parameters() -> st.SearchStrategy[RunParameters]:
 
 def scheduled_events() -> st.SearchStrategy[tuple[ScheduledEvent, ...]]:
     """Return a strategy for one or two events during a run."""
-    points = st.sampled_from((*_CALLED, "chunk", "progress"))
+    points = st.sampled_from((*_CALLED, "chunk", "progress", "event"))
     during = st.builds(ScheduledEvent, points, st.sampled_from(_DURING_A_RUN), st.integers(1, 6))
-    raising = st.builds(ScheduledEvent, st.just("progress"), st.just(Event.RAISE), st.integers(1, 5))
+    callbacks = st.sampled_from(("progress", "event"))
+    raising = st.builds(ScheduledEvent, callbacks, st.just(Event.RAISE), st.integers(1, 5))
     return st.lists(st.one_of(during, during, during, raising), min_size=1, max_size=2).map(tuple)
 
 

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from partwise._engine.context import Runtime, UploadContext, UploadRequest
-from partwise._engine.control import Control, ProgressRaised, StopRequested
+from partwise._engine.control import CallbackRaised, Control, StopRequested
 from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan
 from partwise._engine.workers import InlineWorkers
@@ -178,14 +178,14 @@ def failing(*errors):
 
 
 def test_a_request_is_retried_until_it_succeeds(run, clock):
-    assert run().retry(failing(ConnectionFailed(), Throttled(retry_after=20.0))) == "done"
+    assert run().retry("head_object", failing(ConnectionFailed(), Throttled(retry_after=20.0))) == "done"
     assert clock.waits == [0.5, 20.0]
 
 
 def test_a_request_is_attempted_as_often_as_a_part(run, clock):
     errors = [ConnectionFailed(str(n)) for n in range(5)]
     with pytest.raises(ConnectionFailed) as caught:
-        run(max_attempts=3).retry(failing(*errors))
+        run(max_attempts=3).retry("head_object", failing(*errors))
 
     assert caught.value is errors[2]
     assert clock.waits == [0.5, 1.0]
@@ -193,7 +193,7 @@ def test_a_request_is_attempted_as_often_as_a_part(run, clock):
 
 def test_a_request_that_is_refused_is_not_retried(run, clock):
     with pytest.raises(AccessDenied):
-        run().retry(failing(AccessDenied()))
+        run().retry("head_object", failing(AccessDenied()))
 
     assert clock.waits == []
 
@@ -204,7 +204,7 @@ def test_a_stop_request_ends_the_wait(run, clock, mode):
     clock.meanwhile = getattr(made.control, mode)
 
     with pytest.raises(StopRequested, match=mode):
-        made.retry(failing(ConnectionFailed()))
+        made.retry("head_object", failing(ConnectionFailed()))
 
 
 def test_the_source_is_compared_with_what_it_was(run, source):
@@ -352,7 +352,7 @@ def test_what_the_callback_raises_is_distinguished(started_run):
     def refuse(at):
         raise LookupError("enough")
 
-    with pytest.raises(ProgressRaised) as caught:
+    with pytest.raises(CallbackRaised) as caught:
         started_run(on_progress=refuse).emit_progress()
 
     assert isinstance(caught.value.__cause__, LookupError)
@@ -364,7 +364,7 @@ def test_what_the_callback_raises_is_distinguished(started_run):
 def test_progress_is_reported_at_the_interval_during_a_wait(started_run, clock):
     seen = []
     made = started_run(on_progress=seen.append, progress_interval=0.5)
-    made.retry(failing(ConnectionFailed(), Throttled(retry_after=1.75)))
+    made.retry("head_object", failing(ConnectionFailed(), Throttled(retry_after=1.75)))
 
     assert [(at.elapsed, at.retries) for at in seen] == [(0.5, 2), (1.0, 2), (1.5, 2)]
     assert {(at.bytes_done, at.parts_done, at.checkpoint.upload_id) for at in seen} == {(10, 1, "ID")}
@@ -415,7 +415,7 @@ def test_what_the_callback_raises_ends_a_wait(started_run):
     def refuse(at):
         raise LookupError("enough")
 
-    with pytest.raises(ProgressRaised):
+    with pytest.raises(CallbackRaised):
         started_run(on_progress=refuse).wait(60.0)
 
 
@@ -466,7 +466,7 @@ def test_an_outage_is_logged_once_and_so_is_its_end(started_run, clock, caplog):
     made = started_run(retry_max=4.0)
     error = ConnectionFailed("no connection to HOST: refused")
     with caplog.at_level(logging.INFO, "partwise"):
-        made.retry(failing(*[error] * 5))
+        made.retry("head_object", failing(*[error] * 5))
 
     assert [entry for entry in log_of(caplog) if "retrying in" not in entry[1]] == [
         ("WARNING", "retrying: no connection to HOST, giving up in 296 s"),
@@ -479,7 +479,7 @@ def test_an_outage_is_logged_in_time_if_progress_is_reported(started_run, clock,
     """The next attempt may be seconds away."""
     made = started_run(on_progress=lambda at: None)
     with caplog.at_level(logging.INFO, "partwise"):
-        made.retry(failing(ConnectionFailed("no connection to HOST"), Throttled(retry_after=20.0)))
+        made.retry("head_object", failing(ConnectionFailed("no connection to HOST"), Throttled(retry_after=20.0)))
 
     assert [text for level, text in log_of(caplog) if level == "WARNING"] == [
         "retrying: the storage throttles requests, giving up in 298 s"
@@ -488,7 +488,7 @@ def test_an_outage_is_logged_in_time_if_progress_is_reported(started_run, clock,
 
 def test_a_failure_of_a_moment_is_not_logged_as_an_outage(started_run, caplog):
     with caplog.at_level(logging.INFO, "partwise"):
-        started_run().retry(failing(ConnectionFailed(), ConnectionFailed()))
+        started_run().retry("head_object", failing(ConnectionFailed(), ConnectionFailed()))
 
     assert [level for level, _ in log_of(caplog)] == ["INFO", "INFO"]
 
@@ -498,11 +498,11 @@ def test_a_part_that_fails_while_others_are_in_flight_is_not_an_outage(started_r
     made.status.set_in_flight(3)
     for _ in range(2):
         made.patience.next_delay(clock.time, 1, Throttled())
-        made.log_retry(Throttled(), 1.0, 3)
+        made.report_retry("upload_part", Throttled(), 1.0, 1, 3)
         clock.time += 3
     assert made.status.waiting(clock.time) is None
     made.status.set_in_flight(0)
-    made.log_retry(Throttled(), 1.0, 3)
+    made.report_retry("upload_part", Throttled(), 1.0, 1, 3)
 
     assert made.status.waiting(clock.time) is not None
 
@@ -512,7 +512,7 @@ def test_many_parts_that_fail_in_a_row_are_an_outage(started_run, clock):
     made.status.set_in_flight(3)
     for _ in range(2):
         made.patience.next_delay(clock.time, 1, ConnectionFailed())
-        made.log_retry(ConnectionFailed(), 1.0, 3)
+        made.report_retry("upload_part", ConnectionFailed(), 1.0, 1, 3)
     clock.time += 3
 
     assert made.status.waiting(clock.time) is not None
@@ -522,7 +522,7 @@ def test_many_parts_that_fail_in_a_row_are_an_outage(started_run, clock):
 def test_an_outage_ends_with_a_response(started_run, moves):
     """To a question, too, if nothing but the question had failed."""
     made = started_run()
-    made.retry(failing(*[ConnectionFailed()] * 5), moves=moves)
+    made.retry("head_object", failing(*[ConnectionFailed()] * 5), moves=moves)
 
     assert made.status.reason is None
 
@@ -531,8 +531,8 @@ def test_an_outage_does_not_end_with_a_response_to_a_question(started_run, clock
     """While what the upload waits for fails."""
     made = started_run()
     made.patience.next_delay(clock.time, 1, ConnectionFailed())
-    made.log_retry(ConnectionFailed("no connection to HOST"), 1.0)
-    made.retry(failing(ConnectionFailed()), moves=False)
+    made.report_retry("complete_upload", ConnectionFailed("no connection to HOST"), 1.0, 1)
+    made.retry("head_object", failing(ConnectionFailed()), moves=False)
 
     assert made.status.reason is not None
 

@@ -48,7 +48,7 @@ def test_an_operation_is_retried_with_the_delays_of_the_patience(make_calls, clo
 
     assert calls.run() == "done"
     assert clock.waits == [0.5, 20.0]
-    assert calls.retries == list(zip(errors, clock.waits, strict=True))
+    assert calls.retries == list(zip(errors, clock.waits, [1, 2], strict=True)), "with the number of the attempt"
 
 
 def test_a_permanent_error_is_raised_at_once(make_calls, clock):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partwise._engine.concurrency import FixedConcurrency
-from partwise._engine.control import Control, ProgressRaised, StopRequested
+from partwise._engine.control import CallbackRaised, Control, StopRequested
 from partwise._engine.patience import Patience
 from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.scheduler import PartScheduler
@@ -127,7 +127,7 @@ class Scenario:
             concurrency=FixedConcurrency(concurrency),
             tick_interval=tick_interval,
             make_job=self.make_job,
-            on_part_uploaded=lambda part: self.on_part_uploaded(part),  # noqa: PLW0108  # tests replace it
+            on_part_uploaded=lambda *part: self.on_part_uploaded(*part),  # noqa: PLW0108  # tests replace it
             on_tick=lambda: self.on_tick(),  # noqa: PLW0108
             on_retry=lambda *retry: self.retries.append(retry),
         )
@@ -141,7 +141,7 @@ class Scenario:
             self.taken += 1
             yield number, BytesBody(bytes(self.size))
 
-    def on_part_uploaded(self, part):
+    def on_part_uploaded(self, part, seconds, second):
         self.uploaded.append(part.part_number)
 
     def on_tick(self):
@@ -628,7 +628,7 @@ def test_a_part_that_is_cut_is_sent_again_at_once_and_has_not_failed(make_scenar
     assert backend.cuts == [(3.0, 2)]
     assert scenario.times[2] == [0.0, 3.0]
     assert scenario.uploaded == [1, 3, 2]
-    assert [(number, str(error), delay) for number, error, delay in scenario.retries] == [
+    assert [(number, str(error), delay) for number, error, delay, _ in scenario.retries] == [
         (2, "it was much slower than others", 0.0)
     ]
 
@@ -692,7 +692,7 @@ def test_the_first_error_propagates_whatever_happens_while_it_stops(make_scenari
         {1: [AccessDenied("the first")], 2: [UploadNotFound("the second")]}, parts=4, concurrency=4
     )
 
-    def refuse(part):
+    def refuse(part, *_):
         scenario.uploaded.append(part.part_number)
         raise SourceChanged("the third")
 
@@ -740,10 +740,10 @@ def test_an_outcome_lost_to_an_interrupt_is_not_awaited(make_scenario):
 
 def raise_from_progress(scenario, *, at):
     """Let the progress callback raise once this number of parts is uploaded, and return the error."""
-    error = ProgressRaised("the progress callback raised")
+    error = CallbackRaised("progress")
     error.__cause__ = LookupError("enough")
 
-    def on_part_uploaded(part):
+    def on_part_uploaded(part, *_):
         scenario.uploaded.append(part.part_number)
         if len(scenario.uploaded) == at:
             raise error
@@ -757,7 +757,7 @@ def test_a_progress_error_takes_precedence_over_a_stop_request(make_scenario, mo
     scenario = make_scenario(parts=9, concurrency=3)
     error = raise_from_progress(scenario, at=2)
     scenario.workers.meanwhile = getattr(scenario.control, mode)
-    with pytest.raises(ProgressRaised) as caught:
+    with pytest.raises(CallbackRaised) as caught:
         scenario.run()
 
     assert caught.value is error
@@ -768,7 +768,7 @@ def test_a_progress_error_takes_precedence_over_a_stop_request(make_scenario, mo
 def test_a_progress_error_takes_precedence_over_a_failure(make_scenario, first):
     scenario = make_scenario({1: [first]}, parts=9, concurrency=3)
     error = raise_from_progress(scenario, at=1)
-    with pytest.raises(ProgressRaised) as caught:
+    with pytest.raises(CallbackRaised) as caught:
         scenario.run()
 
     assert caught.value is error
@@ -815,7 +815,7 @@ def test_an_interrupt_while_the_last_parts_finish_is_raised_after_them(make_scen
 def test_an_error_in_on_part_uploaded_ends_the_run(make_scenario):
     scenario = make_scenario(parts=4, concurrency=1)
 
-    def refuse(part):
+    def refuse(part, *_):
         raise SourceChanged("other bytes")
 
     scenario.on_part_uploaded = refuse

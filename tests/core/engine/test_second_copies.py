@@ -103,7 +103,7 @@ class Scenario:
             make_job=self.make_job,
             on_part_uploaded=self.on_part_uploaded,
             on_tick=lambda: None,
-            on_retry=lambda number, error, delay: None,
+            on_retry=lambda *retry: None,
             read_again=lambda number: BytesBody(bytes(SIZE)),
             late_parts=LateParts(measured=0.0),
         )
@@ -112,7 +112,7 @@ class Scenario:
     def make_job(self, number, body, second):
         return PartJob(None, "key", "ID", number, body, second)
 
-    def on_part_uploaded(self, part):
+    def on_part_uploaded(self, part, seconds, second):
         self.uploaded.append(part.part_number)
         self.sent_when_uploaded.append(self.state.in_flight_bytes())
 

@@ -1085,8 +1085,8 @@ MUTATIONS = [
     Mutation(
         "parts acknowledged while an upload stops are not reported",
         SCHEDULER,
-        "                try:\n                    self._on_part_uploaded(outcome.part)",
-        "                try:\n                    pass",
+        "                    self._on_part_uploaded(outcome.part, now - started, outcome.second)\n                except",
+        "                    pass\n                except",
     ),
     Mutation(
         "pending parts are sent although the upload stops",
@@ -1151,22 +1151,22 @@ MUTATIONS = [
     Mutation(
         "an exit while the last parts finish leaves them running",
         SCHEDULER,
-        "        self._drain_workers()\n        raise self._with_progress_error(interrupt)",
-        "        raise self._with_progress_error(interrupt)",
+        "        self._drain_workers()\n        raise self._with_callback_raised(interrupt)",
+        "        raise self._with_callback_raised(interrupt)",
         PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "a progress error while the last parts finish is suppressed",
         SCHEDULER,
-        "                except ProgressRaised as error:\n                    self._progress_error = error\n",
+        "                except CallbackRaised as error:\n                    self._callback_raised = error\n",
         "",
         PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "a progress error takes precedence over an interrupt",
         SCHEDULER,
-        "        if self._progress_error is not None and isinstance(ended_by, PartwiseError):",
-        "        if self._progress_error is not None:",
+        "        if self._callback_raised is not None and isinstance(ended_by, PartwiseError):",
+        "        if self._callback_raised is not None:",
         PLUGIN_CALLS_TESTS,
     ),
     Mutation(
@@ -1581,7 +1581,7 @@ MUTATIONS = [
     Mutation(
         "an error of the progress callback is swallowed",
         "core/_engine/reporter.py",
-        '            raise ProgressRaised("the progress callback raised") from error',
+        '            raise CallbackRaised("progress") from error',
         "            pass",
     ),
     Mutation(
