@@ -68,8 +68,8 @@ class UploadTask:
             with self._prepare(self._report) as upload:
                 result = upload.run()
         except StopIteration as error:
-            # From a progress callback. A coroutine that awaits the future would take it for its own end.
-            stopped = RuntimeError("the progress callback raised StopIteration")
+            # From a callback. A coroutine that awaits the future would take it for its own end.
+            stopped = RuntimeError("a callback raised StopIteration")
             stopped.__cause__ = error
             self._future.set_exception(stopped)
         except BaseException as error:  # noqa: BLE001  # raised by result()

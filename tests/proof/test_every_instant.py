@@ -20,7 +20,7 @@ from attrs import define, evolve
 from toys.harnesses import SHAPES
 
 from partwise import PartwiseError, SourceChanged, TransferConfig
-from partwise.testing._proof.events import Event, ProcessScript, ProcessTrace, ScheduledEvent
+from partwise.testing._proof.events import CallbackBroke, Event, ProcessScript, ProcessTrace, ScheduledEvent
 from partwise.testing._proof.invariants import check
 from partwise.testing._proof.scenario import MemoryHarness, MemoryStoreHarness, Scenario
 from partwise.testing._proof.sources import ScenarioSource, SimulatedFile, SimulatedStream
@@ -378,3 +378,43 @@ def test_after_a_stop_request_at_any_call_only_parts_in_flight_are_sent_again(ca
         ended, last = run_next(case, scenario)
         assert_done(case, ended, stopped, last, again=case.parts if dropped else case.concurrency)
     figure("instants of an interrupt, a pause or a cancel, each followed by a successful run", len(calls))
+
+
+#: Where an event callback stops the upload: with retries, and with parts that are resumed.
+EVENT_CASES = [
+    *(
+        (case, UploadCase.scenario)
+        for case in (UploadCase(SimulatedFile, 0), UploadCase(SimulatedFile, 3), UploadCase(SimulatedStream, 2))
+    ),
+    (UploadCase(SimulatedFile, 4, 2, "in turns"), with_two_parts_recorded),
+    (UploadCase(SimulatedStream, 4), with_two_parts_recorded),
+]
+#: Two failures, so that there are events of retries and of a request that is made because of them.
+_RETRIED = (
+    *(Fault("put_object", FaultKind.BEFORE), Fault("upload_part", FaultKind.BEFORE)),
+    *(Fault("complete_upload", FaultKind.BEFORE), Fault("delete", FaultKind.UNREACHABLE)),
+)
+
+
+@pytest.mark.parametrize("what", [Event.RAISE, *STOP_EVENTS], ids=lambda what: what.name)
+@pytest.mark.parametrize(
+    ("case", "begin"),
+    EVENT_CASES,
+    ids=[f"{case}{', resumed' * (begin is with_two_parts_recorded)}" for case, begin in EVENT_CASES],
+)
+def test_after_an_event_callback_stops_the_upload_at_any_event_the_next_run_succeeds(case, begin, what, figure):
+    """By an exception of its own, by an interrupt that hits it, or by a request."""
+    begun = begin(case)
+    script = case.script(*_RETRIED)
+    count = len(begun.fork().run(script).reported_events)
+    for number in range(1, count + 1):
+        scenario = begun.fork()
+        stopped = scenario.run(evolve(script, events=(ScheduledEvent("event", what, number),)))
+        assert stopped.occurred, f"planned and never reached: event {number}"
+        if what is Event.RAISE:
+            assert isinstance(stopped.error, CallbackBroke), stopped
+            assert len(stopped.reported_events) == number, "it is not called again"
+        ended, last = run_next(case, scenario)
+        dropped = what is Event.CANCEL or stopped.after.stored is not None
+        assert_done(case, ended, stopped, last, again=1 + (case.parts if dropped else case.concurrency))
+    figure("events at which the event callback stops the upload, each followed by a successful run", count)

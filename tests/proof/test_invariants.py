@@ -22,6 +22,16 @@ from partwise import (
     UploadCancelled,
     UploadFailed,
 )
+from partwise.events import (
+    CompletionStarted,
+    OutageEnded,
+    PartDone,
+    PartLost,
+    RetryScheduled,
+    RunEnded,
+    RunStarted,
+    UploadStarted,
+)
 from partwise.model import StoredObject
 from partwise.testing._proof.events import ActualUpload, BackendCall, Event, ProcessScript, ScheduledEvent
 from partwise.testing._proof.invariants import INVARIANTS, check
@@ -266,6 +276,62 @@ def lost_a_claim_that_nobody_took(scenario, trace):
     trace.after = evolve(trace.after, checkpoint=trace.before.checkpoint)
 
 
+def events(change):
+    """It reported other events."""
+
+    def falsify(scenario, trace):
+        records = trace.reported_events
+        trace.reported_events = change(records)
+
+    return falsify
+
+
+def of_kind(records, kind):
+    """Return the index of the last event of this kind."""
+    return max(index for index, record in enumerate(records) if isinstance(record.event, kind))
+
+
+def event(kind, **changes):
+    """Its last event of this kind said something else."""
+
+    def change(records):
+        at = of_kind(records, kind)
+        return [*records[:at], evolve(records[at], event=evolve(records[at].event, **changes)), *records[at + 1 :]]
+
+    return events(change)
+
+
+def without(kind):
+    return events(lambda records: [record for record in records if not isinstance(record.event, kind)])
+
+
+def also_before(kind, added):
+    """Before its last event of this kind there was another one."""
+
+    def change(records):
+        at = of_kind(records, kind)
+        made = added(records[at].event)
+        return [*records[:at], evolve(records[at], event=made), *records[at:]]
+
+    return events(change)
+
+
+def new(kind, **fields):
+    return lambda next_one: kind(key=next_one.key, elapsed=next_one.elapsed, **fields)
+
+
+START = new(RunStarted, source="", location="")
+LOST = new(PartLost, part_number=9, size=8)
+RETRY = new(RetryScheduled, operation="complete_upload", attempt=1, error=Throttled("later"), delay=1.0)
+RETRY_OF_A_PART = new(RetryScheduled, operation="upload_part", attempt=1, error=Throttled("later"), delay=1.0)
+RECOVERY = new(OutageEnded, seconds=3.0)
+
+
+def error_of_the_event_callback_was_lost(scenario, trace):
+    trace.occurred = (ScheduledEvent("event", Event.RAISE),)
+    trace.result, trace.error = None, UploadFailed("something else")
+
+
 DENIED = AccessDenied("denied")
 
 FALSIFIED = [
@@ -340,6 +406,30 @@ FALSIFIED = [
     ("PROGRESS", "would be resumed", checkpoint_of_fewer_parts),
     ("PROGRESS", "was reported as stored, and was not", checkpoint_of_parts_not_stored),
     ("PROGRESS", "the error of the progress callback was raised as", other_error_than_the_callbacks),
+    ("EVENTS", "the start of the run is not the first one", without(RunStarted)),
+    (
+        "EVENTS",
+        "the start of the run is not the first one",
+        also_before(RunEnded, START),
+    ),
+    ("EVENTS", "the start of the run is not the first one", events(lambda records: [])),
+    ("EVENTS", "the end was not reported", without(RunEnded)),
+    ("EVENTS", "there was one after the end", events(lambda records: [*records, records[-1]])),
+    ("EVENTS", "their times decrease", event(PartDone, elapsed=-1.0)),
+    ("EVENTS", "the end was reported with", event(RunEnded, result=None)),
+    ("EVENTS", "the end was reported with", event(RunEnded, error=UploadFailed("no"))),
+    ("EVENTS", "the outcome was reported as failed", event(RunEnded, outcome="failed")),
+    ("EVENTS", "the error of the event callback was raised as", error_of_the_event_callback_was_lost),
+    ("EVENTS", "was done before an upload started", without(UploadStarted)),
+    ("EVENTS", "was done twice", also_before(PartDone, lambda part: part)),
+    ("EVENTS", "was reported as done, and was not", event(PartDone, part_number=9)),
+    ("EVENTS", "was not sent a second time", event(PartDone, second_copy=True)),
+    ("EVENTS", "part 9 was lost before it was done", also_before(CompletionStarted, LOST)),
+    ("EVENTS", "and 28 bytes are completed", event(CompletionStarted, size=28)),
+    ("EVENTS", "bytes were reported as done", event(PartDone, resumed=True)),
+    ("EVENTS", "started twice, or ended before it started", also_before(RunEnded, RECOVERY)),
+    ("EVENTS", "1 retries of complete_upload were reported, and 0 calls failed", also_before(RunEnded, RETRY)),
+    ("EVENTS", "1 of 0 retries were reported", also_before(RunEnded, RETRY_OF_A_PART)),
     ("UNWRITABLE", "the checkpoint could not be saved", initiated_without_a_checkpoint),
     ("UNWRITABLE", "the claim failed, and the upload went on", went_on_without_a_claim),
     ("UNWRITABLE", "the result has no warning", part_not_recorded_unreported),

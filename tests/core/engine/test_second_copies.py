@@ -91,6 +91,7 @@ class Scenario:
         self.workers = ScriptedWorkers(clock, self.state, script)
         self.uploaded = []
         self.sent_when_uploaded = []
+        self.were_second = []
         self.parts = parts
         self.scheduler = PartScheduler(
             workers=self.workers,
@@ -115,6 +116,7 @@ class Scenario:
     def on_part_uploaded(self, part, seconds, second):
         self.uploaded.append(part.part_number)
         self.sent_when_uploaded.append(self.state.in_flight_bytes())
+        self.were_second.append(second)
 
     def run(self):
         self.scheduler.run((number, BytesBody(bytes(SIZE))) for number in range(1, self.parts + 1))
@@ -139,6 +141,7 @@ def test_the_copy_that_is_acknowledged_first_counts_and_the_other_is_cut(make_sc
 
     assert scenario.workers.submitted[3:] == [(1, True)]
     assert scenario.uploaded == [2, 3, 1]
+    assert scenario.were_second == [False, False, first]
     assert scenario.workers.cuts == [(1, not first)]
     assert scenario.workers.idle
 
