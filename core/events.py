@@ -1,5 +1,5 @@
 """
-What happens in one run of an upload, as values: for metrics, traces and audit logs.
+The events of a run, for metrics, traces and audit logs.
 
     upload(source, url, on_event=print)
 

@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 class Retry(Protocol):
-    """Calls `attempt`, an attempt at this operation, retrying transient errors; see `UploadContext.retry`."""
+    """Calls `attempt`, retrying transient errors; see `UploadContext.retry`."""
 
     def __call__(
         self, operation: str, attempt: Callable[[], _T], *, moves: bool = True, patience: Patience | None = None

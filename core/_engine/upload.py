@@ -12,6 +12,7 @@ One upload, from the claim on its checkpoint to the release.
 - BOUNDED: `_on_part_uploaded` records a part before another one is sent; `reconcile` keeps every part that still holds.
 - RETRY, FAST-FAIL: `retry` and `scheduler`.
 - CLEAN, CALLBACK: `finish`.
+- EVENTS: `_report_end` here, and wherever something happens; `event_reporter` keeps their order.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pytest
 import partwise
 import partwise.backends.oss
 import partwise.backends.s3
+import partwise.events
 import partwise.fsspec
 import partwise.progress
 import partwise.testing
@@ -31,6 +32,7 @@ SHIPPED = {
 for package in (partwise.backends.oss, partwise.backends.s3):
     SHIPPED |= {name: getattr(package, name) for name in package.__all__ if name not in {"open_url", "DIALECTS"}}
 SHIPPED |= {name: getattr(partwise.fsspec, name) for name in partwise.fsspec.__all__ if name != "UploadFile"}
+EVENTS = {name: getattr(partwise.events, name) for name in partwise.events.__all__ if name != "EventCallback"}
 PROGRESS = {name: value for name, value in vars(partwise.progress).items() if name.startswith("for_")}
 
 
@@ -61,7 +63,7 @@ def homes(name: str, value: object) -> set[str]:
     return {f"{package}.{name}" for package in packages}
 
 
-@pytest.mark.parametrize(("name", "value"), [*FACE.items(), *SHIPPED.items(), *PROGRESS.items()])
+@pytest.mark.parametrize(("name", "value"), [*FACE.items(), *SHIPPED.items(), *PROGRESS.items(), *EVENTS.items()])
 def test_every_public_name_is_in_the_reference(referenced: set[str], name: str, value: object) -> None:
     assert homes(name, value) & referenced
 
@@ -94,7 +96,7 @@ def named(function: object) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, value in {**FACE, **SHIPPED}.items() if name != "UploadTask"]
+    ("name", "value"), [(name, value) for name, value in {**FACE, **SHIPPED, **EVENTS}.items() if name != "UploadTask"]
 )
 def test_every_argument_is_documented(name: str, value: object) -> None:
     text = inspect.getdoc(value) or ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
 import threading
@@ -441,6 +442,30 @@ def test_an_interrupt_in_it_propagates(uploader, source, events):
 
     assert events[-1].outcome == "paused"
     assert uploader().upload(source, "key").parts_resumed == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no such signal")
+def test_a_time_limit_that_is_reached_in_it_propagates_at_once(uploader, source, events):
+    class TimeLimit(Exception):
+        pass
+
+    def time_is_up(number, frame):
+        raise TimeLimit
+
+    def on_event(event):
+        events(event)
+        if isinstance(event, PartDone):
+            signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, time_is_up)
+    try:
+        with pytest.raises(TimeLimit):
+            uploader().upload(source, "key", on_event=on_event)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert events.kinds[-2:] == [PartDone, RunEnded], "it did not raise that itself, and is called with the end"
+    assert events[-1].outcome == "paused"
 
 
 def test_an_exception_of_a_task_s_event_callback_is_raised_by_its_result(uploader, source, events):

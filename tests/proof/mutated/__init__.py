@@ -8,6 +8,7 @@ from mutated import (
     checksums,
     cli,
     engine,
+    events,
     filesystem,
     kit,
     local,
@@ -20,7 +21,23 @@ from mutated import (
 )
 from mutated.mutation import Mutation
 
-AREAS = (api, authors, checksums, cli, engine, filesystem, kit, local, oss, postgres, s3, server, shapes, stores)
+AREAS = (
+    api,
+    authors,
+    checksums,
+    cli,
+    engine,
+    events,
+    filesystem,
+    kit,
+    local,
+    oss,
+    postgres,
+    s3,
+    server,
+    shapes,
+    stores,
+)
 MUTATIONS = [mutation for area in AREAS for mutation in area.MUTATIONS]
 
 __all__ = ["AREAS", "MUTATIONS", "Mutation"]
