@@ -147,7 +147,7 @@ class RetryScheduled(UploadEvent):
         operation: what failed, as the method of the backend, the store or the source is called: ``"upload_part"``,
             ``"complete_upload"``, ``"save"``, ``"body"``.
         attempt: which attempt at this part or request it was, from 1.
-        error: its error. It has no traceback any more when the upload goes on.
+        error: its error. To keep its message, keep ``str(error)``: the error may refer to what was being sent.
         delay: seconds until the next attempt at the earliest.
         part_number: that of the part, if a part was sent; else None.
     """

@@ -160,6 +160,8 @@ def _outages(events: list[UploadEvent]) -> Iterator[str]:
 
 def _retries(trace: ProcessTrace, events: list[UploadEvent]) -> Iterator[str]:
     retries = Counter(event.operation for event in events if isinstance(event, RetryScheduled))
+    if not retries:
+        return
     failed = Counter(call.operation for call in trace.calls if call.outcome != "returned")
     for operation, count in retries.items():
         if operation not in OPERATIONS or (operation in _PLAIN and count > failed[operation]):

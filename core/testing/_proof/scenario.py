@@ -183,6 +183,8 @@ class _ScheduledFaults(FaultPlan):
 
     def reach(self, hook_point: str) -> None:
         """Fire the events that are scheduled for this occurrence of the hook point."""
+        if not self._events:
+            return
         self._reached_points[hook_point] += 1
         for scheduled in self._events:
             if (scheduled.operation, scheduled.occurrence) == (hook_point, self._reached_points[hook_point]):
@@ -376,6 +378,8 @@ class Scenario:
             plan.reach("progress")
 
         def on_event(event: UploadEvent) -> None:
+            if plan.crashed:
+                return  # it is not there any more; the exception that simulates that passes through it
             trace.reported_events.append(EventRecord(event, len(trace.backend_calls)))
             plan.reach("event")
 
