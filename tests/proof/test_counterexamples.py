@@ -26,6 +26,7 @@ from partwise import (
     UploadCancelled,
     Uploader,
     UploadFailed,
+    UploadPaused,
 )
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.backends.oss import Callback, OSSOptions
@@ -277,6 +278,20 @@ def test_an_error_of_the_callback_after_a_pause_is_not_swallowed(make_scenario, 
     trace = scenario.run(ProcessScript(events=(raising, paused), choices=(1, 1, 1), config=config(concurrency=2)))
 
     assert isinstance(trace.error, CallbackBroke)
+
+
+@pytest.mark.parametrize(
+    ("event", "error"), [(Event.PAUSE, UploadPaused), (Event.CANCEL, UploadCancelled), (Event.RAISE, CallbackBroke)]
+)
+def test_a_claim_that_is_retried_can_be_stopped(make_scenario, config, event, error):
+    """The invariant wanted the error of the store, though the wait for the next attempt had been stopped."""
+    unreachable = Fault("claim", FaultKind.UNREACHABLE)
+    stop = ScheduledEvent("event", event, occurrence=1)
+
+    trace = make_scenario().run(ProcessScript((unreachable,), (stop,), config=config()))
+
+    assert isinstance(trace.error, error)
+    assert trace.backend_calls == []
 
 
 def test_a_cancel_that_fails_to_abort_keeps_the_checkpoint_for_the_next_one(make_scenario, config):

@@ -23,6 +23,7 @@ from partwise.errors import (
     SourceChanged,
     Throttled,
     UploadCancelled,
+    UploadPaused,
 )
 from partwise.model import UploadedPart
 from partwise.results import Progress
@@ -359,7 +360,10 @@ def unwritable(scenario: Scenario, trace: ProcessTrace) -> None:
             saved = call.outcome == "returned"
         if call.operation == "initiate_upload" and scenario.keeps_checkpoint(trace.script) and not saved:
             _broken("UNWRITABLE", "an upload was initiated, though the checkpoint could not be saved", trace)
-    if not claimed and not trace.crashed and (trace.backend_calls or not isinstance(trace.error, CheckpointError)):
+    # A claim that is retried can be stopped.
+    stopped = had_event(trace, Event.PAUSE, Event.CANCEL, Event.RAISE)
+    refused = (CheckpointError, UploadPaused, UploadCancelled, CallbackBroke) if stopped else CheckpointError
+    if not claimed and not trace.crashed and (trace.backend_calls or not isinstance(trace.error, refused)):
         _broken("UNWRITABLE", "the claim failed, and the upload went on", trace)
     lost: set[tuple[int | None, bool]] = set()
     for call in trace.calls:
