@@ -6,6 +6,7 @@ Imported only for an upload that has an event callback.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -129,10 +130,11 @@ class EventReporter:
         if self._callback is None:
             return
         event = kind(key=self._key, elapsed=self._clock.monotonic() - self._started, **fields)
+        handled = sys.exception()  # at the end of a run: what ends it is in the context of what is raised here
         try:
             self._callback(event)
         except Exception as error:
-            if raised_by_signal(error) is not None:
+            if raised_by_signal(error, handled) is not None:
                 raise
             self._callback = None
             self.error = CallbackRaised("event")

@@ -345,6 +345,16 @@ def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStoppe
     A cancel discards the upload, and so does a pause if it can't be resumed.
     """
     if mode == "cancel":
+        if not context.record.is_loaded:
+            # Of the claim or of the load: it is not known yet what an earlier run has left.
+            return stopped_error(
+                context,
+                UploadCancelled,
+                f"the upload of {context.description} was cancelled before its checkpoint was read",
+                kept="What an earlier run has sent is kept",
+                hint="Cancel it again to discard that",
+                resumable=False,
+            )
         discarded = discard_upload(context)
         return stopped_error(
             context,

@@ -71,6 +71,8 @@ class CheckpointRecord:
         self._has_warned = False
         #: The upload ids that the record may have: one; several after a save that failed.
         self.upload_ids: tuple[str | None, ...] = (None,)
+        #: Whether it is known which upload the record is of, if there is one.
+        self.is_loaded = store is None
         #: The error by which the store said that this run no longer holds the claim. Nothing is sent after it.
         self.claim_lost: ClaimLost | None = None
         #: Acknowledged parts, with their upload ids, that the store could not append yet.
@@ -91,8 +93,9 @@ class CheckpointRecord:
         try:
             found = self._call("load", partial(self._store.load, self._name))
         except CheckpointDamaged as error:
-            self.upload_ids = (error.upload_id,)
+            self.upload_ids, self.is_loaded = (error.upload_id,), True
             raise
+        self.is_loaded = True
         if found is not None:
             self.upload_ids = (found.upload_id,)
         return found

@@ -172,7 +172,14 @@ class UploadRun:
         events = self._context.events
         if events is None:
             return
-        events.run_ended(self._outcome(error), self._result, error)
+        try:
+            events.run_ended(self._outcome(error), self._result, error)
+        except BaseException as interrupt:  # in the callback; it replaces what the run has ended with
+            if error is None:
+                add_stored_note(self._context, interrupt)
+            else:
+                interrupt.add_note(f"The upload had ended before: {error}")
+            raise
         if events.error is None or (raised := events.error.__cause__) is None or raised is error:
             return
         if error is not None:

@@ -294,6 +294,52 @@ def test_a_claim_that_is_retried_can_be_stopped(make_scenario, config, event, er
     assert trace.backend_calls == []
 
 
+@pytest.mark.parametrize("event", [Event.INTERRUPT, Event.TIME_LIMIT])
+def test_an_interrupt_stops_a_claim_that_is_retried(make_scenario, config, event):
+    unreachable = Fault("claim", FaultKind.BEFORE)
+
+    trace = make_scenario().run(ProcessScript((unreachable,), (ScheduledEvent("event", event, 2),), config=config()))
+
+    assert isinstance(trace.error, KeyboardInterrupt | TimeIsUp)
+
+
+@pytest.mark.parametrize("operation", ["claim", "load"])
+def test_an_upload_that_is_cancelled_before_its_checkpoint_was_read_says_that_it_is_kept(
+    make_scenario, config, operation
+):
+    """It was reported as cancelled, and the checkpoint of an earlier run was still there."""
+    scenario = make_scenario()
+    scenario.run(ProcessScript((Fault("append_part", FaultKind.CRASH_AFTER),), config=config()))
+    cancel = ScheduledEvent(operation, Event.CANCEL)
+
+    trace = scenario.run(ProcessScript((Fault(operation, FaultKind.UNREACHABLE),), (cancel,), config=config()))
+
+    assert isinstance(trace.error, UploadCancelled)
+    assert "What an earlier run has sent is kept" in str(trace.error)
+    assert trace.after.checkpoint is not None
+
+
+def test_an_error_of_the_event_callback_does_not_replace_a_time_limit(make_scenario, config):
+    """It was raised while the time limit was handled, and so was taken for one itself."""
+    limit, raising = ScheduledEvent("initiate_upload", Event.TIME_LIMIT), ScheduledEvent("event", Event.RAISE, 2)
+
+    trace = make_scenario().run(ProcessScript(events=(limit, raising), config=config()))
+
+    assert isinstance(trace.error, TimeIsUp)
+    assert any("event callback also raised" in note for note in trace.error.__notes__)
+
+
+@pytest.mark.parametrize("event", [Event.INTERRUPT, Event.TIME_LIMIT])
+def test_an_interrupt_in_the_last_event_says_what_the_upload_had_ended_with(make_scenario, config, event):
+    """The claim was lost, and the caller learned of the interrupt only."""
+    lost = Fault("save", FaultKind.CLAIM_LOST)
+
+    trace = make_scenario().run(ProcessScript((lost,), (ScheduledEvent("event", event, 2),), config=config()))
+
+    assert isinstance(trace.error, KeyboardInterrupt | TimeIsUp)
+    assert any("has lost its claim" in note for note in trace.error.__notes__)
+
+
 def test_a_cancel_that_fails_to_abort_keeps_the_checkpoint_for_the_next_one(make_scenario, config):
     scenario = make_scenario()
     cancel = ScheduledEvent("append_part", Event.CANCEL)

@@ -361,8 +361,9 @@ def unwritable(scenario: Scenario, trace: ProcessTrace) -> None:
         if call.operation == "initiate_upload" and scenario.keeps_checkpoint(trace.script) and not saved:
             _broken("UNWRITABLE", "an upload was initiated, though the checkpoint could not be saved", trace)
     # A claim that is retried can be stopped.
-    stopped = had_event(trace, Event.PAUSE, Event.CANCEL, Event.RAISE)
-    refused = (CheckpointError, UploadPaused, UploadCancelled, CallbackBroke) if stopped else CheckpointError
+    stopped = had_event(trace, Event.PAUSE, Event.CANCEL, Event.RAISE, *INTERRUPTIONS)
+    stops = (UploadPaused, UploadCancelled, CallbackBroke, *INTERRUPTS)
+    refused = (CheckpointError, *stops) if stopped else CheckpointError
     if not claimed and not trace.crashed and (trace.backend_calls or not isinstance(trace.error, refused)):
         _broken("UNWRITABLE", "the claim failed, and the upload went on", trace)
     lost: set[tuple[int | None, bool]] = set()
@@ -424,6 +425,12 @@ def clean(scenario: Scenario, trace: ProcessTrace) -> None:
     if trace.result is None and not isinstance(trace.error, UploadCancelled | CallbackError):
         return
     keeps_checkpoint = scenario.keeps_checkpoint(trace.script)
+    loads = [call.outcome for call in trace.calls if call.operation == "load"]
+    if keeps_checkpoint and trace.result is None and loads[-1:] not in (["returned"], ["CheckpointDamaged"]):
+        # It was cancelled before it had the claim, or before it knew what an earlier run had left.
+        if trace.before.checkpoint is not None and "is kept" not in text_for_caller(trace):
+            _broken("CLEAN", "the checkpoint was not read yet, and that was not reported", trace)
+        return
     if keeps_checkpoint and trace.after.checkpoint is not None:
         if not cleanup_was_hindered(trace):
             _broken("CLEAN", "a checkpoint was left behind, though nothing kept it from being deleted", trace)

@@ -35,9 +35,30 @@ MUTATIONS = [
     Mutation(
         "an interrupt in the event callback waits for the next step",
         EVENT_REPORTER,
-        "            if raised_by_signal(error) is not None:\n                raise\n",
+        "            if raised_by_signal(error, handled) is not None:\n                raise\n",
         "",
         EVENT_TESTS,
+    ),
+    Mutation(
+        "an error of the event callback after a time limit counts as one, too",
+        EVENT_REPORTER,
+        "raised_by_signal(error, handled)",
+        "raised_by_signal(error)",
+        ("tests/proof/test_counterexamples.py -k time_limit",),
+    ),
+    Mutation(
+        "an interrupt in the last event hides what the upload had ended with",
+        UPLOAD,
+        '                interrupt.add_note(f"The upload had ended before: {error}")',
+        "                pass",
+        ("tests/proof/test_counterexamples.py -k last_event",),
+    ),
+    Mutation(
+        "a cancel before the load does not say that an earlier upload is kept",
+        "core/_engine/finish.py",
+        "        if not context.record.is_loaded:",
+        "        if False:",
+        ("tests/proof/test_counterexamples.py -k cancelled_before",),
     ),
     Mutation(
         "an error of the event callback after the object is stored is lost",
