@@ -11,7 +11,7 @@ The parts that count are those that are done after the last `UploadStarted`: ano
 started again. Among them, each part is done once, unless a `PartLost` comes between. When a run has completed the
 upload, their sizes add up to that of the object.
 
-The upload waits for each call, so a callback has to return soon: what takes long belongs into a queue. If it raises, it
+The upload waits for each call, so a callback has to return soon: what takes long belongs in a queue. If it raises, it
 is not called again, and the upload stops as by a pause: the exception propagates. If another error ends the run first,
 that one propagates, with a note. The object is stored if only `RunEnded` was left, and a note says so.
 """
