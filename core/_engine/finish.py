@@ -440,24 +440,29 @@ def _wrong_object_error(context: UploadContext, stored: StoredObject, sent: int 
     )
 
 
-def pause_for(context: UploadContext, error: BaseException) -> None:
+def pause_for(context: UploadContext, error: BaseException) -> bool:
     """
     Pause the upload, or cancel it if a cancel was requested.
 
     An exception from outside partwise ends the run: an interrupt, an exit, a time limit, the error of a progress
     callback. It gets a note that says how much is kept.
+
+    Returns:
+        whether a cancel was requested before.
     """
+    cancelled = context.control.cancelled
     if context.checkpoint is None:
-        return
+        return cancelled
     try:
         if context.record.claim_lost is not None:
             raise context.record.claim_lost
-        if context.control.cancelled:
+        if cancelled:
             discard_upload(context)
-            return
-        keep_or_discard(context, error)
+        else:
+            keep_or_discard(context, error)
     except ClaimLost as lost:
         error.add_note(str(claim_lost_error(context, lost)))
+    return cancelled
 
 
 def keep_or_discard(context: UploadContext, error: BaseException, *, with_note: bool = True) -> None:

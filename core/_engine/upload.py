@@ -113,7 +113,7 @@ class UploadRun:
     def __init__(self, request: UploadRequest, runtime: Runtime, control: Control) -> None:
         _validate(request)
         self._context = context = UploadContext(request, runtime, control)
-        self._control = control
+        self._cancelled = False  # by a request that came before an interrupt, or before the error of a callback
         self._result: UploadResult | None = None
         try:
             if context.events is not None:
@@ -191,10 +191,9 @@ class UploadRun:
     def _outcome(self, error: BaseException | None) -> Literal["completed", "paused", "cancelled", "failed"]:
         if self._result is not None:
             return "completed"
-        stopped = self._context.is_from_caller(error)
-        if isinstance(error, UploadCancelled) or (stopped and self._control.cancelled):
+        if isinstance(error, UploadCancelled) or self._cancelled:
             return "cancelled"
-        return "paused" if stopped or isinstance(error, UploadPaused) else "failed"
+        return "paused" if isinstance(error, UploadPaused) or self._context.is_from_caller(error) else "failed"
 
     def explain(self) -> tuple[Decision, PartPlan]:
         """
@@ -239,7 +238,7 @@ class UploadRun:
             raise stop_requested_error(context, "cancel" if context.control.cancelled else "pause") from None
         except CallbackRaised as error:
             own = error.__cause__ or error
-            pause_for(context, own)
+            self._cancelled = pause_for(context, own)
             raise own  # noqa: B904  # the caller's own error, as it was raised
         except SourceChanged as error:
             raise source_changed_error(context, error) from error
@@ -253,7 +252,7 @@ class UploadRun:
             raise upload_failed_error(context, error) from error
         except BaseException as error:
             # An interrupt, an exit, a time limit. It is not partwise's, and propagates unchanged.
-            pause_for(context, error)
+            self._cancelled = pause_for(context, error)
             raise
         if self._callback_error is not None:
             raise callback_failed_error(self._callback_error, result) from self._callback_error

@@ -319,6 +319,15 @@ def test_an_upload_that_is_cancelled_before_its_checkpoint_was_read_says_that_it
     assert trace.after.checkpoint is not None
 
 
+def test_a_cancel_in_the_last_event_does_not_change_the_outcome(make_scenario, config):
+    raising, cancel = ScheduledEvent("progress", Event.RAISE), ScheduledEvent("event", Event.CANCEL, 3)
+
+    trace = make_scenario().run(ProcessScript(events=(raising, cancel), config=config()))
+
+    assert trace.reported_events[-1].event.outcome == "paused"
+    assert trace.after.checkpoint is not None
+
+
 def test_an_error_of_the_event_callback_does_not_replace_a_time_limit(make_scenario, config):
     """It was raised while the time limit was handled, and so was taken for one itself."""
     limit, raising = ScheduledEvent("initiate_upload", Event.TIME_LIMIT), ScheduledEvent("event", Event.RAISE, 2)

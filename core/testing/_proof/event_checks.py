@@ -82,21 +82,26 @@ def _end(trace: ProcessTrace, events: list[UploadEvent]) -> Iterator[str]:
         yield f"the end was reported with {end.result!r} and {end.error!r}"
     # The object may be stored before something else is raised.
     stored = isinstance(trace.error, (*INTERRUPTS, CallbackBroke)) and trace.after.stored is not None
-    if end.outcome != _outcome(trace) and not (stored and end.outcome == "completed"):
+    if end.outcome not in _outcomes(trace) and not (stored and end.outcome == "completed"):
         yield f"the outcome was reported as {end.outcome}"
 
 
-def _outcome(trace: ProcessTrace) -> str:
+def _outcomes(trace: ProcessTrace) -> tuple[str, ...]:
+    """
+    Return what the outcome may be.
+
+    A cancel may have come too late to have an effect.
+    """
     match trace.error:
         case None | CallbackError():
-            return "completed"
+            return ("completed",)
         case UploadPaused():
-            return "paused"
+            return ("paused",)
         case UploadCancelled():
-            return "cancelled"
+            return ("cancelled",)
     if isinstance(trace.error, (*INTERRUPTS, CallbackBroke)):
-        return "cancelled" if had_event(trace, Event.CANCEL) else "paused"
-    return "failed"
+        return ("paused", "cancelled") if had_event(trace, Event.CANCEL) else ("paused",)
+    return ("failed",)
 
 
 class _Parts:

@@ -1137,15 +1137,15 @@ MUTATIONS = [
     Mutation(
         "an exit leaves what can't be resumed",
         "core/_engine/upload.py",
-        "            pause_for(context, error)\n            raise\n",
+        "            self._cancelled = pause_for(context, error)\n            raise\n",
         "            raise\n",
         PLUGIN_CALLS_TESTS,
     ),
     Mutation(
         "an exit after a cancel keeps the upload",
         "core/_engine/finish.py",
-        "        if context.control.cancelled:\n            discard_upload(context)\n            return\n",
-        "",
+        "        if cancelled:\n            discard_upload(context)\n        else:\n            keep_or_discard(context, error)\n",
+        "        keep_or_discard(context, error)\n",
         PLUGIN_CALLS_TESTS,
     ),
     Mutation(

@@ -91,8 +91,8 @@ MUTATIONS = [
     Mutation(
         "an interrupt counts as a failure",
         UPLOAD,
-        "        stopped = self._context.is_from_caller(error)",
-        "        stopped = False",
+        " or self._context.is_from_caller(error) else",
+        " else",
         EVENT_TESTS,
     ),
     Mutation(
