@@ -109,7 +109,7 @@ def test_kubernetes_replaces_a_pod_only_if_that_helps(job) -> None:
 
 
 def test_the_time_to_stop_is_enough_to_cut_the_parts_in_flight(unit, job, blocks) -> None:
-    [docker] = blocks("Docker", "text")
+    [docker] = blocks("Docker", "sh")
     graces = [
         job["template"]["spec"]["terminationGracePeriodSeconds"],
         int(unit["Service"]["TimeoutStopSec"]),
@@ -155,7 +155,7 @@ def test_the_source_of_the_pod_is_on_a_volume_that_outlives_it(job, container) -
 
 
 def test_the_checkpoints_of_the_container_are_on_a_volume(blocks, monkeypatch) -> None:
-    [docker] = blocks("Docker", "text")
+    [docker] = blocks("Docker", "sh")
     volumes = dict(volume.split(":")[:2] for volume in re.findall(r"--volume (\S+)", docker))
     home = re.search(r"--env XDG_STATE_HOME=(\S+)", docker)[1]
     assert state_directory(monkeypatch, home).is_relative_to(volumes["partwise-state"])
@@ -200,13 +200,13 @@ def test_the_command_of_the_pod_uploads_the_backup(container, machine) -> None:
 
 
 def test_the_command_of_the_container_uploads_the_backup(blocks, machine) -> None:
-    [docker] = blocks("Docker", "text")
+    [docker] = blocks("Docker", "sh")
     code, bucket = machine(shlex.split(docker.partition("your-image")[2]))
     assert (code, bucket.keys()) == (DONE, ["today.tar"])
 
 
 def test_the_commands_of_cron_upload_the_backup_and_abort_old_uploads(blocks, machine, capfd) -> None:
-    upload, collect = (text.splitlines()[-1] for text in blocks("cron", "text"))
+    upload, collect = (text.splitlines()[-1] for text in blocks("cron", "sh"))
     for line in (upload, collect):
         *times, user, command = line.split(maxsplit=6)
         assert (len(times), user) == (5, "uploader")
@@ -218,7 +218,7 @@ def test_the_commands_of_cron_upload_the_backup_and_abort_old_uploads(blocks, ma
 
 def test_the_verification_after_the_upload_is_of_the_same_object(blocks, unit, machine) -> None:
     assert machine(shlex.split(unit["Service"]["ExecStart"]))[0] == DONE
-    [line] = blocks("After the upload", "text")
+    [line] = blocks("After the upload", "sh")
     verify, _, remove = line.partition(" && ")
     assert machine(shlex.split(verify))[0] == DONE
     assert shlex.split(remove)[1] == shlex.split(verify)[2]
