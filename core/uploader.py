@@ -261,12 +261,18 @@ class Uploader:
         with self._prepare(request, Control()) as upload:
             return explain(*upload.explain(), limits=self.backend.limits, config=self.config)
 
-    def abort(self, source: SourceLike, key: str) -> bool:
+    def abort(self, source: SourceLike, key: str, *, upload_id: str | None = None) -> bool:
         """
         Discard the unfinished upload of `source` as `key`.
 
         Abort it on the storage, then delete its checkpoint. Where the storage can't abort uploads
         (`Capabilities.aborts`), only the checkpoint is deleted, and the parts expire by themselves.
+
+        Args:
+            source: what was being uploaded. It is not read.
+            key: the object's key.
+            upload_id: discard only the upload of this id; another one, which a later run may have started, is left as
+                it is. None: whichever is recorded.
 
         Returns:
             whether there was one.
@@ -279,7 +285,8 @@ class Uploader:
             InvalidInput: the source has no name, so that it never has a checkpoint.
         """
         _check_call(key, None, None, loop=None)
-        return abort_upload(UploadContext(self._request(source, key), self._runtime_without_threads(), Control()))
+        context = UploadContext(self._request(source, key), self._runtime_without_threads(), Control())
+        return abort_upload(context, upload_id)
 
     def verify(
         self,

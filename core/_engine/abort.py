@@ -14,12 +14,16 @@ from partwise._engine.resume import load_checkpoint
 from partwise.errors import ClaimLost, InvalidInput
 
 
-def abort_upload(context: UploadContext) -> bool:
+def abort_upload(context: UploadContext, upload_id: str | None = None) -> bool:
     """
     Abort the upload on the storage, then delete its checkpoint.
 
+    Args:
+        context: the upload.
+        upload_id: do so only if the checkpoint is of this upload; None: whichever it is of.
+
     Returns:
-        whether there was a checkpoint.
+        whether there was a checkpoint of it.
 
     Raises:
         CheckpointBusy: the upload is running now.
@@ -33,7 +37,7 @@ def abort_upload(context: UploadContext) -> bool:
     context.short_patience = context.patience  # the caller wants this abort, and nothing else
     with Claim(context.store, context, "Nothing was aborted"):
         found = call_plugin_unwrapped(load_checkpoint, context)
-        if found is None:
+        if found is None or upload_id not in (None, found.upload_id):
             return False
         if isinstance(found, DamagedCheckpoint):
             context.checkpoint = evolve(context.new_checkpoint(), upload_id=found.upload_id)

@@ -140,7 +140,7 @@ def abort_by_id(upload_id: str, target: BackendSpec, command: AbortCommand, outp
             )
         recorded = _checkpoint_of(upload_id, backend, key, store)
         if recorded is not None:
-            return _abort_recorded(_Upload.of(backend, recorded, target.url), store, command, output)
+            return _abort_recorded(_Upload.of(backend, recorded, target.url, upload_id), store, command, output)
         if not backend.capabilities.aborts:
             raise UnsupportedOption(
                 f"{backend.location} can't abort uploads: their parts expire by themselves; nothing was changed"
@@ -200,12 +200,13 @@ class _Upload:
     source: Source
     key: str
     subject: str  # source and target, for messages
+    upload_id: str | None = None  # the only upload that may be aborted; None: whichever is recorded
 
     @classmethod
-    def of(cls, backend: MultipartBackend, checkpoint: Checkpoint, url: str) -> _Upload:
+    def of(cls, backend: MultipartBackend, checkpoint: Checkpoint, url: str, upload_id: str | None = None) -> _Upload:
         """Return the upload of a checkpoint, without its source."""
         source = "standard input" if checkpoint.source == STANDARD_INPUT else checkpoint.source
-        return cls(backend, _RecordedSource(checkpoint), checkpoint.key, f"{source} to {url}")
+        return cls(backend, _RecordedSource(checkpoint), checkpoint.key, f"{source} to {url}", upload_id)
 
 
 def _abort_recorded(upload: _Upload, store: CheckpointStore, command: AbortCommand, output: Output) -> int:
@@ -213,7 +214,9 @@ def _abort_recorded(upload: _Upload, store: CheckpointStore, command: AbortComma
     backend, source, subject = upload.backend, upload.source, upload.subject
     recorded = _load(store, checkpoint_name(backend.location, upload.key, source.name))
     try:
-        dropped = Uploader(backend, store=store, config=command.config).abort(source, upload.key)
+        dropped = Uploader(backend, store=store, config=command.config).abort(
+            source, upload.key, upload_id=upload.upload_id
+        )
     except ClaimLost:
         raise
     except CheckpointBusy as error:

@@ -791,6 +791,28 @@ def test_an_upload_id_with_a_checkpoint_takes_the_checkpoint_along(
     assert (list(store.scan()), list(LocalBackend(bucket).list_uploads())) == ([], [])
 
 
+def test_an_upload_that_has_replaced_that_of_the_id_meanwhile_is_not_aborted(
+    *,
+    partwise: Run,
+    store: FileCheckpointStore,
+    unfinished: Checkpoint,
+    bucket: Path,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    newer = evolve(unfinished, upload_id=LocalBackend(bucket).initiate_upload("copy", ObjectOptions()), parts=())
+
+    def find(*_: object) -> Checkpoint:
+        store.save(newer)  # by another run, after the checkpoint was found
+        return unfinished
+
+    monkeypatch.setattr("partwise.cli.abort._checkpoint_of", find)
+    ended = partwise("abort", "--upload-id", unfinished.upload_id, url, *HERE)
+    assert (ended.code, "nothing was changed" in ended.out) == (0, True)
+    assert list(store.scan()) == [newer]
+    assert newer.upload_id in {one.upload_id for one in LocalBackend(bucket).list_uploads()}
+
+
 def test_an_upload_that_is_beginning_here_may_have_the_id(
     partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, bucket: Path, url: str
 ) -> None:

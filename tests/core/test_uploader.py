@@ -942,6 +942,17 @@ def test_an_unfinished_upload_can_be_aborted(uploader, source, interrupted, left
     assert left_behind() == []
 
 
+def test_only_the_upload_of_a_given_id_is_aborted(uploader, store, source, interrupted, left_behind):
+    """Another run may have replaced it since its id was read."""
+    upload_id = interrupted(source).upload_id
+    before = left_behind()
+
+    assert not uploader().abort(source, "key", upload_id="of an earlier upload")
+    assert left_behind() == before != []
+    assert uploader().abort(source, "key", upload_id=upload_id)
+    assert left_behind() == []
+
+
 def test_an_upload_that_is_not_there_can_not_be_aborted(uploader, backend, source):
     assert not uploader().abort(source, "key")
     assert backend.calls == {}

@@ -974,6 +974,13 @@ MUTATIONS = [
         ("tests/core/engine/test_finish.py",),
     ),
     Mutation(
+        "abort takes an upload of another id",
+        "core/_engine/abort.py",
+        "if found is None or upload_id not in (None, found.upload_id):",
+        "if found is None:",
+        ("tests/core/test_uploader.py -k given_id",),
+    ),
+    Mutation(
         "abort gives up as soon as a clean-up",
         "core/_engine/abort.py",
         "    context.short_patience = context.patience  # the caller wants this abort, and nothing else\n",
