@@ -78,7 +78,7 @@ def _contents(_app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def _link_back(app: Sphinx, name: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
-    """Mend the links from the source of a module to where its names are documented: some as of `partwise`, some not."""
+    """Fix the links from the source of a module to where its names are documented: some as of `partwise`, some not."""
     if name.startswith("_modules/"):
         module = name.removeprefix("_modules/").replace("/", ".")
         documented = app.env.get_domain("py").data["objects"]

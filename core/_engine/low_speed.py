@@ -33,7 +33,7 @@ _SHARE = 0.1
 #: Bytes by which a part may lag behind in any case. Movement shows only when a chunk has been sent.
 _SLACK = 256 * KIB
 
-#: A part that waits for its response is cut if so many later parts have been acknowledged, and if the time since the
+#: A part that waits for its response is cut if this many later parts have been acknowledged, and if the time since the
 #: first of those was started is this many times what they took. The time since this part was sent would not do: when
 #: the line has just become faster, later parts overtake those whose bytes still wait in the kernel.
 _WAIT_FACTOR, _LATER_PARTS = 4.0, 3

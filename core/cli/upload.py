@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from shutil import get_terminal_size
@@ -78,10 +78,23 @@ def upload(command: UploadCommand, output: Output) -> int:
         SignalReceived: a signal stopped the upload; it says what is kept and how to resume.
         PartwiseError: as `Uploader.upload` does.
     """
+    with _opened(command) as (backend, store, key, with_url):
+        upload_to(backend, store, key, with_url, output)
+    return DONE
+
+
+@contextmanager
+def _opened(
+    command: UploadCommand,
+) -> Iterator[tuple[MultipartBackend, CheckpointStore, str, UploadCommand]]:
+    """
+    Open the backend and the store for one file.
+
+    Yields them, the key of the object, and the command with the URL of the object.
+    """
     command.store.require_other_than(command.file)
     with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
-        upload_to(backend, store, key, evolve(command, url=url), output)
-    return DONE
+        yield backend, store, key, evolve(command, url=url)
 
 
 def upload_to(
@@ -198,8 +211,8 @@ def explain(command: UploadCommand, output: Output) -> int:
 
     It raises what `Uploader.plan` raises.
     """
-    with command.target.open_object(command.file) as (backend, key, url), command.store.open() as store:
-        explain_to(backend, store, key, evolve(command, url=url), output)
+    with _opened(command) as (backend, store, key, with_url):
+        explain_to(backend, store, key, with_url, output)
     return DONE
 
 

@@ -36,7 +36,7 @@ class Pipe:
         self._stopped = False
 
     def has_room(self, size: int) -> bool:
-        """Return whether so many bytes can be written without a reader."""
+        """Return whether this number of bytes fits without a reader."""
         return len(self._buffer) + size <= BUFFER_SIZE
 
     def claim_writing(self) -> None:

@@ -122,6 +122,7 @@ PARTS = ("--part-size", "100K", "--multipart-threshold", "0")
         (upload(S3, "--endpoint", "TLS", "--give-up-after", "0"), 1, "error cause hint"),
         (upload("FILE:bucket/x", "--checkpoint-dir", "backup.tar", *PARTS), 1, "error cause hint"),
         (upload("FILE:bucket/x", "--checkpoint", "backup.tar", *PARTS), 2, "error hint"),
+        (upload("FILE:bucket/x", "--checkpoint", "backup.tar", "--dry-run"), 2, "error hint"),
         (upload("FILE:bucket/x", "--checkpoint", "other.tar", *PARTS), 1, "error hint"),
         (upload("FILE:bucket/x", "--checkpoint", "album", *PARTS), 1, "error cause hint"),
         (upload("FILE:bucket/x", "--expect-crc64", "5", *PARTS), 1, "error cause kept hint"),
