@@ -16,17 +16,22 @@ from typing import Protocol
 
 from attrs import define
 
+from partwise.model import KIB
+
 #: Parts in flight at first. Over a loopback or a LAN, more gain nothing.
 CONCURRENCY_MIN = 4
 
 #: A connection starts with some 10 packets per round trip, however long that takes. On a longer line, more connections
-#: make up for it: they start with as many bytes per second as 4 do where a request takes 25 ms, up to the maximum.
-_STARTS_PER_SECOND = CONCURRENCY_MIN / 0.025
+#: make up for it: they start with as many bytes per second as 4 do where a request takes 10 ms, up to the maximum.
+_STARTS_PER_SECOND = CONCURRENCY_MIN / 0.01
 _INITIAL_MAX = 64
 
-#: The length of a measurement: at least these seconds, and at least this multiple of the time of a small request.
+#: The length of a measurement: at least these seconds, and at least this multiple of the time of a small request. And
+#: at least these bytes for each part in flight: bytes count as sent when the kernel has them, which takes many at once
+#: when a part starts, and at first all parts start at the same time.
 _MEASURE_SECONDS = 0.2
 _MEASURE_LATENCIES = 1.5
+_MEASURE_BYTES = 256 * KIB
 
 #: While it grows, the number doubles after each measurement that shows a gain by this factor over the best one before.
 #: It stops at the second measurement in a row that does not: one alone may be noise, or the first losses of packets.
@@ -37,18 +42,28 @@ _STALLS_MAX = 2
 #: measurement shows a gain, and on a fast line without losses, 128 connections were slower than 64.
 _DOUBLES_TO = 64
 
+#: The measurements at such a number before the first probe of a higher one.
+_PROBE_BEYOND_AFTER = 4
+
+#: A probe starts only after two measurements that differ by less than this share: during the first seconds of an upload
+#: and after a loss of packets the throughput rises by itself, which would be taken for a gain.
+_STEADY = 0.2
+
 #: Then other numbers are tried from time to time: with more in flight there must be a gain by the first factor, with
-#: fewer no loss beyond the second one. The number of measurements before a probe starts at the first value, and doubles
-#: with each probe that changes nothing, up to the second one.
+#: fewer no loss beyond the last one. The number of measurements before a probe starts at the first value, and doubles
+#: with each probe that changes nothing, up to the second one. Beyond the number to which it doubles, the gain must be
+#: half of what connections that don't share a line would bring: many connections share it unevenly, and the last parts
+#: of the upload wait for the slowest ones.
 _PROBE_UP, _PROBE_DOWN = 1.5, 0.75
-_PROBE_GAIN, _PROBE_LOSS = 1.08, 0.98
+_PROBE_GAIN, _PROBE_GAIN_BEYOND, _PROBE_LOSS = 1.08, 1.25, 0.98
 _PROBE_AFTER, _PROBE_AFTER_MAX = 2, 32
 
 #: While the target is held, a measurement takes longer than while it grows, by this factor, to show small differences.
-_HELD_LONGER = 3
+_HELD_LONGER = 2
 
-#: A throughput that differs by this factor from what was measured before is another line: grow again.
-_CHANGED = 1.6
+#: A throughput that differs by this factor from what was measured before is another line, if that many measurements in
+#: a row show it: grow again. One alone may be many parts that start at the same time and fill the kernel's buffers.
+_CHANGED, _CHANGED_MEASUREMENTS = 1.6, 2
 
 #: Seconds after which one more part than the storage accepted is tried. Each refusal doubles them, up to the maximum.
 _REFUSED_SECONDS, _REFUSED_SECONDS_MAX = 5.0, 300.0
@@ -134,6 +149,10 @@ class AutoConcurrency:
         self._before: tuple[int, float] | None = None  # during a probe: the number before, and its throughput
         self._probe_after = _PROBE_AFTER
         self._until_probe = _PROBE_AFTER
+        self._until_beyond = _PROBE_BEYOND_AFTER
+        self._doubles_to = _DOUBLES_TO
+        self._confirmed = False  # a measurement since it has grown showed about the same throughput
+        self._changed = 0  # measurements in a row that show a faster line; negative: a slower one
         self._probe_up = False
         self._accepted_since = True  # a part was acknowledged since the last refusal
         self._throttled = False  # the storage has refused a part: from then on it decides, not the throughput
@@ -154,7 +173,8 @@ class AutoConcurrency:
             self._mark = now, moved
             return
         started, before = self._mark
-        if now - started < self._measure_seconds * (1 if self._growing else _HELD_LONGER):
+        long_enough = self._measure_seconds * (1 if self._growing else _HELD_LONGER)
+        if now - started < long_enough or moved - before < _MEASURE_BYTES * in_flight:
             return
         self._mark = now, moved
         if self._settling:
@@ -187,21 +207,30 @@ class AutoConcurrency:
         gained = rate >= self._best * _GAIN
         self._best = max(self._best, rate)
         self._stalls = 0 if gained else self._stalls + 1
-        most = min(self._maximum, max(_DOUBLES_TO, self.target))
+        most = min(self._maximum, max(self._doubles_to, self.target))
         if self._stalls >= _STALLS_MAX or self.target == most:
             self._growing = False
             self._best = rate
             self._probe_after = _PROBE_AFTER
-            self._until_probe = 1 if gained else _PROBE_AFTER
-            self._probe_up = not gained  # the first probe is the other way
+            self._until_probe = _PROBE_AFTER
+            self._until_beyond = _PROBE_BEYOND_AFTER
+            self._probe_up = not gained or self.target >= _DOUBLES_TO  # the first probe is the other way
         elif gained:
             self.target = min(most, 2 * self.target)
 
     def _hold(self, rate: float) -> None:
         if not self._best / _CHANGED <= rate <= self._best * _CHANGED:
-            self._growing, self._stalls, self._best = True, 0, rate
+            direction = 1 if rate > self._best else -1
+            self._changed = self._changed + direction if self._changed * direction > 0 else direction
+            if not self._confirmed or abs(self._changed) >= _CHANGED_MEASUREMENTS:
+                self._grow_again(rate)
             return
+        self._confirmed, self._changed = True, 0
+        steady = abs(rate - self._best) < _STEADY * self._best
         self._best += (rate - self._best) / 2
+        if not steady:
+            return
+        self._until_beyond -= 1
         self._until_probe -= 1
         if self._until_probe > 0:
             return
@@ -209,14 +238,22 @@ class AutoConcurrency:
         factor = _PROBE_UP if self._probe_up else _PROBE_DOWN
         target = max(self._minimum, min(self._maximum, round(self.target * factor)))
         self._until_probe = self._probe_after
+        if target > max(_DOUBLES_TO, self.target) and self._until_beyond > 0:
+            return
         if target != self.target:
-            self._before = self.target, self._best
+            self._before = self.target, max(rate, self._best) if self._probe_up else self._best
             self.target = target
             self._settling = True
 
+    def _grow_again(self, rate: float) -> None:
+        # What changes after it was confirmed is the line, and no longer the start of the upload.
+        self._doubles_to = self._maximum if self._confirmed else _DOUBLES_TO
+        self._growing, self._stalls, self._best = True, 0, rate
+        self._confirmed, self._changed = False, 0
+
     def _judge_probe(self, before: int, rate_before: float, rate: float) -> None:
         self._before = None
-        if rate >= rate_before * (_PROBE_GAIN if self.target > before else _PROBE_LOSS):
+        if rate >= rate_before * self._factor_needed(before):
             self._best = rate
             self._probe_after = _PROBE_AFTER
             self._probe_up = not self._probe_up  # what has helped is tried again
@@ -225,3 +262,8 @@ class AutoConcurrency:
             self._settling = True
             self._probe_after = min(_PROBE_AFTER_MAX, 2 * self._probe_after)
         self._until_probe = self._probe_after
+
+    def _factor_needed(self, before: int) -> float:
+        if self.target < before:
+            return _PROBE_LOSS
+        return _PROBE_GAIN_BEYOND if self.target > _DOUBLES_TO else _PROBE_GAIN

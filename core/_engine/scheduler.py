@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from attrs import define, field
 
@@ -254,13 +255,17 @@ class PartScheduler:
 
     def _late_part(self) -> tuple[int, float] | None:
         """Return the part to send a second time, and when; None if there is none."""
-        if not self._is_tail() or self._late_parts.is_busy:
+        if not self._is_tail() or self._is_line_busy():
             return None
         return self._late_parts.due(
             (number, attempts.started)
             for number, attempts in self._in_flight.items()
             if not attempts.copied and not attempts.acknowledged and self._workers.can_cut(attempts.jobs[0])
         )
+
+    def _is_line_busy(self) -> bool:
+        attempts = chain(self._in_flight.values(), self._copies.values())
+        return self._late_parts.is_busy(self._clock.monotonic(), (len(one.body) for one in attempts))
 
     def _send_again(self, part_number: int) -> None:
         """Send a second copy of a part in flight."""
@@ -287,7 +292,7 @@ class PartScheduler:
             limits.append(_LOOK_INTERVAL)
         elif (late := self._late_part()) is not None:
             limits.append(max(0.0, max(late[1], self._held_until()) - self._clock.monotonic()))
-        elif self._is_tail() and self._late_parts.is_busy:
+        elif self._is_tail() and self._is_line_busy():
             limits.append(_SAMPLE_INTERVAL)
         return min(limits, default=None)
 
@@ -307,7 +312,7 @@ class PartScheduler:
     def _sample_throughput(self, now: float) -> None:
         self._sample_at = now + (self._concurrency.interval or _SAMPLE_INTERVAL)
         moved = self._bytes_ended + self._state.bytes_on_the_line()
-        self._late_parts.sample(now, moved)
+        self._late_parts.sample(now, moved, ending=self._exhausted)
         if self._concurrency.interval is not None:
             limit = self._state.limit
             saturated = self._workers.saturated or (limit is not None and limit.is_binding())

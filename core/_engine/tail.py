@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Iterable
 from statistics import median
 
+from partwise.model import KIB
+
 #: Seconds that a part must have been in flight, at least. Over a LAN the whole tail is shorter.
 SECOND_COPY_AFTER = 0.5
 
@@ -25,6 +27,10 @@ _MEASUREMENTS = 4
 
 #: While the throughput exceeds this share of what the line carries, copies would only slow the others down.
 _BUSY_ABOVE = 0.7
+
+#: The kernel may still have as many bytes of each part in flight. Until the line could have carried them, it may be
+#: busy although nothing more is sent.
+_BUFFERED = 256 * KIB
 
 #: How many of the last parts show how long a part usually takes, and the share of that after which a part is late: the
 #: copy takes its time, too.
@@ -52,13 +58,21 @@ class LateParts:
         self._samples: deque[tuple[float, int]] = deque()  # time and bytes, of the last measurement's seconds
         self._rates: deque[float] = deque(maxlen=_MEASUREMENTS)
         self._rate = 0.0
+        self._busy_at = 0.0  # the last time at which the throughput was as usual
         self._measure_at = 0.0
         self._durations: deque[float] = deque(maxlen=_RECENT)
         self._parts = 0
         self._copies = 0
 
-    def sample(self, now: float, moved: int) -> None:
-        """Take into account that `moved` bytes were sent so far."""
+    def sample(self, now: float, moved: int, *, ending: bool) -> None:
+        """
+        Take into account how many bytes were sent.
+
+        Args:
+            now: the time in seconds.
+            moved: the bytes that were sent so far.
+            ending: no new parts are left, so that a lower throughput than before does not show that the line is slower.
+        """
         if not self._measured:
             return
         self._samples.append((now, moved))
@@ -66,9 +80,11 @@ class LateParts:
         if now - start < self._measured:
             return
         self._rate = (moved - before) / (now - start)
+        if self._rate >= _BUSY_ABOVE * self._usual_rate():
+            self._busy_at = now
         while self._samples[0][0] <= now - self._measured:
             self._samples.popleft()
-        if now >= self._measure_at:
+        if now >= self._measure_at and (not ending or self._rate >= self._usual_rate()):
             self._measure_at = now + self._measured
             self._rates.append(self._rate)
 
@@ -95,10 +111,19 @@ class LateParts:
         """Count a part that is sent a second time."""
         self._copies += 1
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether the line carries as much as before, as far as is known."""
+    def is_busy(self, now: float, in_flight: Iterable[int]) -> bool:
+        """
+        Return whether the line carries as much as before, as far as is known.
+
+        Args:
+            now: the time in seconds.
+            in_flight: the sizes of the parts in flight, in bytes.
+        """
         if not self._measured:
             return False
+        usual = self._usual_rate()
+        return not usual or now - self._busy_at < sum(min(size, _BUFFERED) for size in in_flight) / usual
+
+    def _usual_rate(self) -> float:
         highest = sorted(self._rates)[-2:]
-        return not highest or self._rate >= _BUSY_ABOVE * highest[0]  # of the two: the highest may be noise
+        return highest[0] if highest else 0.0  # of the two: the highest may be noise

@@ -153,10 +153,10 @@ class SimulatedTransfer:
                 self._send(number)
             self._move()
             self._now += self._step
+            self._sample()  # as the scheduler does it: before a part ends and the next one is sent
             for connection in [one for one in self._busy if one.waits and one.busy_until <= self._now]:
                 if connection in self._busy:  # it was not cut
                     self._receive(connection)
-            self._sample()
         self._cost.seconds = self._now
         return self._cost
 
@@ -168,7 +168,9 @@ class SimulatedTransfer:
         if self._waiting:
             room = len(self._busy) + len(self._retries) < self._concurrency.target
             return self._waiting.pop() if room else None
-        if self._late_parts is None or self._late_parts.is_busy or self._retries:
+        if self._late_parts is None or self._retries:
+            return None
+        if self._late_parts.is_busy(self._now, (int(one.size) for one in self._busy)):
             return None
         numbers = [one.number for one in self._busy]
         late = self._late_parts.due((one.number, one.started) for one in self._busy if numbers.count(one.number) == 1)
@@ -220,7 +222,7 @@ class SimulatedTransfer:
         self._sample_at = self._now + self._concurrency.interval
         sent = int(self._ended + sum(one.sent for one in self._busy if not one.refused))
         if self._late_parts is not None:
-            self._late_parts.sample(self._now, sent)
+            self._late_parts.sample(self._now, sent, ending=not self._waiting)
         self._concurrency.sample(self._now, sent, len(self._busy), saturated=False)
 
     def _move(self) -> None:

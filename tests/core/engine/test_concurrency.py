@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from partwise._engine.concurrency import CONCURRENCY_MIN, AutoConcurrency, FixedConcurrency
 from partwise._engine.tail import LateParts
-from partwise.model import MIB
+from partwise.model import KIB, MIB
 from partwise.testing._proof.line_models import Line, SimulatedTransfer
 
 MBIT = 1_000_000 / 8
@@ -42,6 +42,9 @@ def auto(line, size, *, part_size=MIB, maximum=128, **arguments):
         pytest.param(Line(round_trip=0.03, rate=300 * MBIT, loss=0.001), 192, id="30 ms, 0.1 % loss"),
         pytest.param(Line(round_trip=0.15, rate=50 * MBIT), 128, id="150 ms, 50 Mbit/s"),
         pytest.param(Line(round_trip=0.3, rate=10 * MBIT, loss=0.01), 32, id="300 ms, 1 % loss"),
+        pytest.param(Line(round_trip=0.1, rate=1000 * MBIT, loss=0.005), 600, id="1 Gbit/s, 0.5 % loss"),
+        pytest.param(Line(round_trip=0.02, rate=1000 * MBIT, loss=0.0005), 600, id="1 Gbit/s, 0.05 % loss"),
+        pytest.param(Line(round_trip=0.05, rate=20 * MBIT, loss=0.0005), 16, id="few parts over a slow line"),
         pytest.param(CAPPED, 512, id="a server that limits each connection"),
     ],
 )
@@ -140,6 +143,45 @@ def test_it_comes_back_down_when_fewer_parts_are_as_fast():
     targets, _, _ = steady(controller, 20_000_000, 120, now=now, moved=moved)
 
     assert targets[-1] <= 16
+
+
+def run_for(controller, seconds, rate_of):
+    """Run a controller that is full at a throughput that depends on time and target; return the targets."""
+    now, moved, targets = 0.0, 0, []
+    while now < seconds:
+        now += controller.interval
+        moved += int(rate_of(now, controller.target) * controller.interval)
+        controller.sample(now, moved, controller.target, saturated=False)
+        targets.append(controller.target)
+    return targets
+
+
+def test_a_throughput_that_rises_by_itself_is_not_a_gain_of_more_parts():
+    controller = AutoConcurrency(128, 0.2)
+
+    targets = run_for(controller, 8, lambda now, _target: 20_000_000 * 1.35**now)
+
+    assert set(targets) == {64}
+
+
+@pytest.mark.parametrize(("gain", "is_kept"), [(1.2, False), (1.3, True)])
+def test_many_parts_must_bring_half_of_what_they_would_bring_alone(gain, is_kept):
+    controller = AutoConcurrency(128, 0.2)
+
+    targets = run_for(controller, 60, lambda _now, target: 50_000_000 * (gain if target > 64 else 1))
+
+    assert (targets[-1] > 64) is is_kept
+
+
+def test_parts_that_start_together_and_fill_the_buffers_are_not_mistaken_for_a_change():
+    controller, now, moved = AutoConcurrency(128, 0.1), 0.0, 0
+
+    for step in range(400):  # each second, the kernel takes 200 KiB of each of 40 parts at once
+        now += controller.interval
+        moved += 40 * 200 * KIB if step % 13 == 0 else 0
+        controller.sample(now, moved, controller.target, saturated=False)
+
+    assert controller.target == 40
 
 
 @pytest.mark.parametrize("slowest", [100, 10_000])
