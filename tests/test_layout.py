@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections import Counter
 from fnmatch import fnmatch
@@ -312,3 +313,14 @@ def _home(package):
 
 def _lies_in(path, package):
     return path.is_relative_to(_home(package))
+
+
+@pytest.mark.parametrize("folder", ["core", "core/_engine", "backends", "stores"])
+def test_the_map_of_the_code_names_every_module(folder):
+    """Private modules of backends and stores are known where those are."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    words = set(re.findall(r"\w+", text[text.index("## A map of the code") : text.index("## Glossary")]))
+    found = {path.stem for path in (ROOT / folder).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    unnamed = found - words - {"__init__", "__main__"}
+
+    assert {name for name in unnamed if folder.startswith("core") or not name.startswith("_")} == set()
