@@ -338,6 +338,14 @@ class BucketBackend(Closing):
         """End the call of `upload_part` that sends this body; see `SupportsCutting`."""
         self._client.cut(body, reason)
 
+    def connect_ahead(self, count_for: Callable[[float], int]) -> None:
+        """
+        Make the connections of the parts during the next request.
+
+        See `SupportsConnectingAhead.connect_ahead`.
+        """
+        self._client.connect_ahead(count_for)
+
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
         """List the stored parts, page by page; see `MultipartBackend.list_parts`."""
         self._check_usable(key, upload_id=upload_id)

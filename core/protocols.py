@@ -27,8 +27,8 @@ from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, StoredObject, UploadedPart
 
 __all__ = ["Body", "CheckpointStore", "MultipartBackend", "Source", "SourceBody"]
-__all__ += ["SupportsClaimCheck", "SupportsCutting", "SupportsPipelining", "SupportsRequestOptions"]
-__all__ += ["SupportsSourceFile"]
+__all__ += ["SupportsClaimCheck", "SupportsConnectingAhead", "SupportsCutting", "SupportsPipelining"]
+__all__ += ["SupportsRequestOptions", "SupportsSourceFile"]
 
 # --- bytes -----------------------------------------------------------------------------------------------------------
 
@@ -439,6 +439,27 @@ class SupportsCutting(MultipartBackend, Protocol):
 
         Nothing happens if there is none. It may also succeed, if the response arrives meanwhile. Its error is a
         retryable `ConnectionFailed` that names the reason. Called from any thread; it must not wait.
+        """
+
+
+@runtime_checkable
+class SupportsConnectingAhead(MultipartBackend, Protocol):
+    """
+    Optional, besides `MultipartBackend`: make connections before they are needed.
+
+    While an upload is initiated over a long line, those of its first parts are made, which saves a round trip.
+    """
+
+    def connect_ahead(self, count_for: Callable[[float], int]) -> None:
+        """
+        Prepare for many requests at a time, which will follow the next one.
+
+        It must not wait, and raises nothing.
+
+        Args:
+            count_for: returns how many connections the requests will need, that of the next request included. To be
+                called at most once, with the seconds that it took to make a connection; on a short line the result
+                is 0.
         """
 
 

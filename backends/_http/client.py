@@ -114,6 +114,7 @@ class HTTPClient:
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their request ends."""
         self._closed = True
+        self._dialer.close()
         _close_all(self._idle)
 
     # --- a request, from top to bottom -------------------------------------------------------------------------------
@@ -195,6 +196,18 @@ class HTTPClient:
         cutter = None if reference is None else reference()
         if cutter is not None:
             cutter.cut(reason)
+
+    def connect_ahead(self, count_for: Callable[[float], int]) -> None:
+        """
+        Make connections for later requests as soon as the next one has its own.
+
+        They are made in the background. Those that no request takes within five seconds are not used.
+
+        Args:
+            count_for: returns how many connections will be in use at a time, from the seconds that one took; called at
+                most once, by the next request that makes a connection.
+        """
+        self._dialer.connect_ahead(lambda seconds: min(count_for(seconds), self._max_connections) - 1)
 
     def _send_request(
         self, connection: Connection, head: bytes, chunks: Iterable[bytes | memoryview]
@@ -292,6 +305,7 @@ class HTTPClient:
         if self._pid != os.getpid():
             # After a fork, the parent keeps using these connections. Close them before recording the new pid, so that
             # no other thread of the child gets one.
+            self._dialer.close()
             _close_all(self._idle)
             self._pid = os.getpid()
         now = time.monotonic()

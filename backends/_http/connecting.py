@@ -4,6 +4,9 @@ TCP connections to a name with several addresses ("happy eyeballs", RFC 8305).
 The addresses are tried one after the other, a quarter of a second apart, without giving up the earlier ones; the first
 that answers wins. So an address that does not answer, such as one of IPv6 on a network without IPv6, costs a quarter of
 a second once, and nothing after that: the address that worked is tried first the next time.
+
+If it is known that many connections will be needed, they are started ahead, without waiting for them: by the time a
+request needs one, the kernel has made it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ import os
 import selectors
 import socket
 import time
+import weakref
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from itertools import chain, zip_longest
 from typing import Any
@@ -22,6 +27,9 @@ from partwise.backends._http.cutting import Cutter
 
 #: Seconds after which the next address is tried, too: the Connection Attempt Delay of RFC 8305, section 5.
 _NEXT_ADDRESS_AFTER = 0.25
+
+#: A connection that was started ahead is not used after these seconds: the server may have closed it.
+_AHEAD_SECONDS = 5.0
 
 #: Seconds between two looks at whether the request was cut.
 _LOOK_INTERVAL = 1.0
@@ -41,6 +49,11 @@ class Dialer:
 
     def __init__(self) -> None:
         self._worked: Any = None
+        self._count_for: Callable[[float], int] | None = None
+        # Connections that were started ahead: when, where to, and the socket. The append and the pop of a list are
+        # atomic.
+        self._ahead: list[tuple[float, tuple[str, int], socket.socket]] = []
+        weakref.finalize(self, _close_ahead, self._ahead)
 
     def connect(self, host: str, port: int, timeout: float, cutter: Cutter | None = None) -> socket.socket:
         """
@@ -60,10 +73,47 @@ class Dialer:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = _in_turns([(family, kind, protocol, where) for family, kind, protocol, _, where in found])
         addresses.sort(key=lambda address: address[3] != self._worked)  # stable: only that one is moved
-        sock = _first_connected(addresses, timeout, cutter)
+        before = time.monotonic()
+        sock = _first_connected(addresses, timeout, cutter, self._take_ahead(host, port, before))
         with suppress(OSError):
             self._worked = sock.getpeername()
+            self._start_ahead(sock, host, port, time.monotonic() - before)
         return sock
+
+    def connect_ahead(self, count_for: Callable[[float], int]) -> None:
+        """
+        Start connections for later calls of `connect` when the next one is made.
+
+        Calls that follow within five seconds use them.
+
+        Args:
+            count_for: returns how many, from the seconds that the next one took; called at most once.
+        """
+        self._count_for = count_for
+
+    def close(self) -> None:
+        """Close the connections that were started ahead, and were not used."""
+        self._count_for = None
+        _close_ahead(self._ahead)
+
+    def _start_ahead(self, sock: socket.socket, host: str, port: int, seconds: float) -> None:
+        count_for, self._count_for = self._count_for, None
+        if count_for is None:
+            return
+        address = (sock.family, sock.type, sock.proto, sock.getpeername())
+        for _ in range(count_for(seconds)):  # if one can't be started, such as for want of files, no more are
+            self._ahead.append((time.monotonic(), (host, port), _start(address)))
+
+    def _take_ahead(self, host: str, port: int, now: float) -> socket.socket | None:
+        while self._ahead:
+            try:
+                started, where, sock = self._ahead.pop()
+            except IndexError:  # another thread took it
+                break
+            if where == (host, port) and now - started < _AHEAD_SECONDS:
+                return sock
+            sock.close()
+        return None
 
 
 def set_keepalive(sock: socket.socket, timeout: float) -> None:
@@ -93,13 +143,30 @@ def _in_turns(addresses: list[_Address]) -> list[_Address]:
     return [address for address in chain(*zip_longest(first, others)) if address is not None]
 
 
-def _first_connected(addresses: list[_Address], timeout: float, cutter: Cutter | None) -> socket.socket:
+def _close_ahead(ahead: list[tuple[float, tuple[str, int], socket.socket]]) -> None:
+    while ahead:
+        with suppress(IndexError):  # another thread took it
+            ahead.pop()[2].close()
+
+
+def _first_connected(
+    addresses: list[_Address], timeout: float, cutter: Cutter | None, started: socket.socket | None
+) -> socket.socket:
+    """
+    Return the first socket that is connected.
+
+    That is the one that was started ahead, or one to an address.
+    """
     now = time.monotonic()
     deadline, next_at = now + timeout, now
     waiting, error = deque(addresses), OSError("its name has no address")
     with selectors.DefaultSelector() as selector:
         sockets: set[socket.socket] = set()
         try:
+            if started is not None:
+                sockets.add(started)
+                selector.register(started, selectors.EVENT_WRITE)
+                next_at = now + _NEXT_ADDRESS_AFTER
             while sockets or waiting:
                 now = time.monotonic()
                 if now >= deadline:

@@ -220,6 +220,10 @@ class SignedClient(ABC):
         """End the request of this owner; see `HTTPClient.cut`."""
         self._http.cut(owner, reason)
 
+    def connect_ahead(self, count_for: Callable[[float], int]) -> None:
+        """Make connections during the next request; see `HTTPClient.connect_ahead`."""
+        self._http.connect_ahead(count_for)
+
     def error_details(self, response: Response, context: SigningContext) -> ErrorDetails:
         """Return what a failed response says, with secrets masked."""
         return self.parse_error(response, self._secrets(context))

@@ -319,13 +319,19 @@ class UploadContext:
     def adapt_part_size(self) -> None:
         """Plan the parts again, if their size is automatic and the line is long."""
         if self.request.config.part_size == "auto" and self.plan.size is not None:
-            self.plan = plan_parts(
-                self.plan.size,
-                self.backend.limits,
-                equal_part_sizes=self.backend.capabilities.equal_part_sizes,
-                latency=self.latency,
-            )
+            self.plan = self.plan_for(self.latency)
             self.ledger = Ledger(self.plan)
+
+    def plan_for(self, latency: float) -> PartPlan:
+        """Return the parts of a new upload where a small request takes `latency` seconds."""
+        if self.request.config.part_size != "auto" or self.plan.size is None:
+            return self.plan
+        return plan_parts(
+            self.plan.size,
+            self.backend.limits,
+            equal_part_sizes=self.backend.capabilities.equal_part_sizes,
+            latency=latency,
+        )
 
     def check_expected(self, size: int | None, crc64: int | None, *, so_far: bool = False) -> None:
         """

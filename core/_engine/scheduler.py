@@ -257,15 +257,18 @@ class PartScheduler:
         """Return the part to send a second time, and when; None if there is none."""
         if not self._is_tail() or self._is_line_busy():
             return None
+        # Lists, since what a signal handler raises while an unused generator is closed would be lost.
         return self._late_parts.due(
-            (number, attempts.started)
-            for number, attempts in self._in_flight.items()
-            if not attempts.copied and not attempts.acknowledged and self._workers.can_cut(attempts.jobs[0])
+            [
+                (number, attempts.started)
+                for number, attempts in self._in_flight.items()
+                if not attempts.copied and not attempts.acknowledged and self._workers.can_cut(attempts.jobs[0])
+            ]
         )
 
     def _is_line_busy(self) -> bool:
         attempts = chain(self._in_flight.values(), self._copies.values())
-        return self._late_parts.is_busy(self._clock.monotonic(), (len(one.body) for one in attempts))
+        return self._late_parts.is_busy(self._clock.monotonic(), [len(one.body) for one in attempts])
 
     def _send_again(self, part_number: int) -> None:
         """Send a second copy of a part in flight."""

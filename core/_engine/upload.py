@@ -48,7 +48,7 @@ from partwise._engine.finish import (
     upload_failed_error,
 )
 from partwise._engine.ledger import Ledger
-from partwise._engine.plan import PartPlan, is_single_put
+from partwise._engine.plan import LONG_LINE_SECONDS, PartPlan, is_single_put
 from partwise._engine.plugin_calls import PluginDefect, call_plugin, call_plugin_unwrapped
 from partwise._engine.reconcile import (
     AlreadyStored,
@@ -88,7 +88,7 @@ from partwise.errors import (
     UploadUnusable,
 )
 from partwise.model import MIB, StoredObject, UploadedPart
-from partwise.protocols import SourceBody
+from partwise.protocols import SourceBody, SupportsConnectingAhead
 from partwise.results import UploadResult
 
 #: Bytes that the parts in flight of a stream may take, if their number is automatic and there are more than two.
@@ -431,6 +431,8 @@ class UploadRun:
         intent = evolve(context.new_checkpoint(), token=token, abandoned=not_aborted)
         context.record.save(intent)
         context.checkpoint = intent
+        if isinstance(context.backend, SupportsConnectingAhead):
+            call_plugin(context.backend.connect_ahead, self._connections_needed)
         upload_id: str | None = None
         try:
             upload_id = context.retry(
@@ -478,7 +480,7 @@ class UploadRun:
             patience=context.patience,
             clock=context.clock,
             control=context.control,
-            concurrency=self._concurrency(),
+            concurrency=self._concurrency(context.latency),
             tick_interval=None if context.request.on_progress is None else context.request.config.progress_interval,
             make_job=self._job,
             on_part_uploaded=self._on_part_uploaded,
@@ -510,14 +512,26 @@ class UploadRun:
             self._context.fingerprint.size is not None and capabilities.replaces_parts and not capabilities.sequential
         )
 
-    def _concurrency(self) -> Concurrency:
+    def _connections_needed(self, connect_seconds: float) -> int:
+        """
+        Return how many parts will be in flight at first.
+
+        It is 0 on a short line, where a connection takes no time.
+        """
+        context = self._context
+        latency = 2 * connect_seconds  # the request takes a round trip, too
+        if latency < LONG_LINE_SECONDS or context.fingerprint.size is None:
+            return 0
+        return min(self._concurrency(latency).target, context.plan_for(latency).parts_total or 0)
+
+    def _concurrency(self, latency: float) -> Concurrency:
         context, config = self._context, self._context.request.config
         if context.concurrency != "auto":
             return FixedConcurrency(context.concurrency)
         maximum = config.concurrency_max
         if context.fingerprint.size is None:  # the parts in flight of a stream are in memory
             maximum = min(maximum, max(2, _STREAM_MEMORY // context.ledger.plan.part_size))
-        return AutoConcurrency(maximum, context.latency)
+        return AutoConcurrency(maximum, latency)
 
     def _missing_parts(self) -> Iterator[tuple[int, SourceBody]]:
         context = self._context

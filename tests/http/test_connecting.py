@@ -125,6 +125,107 @@ def test_when_the_address_that_worked_refuses_the_others_are_tried(network):
     assert connect(dialer)[0] == "127.0.0.3"
 
 
+def accepted(server):
+    """Accept what is waiting, and return how many connections that are."""
+    server.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError), contextlib.ExitStack() as opened:
+        while True:
+            opened.enter_context(server.accept()[0])
+            count += 1
+    return count
+
+
+@pytest.fixture
+def listener(network):
+    server = socket.create_server(("127.0.0.2", 0))
+    network.found = [ipv4(*server.getsockname())]
+    with server:
+        yield server
+
+
+def test_connections_that_are_started_ahead_are_those_of_the_next_calls(network, listener):
+    dialer, asked = Dialer(), []
+    dialer.connect_ahead(lambda seconds: asked.append(seconds) or 3)
+
+    for _ in range(4):
+        assert connect(dialer)[0] == "127.0.0.2"
+
+    assert len(asked) == 1
+    assert 0 <= asked[0] < 5
+    assert len(network.tried) == 4, "the first one, and three ahead"
+    assert accepted(listener) == 4
+    assert connect(dialer)[0] == "127.0.0.2", "another one is made as before"
+    assert len(network.tried) == 5
+
+
+def test_none_is_started_ahead_where_none_is_needed(network, listener):
+    dialer = Dialer()
+    dialer.connect_ahead(lambda _seconds: 0)
+    connect(dialer)
+
+    assert len(network.tried) == accepted(listener) == 1
+
+
+@pytest.mark.parametrize("broken", ["refusing", "silent"])
+def test_a_connection_that_was_started_ahead_and_fails_is_made_as_usual(network, listener, monkeypatch, broken):
+    dialer, start = Dialer(), connecting._start
+    family, kind, protocol, _, where = getattr(network, broken)("127.0.0.2")
+    dialer.connect_ahead(lambda _seconds: 1)
+    monkeypatch.setattr(
+        connecting, "_start", lambda address: start((family, kind, protocol, where) if network.tried else address)
+    )
+    connect(dialer)
+    monkeypatch.setattr(connecting, "_start", start)
+
+    assert connect(dialer)[0] == "127.0.0.2"
+    assert accepted(listener) == 2
+
+
+def test_connections_that_can_not_be_started_ahead_are_made_later(network, listener, monkeypatch):
+    dialer, start, left = Dialer(), connecting._start, [2]
+
+    def limited(address):
+        if not left[0]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        left[0] -= 1
+        return start(address)
+
+    monkeypatch.setattr(connecting, "_start", limited)
+    dialer.connect_ahead(lambda _seconds: 50)
+    connect(dialer)
+    monkeypatch.setattr(connecting, "_start", start)
+
+    assert [connect(dialer)[0] for _ in range(3)] == ["127.0.0.2"] * 3
+
+
+@pytest.mark.parametrize("end", [Dialer.close, lambda _dialer: None])
+def test_connections_that_no_call_has_used_are_closed(network, listener, end):
+    dialer = Dialer()
+    dialer.connect_ahead(lambda _seconds: 5)
+    connect(dialer)
+    started = [sock for _, _, sock in dialer._ahead]
+    end(dialer)
+    del dialer
+
+    assert len(started) == 5
+    assert {sock.fileno() for sock in started} == {-1}
+
+
+@pytest.mark.parametrize(("host", "later"), [("storage.example", 10.0), ("another.example", 0.0)])
+def test_a_connection_that_is_old_or_of_another_server_is_not_used(network, listener, monkeypatch, host, later):
+    dialer, now = Dialer(), time.monotonic
+    dialer.connect_ahead(lambda _seconds: 2)
+    connect(dialer)
+    network.tried.clear()
+    monkeypatch.setattr(connecting.time, "monotonic", lambda: now() + later)
+
+    dialer.connect(host, 80, 5.0).close()
+
+    assert len(network.tried) == 1
+    assert dialer._ahead == []
+
+
 def test_the_families_are_tried_in_turns(monkeypatch):
     """If one of them does not work at all, its addresses do not delay the other one's much."""
     six = [ipv6(f"2001:db8::{number}", 80) for number in range(4)]

@@ -569,6 +569,49 @@ def test_concurrent_requests_have_separate_connections_and_max_connections_are_k
     assert len(backend._client._http._idle) == 2
 
 
+def test_connections_that_are_made_ahead_are_used_by_the_next_requests(server, connect, kit, body):
+    meeting = threading.Barrier(3)
+
+    def together(received, _):
+        meeting.wait(10)
+        return kit.stored(received)
+
+    backend, asked = connect(max_connections=3), []
+    backend.connect_ahead(lambda seconds: asked.append(seconds) or 64)
+    server.reply(kit.initiated(), *[together] * 3)
+    upload_id = backend.initiate_upload("key", ObjectOptions())
+    deadline = time.monotonic() + 10
+    while server.connections < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.connections == 3, "one, and two ahead: no more than are kept"
+    threads = [threading.Thread(target=backend.upload_part, args=("key", upload_id, 1, body(b"x"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert server.connections == 3
+    assert {request.connection for request in server.requests} == {1, 2, 3}
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("end", ["close", "fork"])
+def test_connections_that_were_made_ahead_end_with_the_backend_and_are_not_those_of_a_child(connect, server, kit, end):
+    backend = connect()
+    backend.connect_ahead(lambda _seconds: 3)
+    server.reply(kit.initiated(), kit.initiated())
+    backend.initiate_upload("key", ObjectOptions())
+    http = backend._client._http
+    assert len(http._dialer._ahead) == 2
+    if end == "close":
+        backend.close()
+    else:
+        http._pid -= 1  # as in the child of a fork
+        backend.initiate_upload("key", ObjectOptions())
+
+    assert http._dialer._ahead == []
+
+
 # --- pipelined parts -------------------------------------------------------------------------------------------------
 
 

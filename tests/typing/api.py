@@ -179,6 +179,8 @@ if isinstance(backend, partwise.SupportsPipelining):
     assert_type(backend.begin_part("key", "id", 1, sent)(), UploadedPart)
 if isinstance(backend, partwise.SupportsCutting):
     backend.cut_part(sent, "it is too slow")
+if isinstance(backend, partwise.SupportsConnectingAhead):
+    backend.connect_ahead(round)
 if isinstance(store, partwise.SupportsClaimCheck):
     store.check_claim("name")
 shared: partwise.SupportsClaimCheck = PostgresCheckpointStore("postgresql:///uploads")

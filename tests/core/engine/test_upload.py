@@ -151,6 +151,43 @@ def test_the_parts_in_flight_of_a_stream_take_at_most_48_mebibytes(
     assert made == [maximum]
 
 
+class ConnectingAhead(MemoryBackend):
+    """Keeps what it was asked to prepare for."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def connect_ahead(self, count_for):
+        self.asked.append([count_for(seconds) for seconds in (0.001, 0.02, 0.25)])
+
+
+@pytest.mark.parametrize(
+    ("size", "settings", "counts"),
+    [
+        (100 * 2**20, {}, [0, 16, 64]),
+        (100 * 2**20, {"concurrency_max": 20}, [0, 16, 20]),
+        (100 * 2**20, {"concurrency": 3}, [0, 3, 3]),
+        (12 * 2**20, {}, [0, 12, 12]),
+        (40 * 2**20, {"part_size": 8 * 2**20}, [0, 5, 5]),
+    ],
+)
+def test_the_first_parts_of_a_long_line_are_connected_ahead(size, settings, counts):
+    backend = ConnectingAhead()
+    Uploader(backend, config=TransferConfig(**settings)).upload(bytes(size), "key", resume="never")
+
+    assert backend.asked == [counts]
+
+
+def test_nothing_is_connected_ahead_for_a_single_request_or_a_stream():
+    backend = ConnectingAhead()
+    uploader = Uploader(backend)
+    uploader.upload(bytes(100), "small", resume="never")
+    uploader.upload(io.BytesIO(bytes(9 * 2**20)), "streamed", resume="never")
+
+    assert backend.asked == [[0, 0, 0]]
+
+
 def test_a_resumed_upload_keeps_its_part_size_on_a_long_line(uploader, faulty, backend, store, clock):
     source = BytesSource(bytes(9 * 2**20), name="/a/file")
     with pytest.raises(UploadFailed):
