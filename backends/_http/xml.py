@@ -108,25 +108,33 @@ def root_name(data: bytes) -> str:
     return "" if found is None else found[1].decode("latin-1")
 
 
-def parse_parts(data: bytes, checksum: Callable[[Mapping[str, str]], int | None]) -> ResultPage[UploadedPart, int]:
+def parse_parts(
+    data: bytes, checksum: Callable[[Mapping[str, str]], int | None], *, always_says_whether_last: bool = True
+) -> ResultPage[UploadedPart, int]:
     """
     Return one page of parts; the marker is a part number.
 
-    `checksum` returns that of a part, from the texts of its elements by name.
+    `checksum` returns that of a part, from the texts of its elements by name. With `always_says_whether_last`, a
+    document without IsTruncated is invalid; otherwise it is the last page if it has no marker.
     """
     root = _root(data, "ListPartsResult")
     page = _children(root)
     parts = tuple([_part(_children(element), checksum) for element in _all(root, "Part")])
-    if not _truncated(page):
+    # Before the first part is no place to continue at.
+    marked = _text(page, "NextPartNumberMarker") not in ("", "0")
+    if not _truncated(page, optional=not (always_says_whether_last or marked)):
         return ResultPage(parts, None)
     return ResultPage(parts, _number(page, "NextPartNumberMarker", _PART_NUMBER_MAX))
 
 
-def parse_uploads(data: bytes, decode: Callable[..., str] = unquote) -> ResultPage[PendingUpload, tuple[str, str]]:
+def parse_uploads(
+    data: bytes, decode: Callable[..., str] = unquote, *, always_says_whether_last: bool = True
+) -> ResultPage[PendingUpload, tuple[str, str]]:
     """
     Return one page of pending uploads; the marker is a key and an upload id.
 
-    `decode` decodes what the service has encoded as in a URL: `unquote`, or `unquote_plus`.
+    `decode` decodes what the service has encoded as in a URL: `unquote`, or `unquote_plus`. For
+    `always_says_whether_last`, see `parse_parts`.
     """
     root = _root(data, "ListMultipartUploadsResult")
     page = _children(root)
@@ -137,7 +145,8 @@ def parse_uploads(data: bytes, decode: Callable[..., str] = unquote) -> ResultPa
 
     try:
         uploads = tuple([_upload(_children(element), decoded) for element in _all(root, "Upload")])
-        if not _truncated(page):
+        marked = page.get("NextKeyMarker", "") != "" or _text(page, "NextUploadIdMarker") != ""
+        if not _truncated(page, optional=not (always_says_whether_last or marked)):
             return ResultPage(uploads, None)
         # A missing marker becomes an empty one, which does not advance: `list_pages` notices that.
         return ResultPage(uploads, (_key(decoded(page.get("NextKeyMarker", ""))), _name(page, "NextUploadIdMarker")))
@@ -229,7 +238,10 @@ def _text(children: dict[str, str], name: str) -> str:
     return children.get(name, "").strip()
 
 
-def _truncated(page: dict[str, str]) -> bool:
+def _truncated(page: dict[str, str], *, optional: bool) -> bool:
+    """Return whether more pages follow; `optional` is whether a page that does not say so is the last."""
+    if optional and "IsTruncated" not in page:
+        return False
     truncated = _text(page, "IsTruncated").lower()
     if truncated not in ("true", "false"):
         # A default would be wrong: if an incomplete list counts as complete, parts are sent again, uploads are missed.

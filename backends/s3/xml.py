@@ -34,14 +34,23 @@ def parse_completed(data: bytes, checksum: Checksum | None) -> tuple[str | None,
 
 
 def parse_parts(data: bytes, checksum: Checksum | None) -> ResultPage[UploadedPart, int]:
-    """Return one page of parts; the marker is a part number."""
-    return _parse_parts(data, lambda children: _checksum(children, checksum))
+    """
+    Return one page of parts; the marker is a part number.
+
+    S3 always says whether a page is the last. Servers that leave out what is false, such as rclone, do not; the SDKs of
+    AWS take that for the last page. So does this, unless the page has a marker, which would contradict it.
+    """
+    return _parse_parts(data, lambda children: _checksum(children, checksum), always_says_whether_last=False)
 
 
 def parse_uploads(data: bytes, *, plus_is_space: bool) -> ResultPage[PendingUpload, tuple[str, str]]:
-    """Return one page of pending uploads; the marker is a key and an upload id."""
+    """
+    Return one page of pending uploads; the marker is a key and an upload id.
+
+    One that does not say whether it is the last is taken as in `parse_parts`.
+    """
     decode: Callable[..., str] = unquote_plus if plus_is_space else unquote
-    return _parse_uploads(data, decode)
+    return _parse_uploads(data, decode, always_says_whether_last=False)
 
 
 def parse_checksum(text: str | None, checksum: Checksum) -> int | None:
