@@ -220,14 +220,32 @@ def refuses_to_leave_a_part_out(upload: Upload) -> bool:
     return upload.status(lambda: upload.complete(first)) == 400
 
 
-def does_not_say_whether_a_list_is_complete(upload: Upload) -> bool:
-    bodies: list[bytes] = []
-    upload.client.meta.events.register(
-        "before-parse.s3", lambda response_dict, **_: bodies.append(response_dict["body"])
-    )
-    upload.part(1)
-    upload.client.list_parts(**upload.where, UploadId=upload.upload_id)
-    return b"<ETag>" in bodies[-1] and b"IsTruncated" not in bodies[-1]
+def says_that_a_bucket_without_uploads_has_no_such_upload(upload: Upload) -> bool:
+    name = uuid4().hex
+    upload.client.create_bucket(Bucket=name)
+    return upload.status(lambda: upload.client.list_multipart_uploads(Bucket=name)) == 404
+
+
+def ends_a_list_if_the_next_upload_ends(upload: Upload) -> bool:
+    where = {"Bucket": BUCKET, "Prefix": f"{uuid4().hex}/"}
+    keys = [f"{where['Prefix']}{name}" for name in "abc"]
+    ids = [upload.client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"] for key in keys]
+    page = upload.client.list_multipart_uploads(**where, MaxUploads=1)
+    upload.client.abort_multipart_upload(Bucket=BUCKET, Key=keys[1], UploadId=ids[1])
+    marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+    rest = upload.client.list_multipart_uploads(**where, **marker).get("Uploads", ())
+    return [entry["Key"] for entry in page["Uploads"]] == keys[:1] and not rest
+
+
+def refuses_two_slashes_in_a_row(upload: Upload) -> bool:
+    where = {"Bucket": BUCKET, "Key": f"{uuid4().hex}//doubled"}
+    return upload.status(lambda: upload.client.create_multipart_upload(**where)) == 400
+
+
+def takes_small_parts(upload: Upload) -> bool:
+    upload.size = 1
+    first, second = upload.part(1), upload.part(2)
+    return upload.status(lambda: upload.complete(first, second)) == 200
 
 
 def sends_control_characters_that_are_no_xml(upload: Upload) -> bool:
@@ -254,33 +272,19 @@ _MOTO: Mapping[str, str] = {
     "strange_keys": "it sends control characters that are no XML",
 }
 
-_TRUNCATED = "it does not say whether a list is complete"
 _DROPPED = "it drops an upload whose completion is refused"
 _STREAMED = "it refuses a part that was sent, with other bytes"
 _CONDITIONS = "it ignores conditions"
 _RCLONE: Mapping[str, str] = {
-    **dict.fromkeys(
-        (
-            *(
-                "handles_see_each_other",
-                "listing_is_as_declared",
-                "lost_responses",
-                "delays_change_nothing",
-                "complete",
-            ),
-            *("pipelined_parts", "part_sent_again", "two_uploads_of_one_key", "abort", "abort_again", "list_parts"),
-            *("list_uploads", "pages_of_uploads", "pages_of_parts", "resume_from_the_id", "body_too_short"),
-            *("body_too_long", "bodies_that_fail", "checksums", "strange_keys", "limits_are_accepted"),
-        ),
-        _TRUNCATED,
-    ),
     **dict.fromkeys(("refusals_are_permanent", "missing_part", "foreign_part", "wrong_order"), _DROPPED),
     **dict.fromkeys(("part_replaced", "stale_part"), _STREAMED),
-    **dict.fromkeys(("forbid_overwrite", "if_match", "late_options"), _CONDITIONS),
+    **dict.fromkeys(("forbid_overwrite", "forbid_overwrite_at_once", "if_match", "late_options"), _CONDITIONS),
     "other_parts_are_dropped": "it completes an upload with all parts that were sent only",
     "head_object": "the ETag of an object is another one than that of its completion",
     "part_too_small": "it takes parts of any size",
-    "any_sequence_of_calls": "it does not list uploads that can be read",
+    "pages_of_uploads": "it ends a list if the upload with which its next page begins has ended",
+    "strange_keys": "it refuses two slashes in a row",
+    "any_sequence_of_calls": "it answers 404 to a list of the uploads of a bucket that never had one",
 }
 
 
@@ -329,6 +333,9 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 class TestRclone(BackendConformance):
     harness = Rclone
 
+    def test_no_sequence_of_processes_breaks_a_promise(self) -> None:
+        run_machine(_on(Rclone), examples=2, steps=4)
+
 
 class SeaweedFS(Stranger):
     dialect = WITHOUT_CHECKSUMS
@@ -369,13 +376,16 @@ FAULTS: list[tuple[str, int, Callable[[Upload], bool]]] = [
     ("seaweedfs", 5 * MIB, says_that_an_upload_without_parts_does_not_exist),
     ("seaweedfs", 5 * MIB, makes_one_slash_of_two),
     ("seaweedfs", 5 * MIB, fails_for_encryption_by_its_own_keys),
-    ("rclone", 64 * KIB, does_not_say_whether_a_list_is_complete),
     ("rclone", 64 * KIB, drops_an_upload_whose_completion_is_refused),
     ("rclone", 64 * KIB, refuses_a_part_with_other_bytes),
     ("rclone", 64 * KIB, ignores_if_match),
     ("rclone", 64 * KIB, ignores_if_none_match),
     ("rclone", 64 * KIB, has_another_etag_after_completion),
     ("rclone", 64 * KIB, refuses_to_leave_a_part_out),
+    ("rclone", 64 * KIB, takes_small_parts),
+    ("rclone", 64 * KIB, ends_a_list_if_the_next_upload_ends),
+    ("rclone", 64 * KIB, refuses_two_slashes_in_a_row),
+    ("rclone", 64 * KIB, says_that_a_bucket_without_uploads_has_no_such_upload),
 ]
 
 
