@@ -289,11 +289,12 @@ _RCLONE: Mapping[str, str] = {
 
 
 _VERSIONS = "it lists every version of a part that was sent again"
+_NO_UPLOAD = "without the parts of a completion, it says that there is no upload"
 _SEAWEEDFS: Mapping[str, str] = {
     **dict.fromkeys(("lost_responses", "part_sent_again", "part_replaced"), _VERSIONS),
     "stale_part": "it completes an upload with a part that was replaced",
     "wrong_order": "it takes a part twice",
-    "refusals_are_permanent": "without the parts of a completion, it says that there is no upload",
+    **dict.fromkeys(("refusals_are_permanent", "any_sequence_of_calls: missing_part"), _NO_UPLOAD),
     "strange_keys": "it makes one slash of two",
     "options_are_kept": "it answers 500 for encryption by its own keys",
 }

@@ -353,6 +353,30 @@ def test_the_machine_does_not_do_what_is_declared_to_deviate() -> None:
     run_machine(backend_machine(ForTheMachine), examples=30)
 
 
+class TakesPartsOnce(MemoryBackend):
+    """Breaks another rule."""
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
+        if any(part.part_number == part_number for part in self.list_parts(key, upload_id)):
+            raise PartRejected("it is there")
+        return super().upload_part(key, upload_id, part_number, body)
+
+
+class PartsOnce(MemoryHarness):
+    subject = TakesPartsOnce
+
+
+def test_the_machine_sends_no_part_again_if_that_is_declared_to_deviate() -> None:
+    """Neither one with other bytes, nor one whose response was lost."""
+    with pytest.raises((PartRejected, ExceptionGroup)):
+        run_machine(backend_machine(PartsOnce), examples=100, shrink_seconds=0)
+
+    class Declared(PartsOnce):
+        deviations: ClassVar = {"part_sent_again": "a part is sent once"}
+
+    run_machine(backend_machine(Declared), examples=30)
+
+
 def test_the_machine_as_a_whole_can_be_declared() -> None:
     class Declared(MemoryHarness):
         deviations: ClassVar = {"any_sequence_of_calls": "it takes too long"}

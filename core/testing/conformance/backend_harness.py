@@ -20,7 +20,7 @@ NO_OPTIONS = ObjectOptions()
 #: The checks without which the machine can do, if they are declared to deviate.
 MACHINE_BEHAVIOURS = (
     *("stale_part", "missing_part", "wrong_order", "unknown_ids", "part_replaced", "two_uploads_of_one_key"),
-    *("lost_responses", "abort"),
+    *("part_sent_again", "lost_responses", "abort"),
 )
 
 

@@ -92,6 +92,7 @@ class BackendMachine(BoundedMachine):
         self.refuses = {name: not deviates(name) for name in ("stale_part", "missing_part", "wrong_order")}
         self.knows_finished_ids = not deviates("unknown_ids")
         self.replaces_parts = self.can.replaces_parts and not deviates("part_replaced")
+        self.sends_again = not deviates("part_sent_again")
         self.separates_uploads = not deviates("two_uploads_of_one_key")
         self.loses_responses = not deviates("lost_responses")
         self.aborts = not deviates("abort")
@@ -172,6 +173,10 @@ class BackendMachine(BoundedMachine):
         if self.can.sequential:  # the last part again, or the next one
             last = max(pending.parts, default=0)
             number = min(max(number, last, 1), last + 1)
+        if not self.sends_again:
+            if number in pending.parts:
+                return
+            loss = None  # after which the part is sent again
         content = pseudo_random_bytes(self.part_size, (number, version))
         if number in pending.parts and not self.replaces_parts:
             content = pending.parts[number][0]
