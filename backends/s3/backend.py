@@ -1,7 +1,8 @@
 """
 The S3 backend: nine operations, each of which is one request.
 
-A list is one request per page; with `forbid_overwrite`, an upload is initiated by two.
+A list is one request per page; with `forbid_overwrite`, an upload is initiated by two; and an object that HEAD does not
+describe is looked up by two.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from partwise.backends.s3.signing import PAYLOAD_HEADER
 from partwise.backends.s3.xml import ALGORITHM_NAMES, is_error, parse_completed, parse_parts, parse_uploads
 from partwise.bodies import exact_chunks
 from partwise.errors import (
-    AccessDenied,
     BackendError,
     InvalidInput,
     ObjectExists,
@@ -382,10 +382,20 @@ class S3Backend(BucketBackend):
             raise error
 
     def _is_known_to_exist(self, key: str) -> bool:
+        """
+        Return whether HEAD describes an object.
+
+        Why it does not is not asked for, as `head_object` does. There may be no object, or no permission to read it.
+        Anything else is refused again by the request that follows, with the reason.
+        """
+        operation = f"looking up {self._describe(key)}"
         try:
-            return self.head_object(key) is not None
-        except AccessDenied:
-            return False  # who may write need not be able to read; S3 checks it later
+            self._send(self._reading(operation, "HEAD", key, (), RequestKind.READ))
+        except BackendError as error:
+            if error.status not in _WITHOUT_REASON:
+                raise
+            return False
+        return True
 
     def _digests(self, body: Body, what: str, *, with_checksum: bool) -> dict[str, str]:
         """

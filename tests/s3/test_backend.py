@@ -93,11 +93,43 @@ def test_an_object_that_exists_is_noticed_before_anything_is_sent(server, s3, ki
     assert [request.method for request in server.requests] == ["HEAD"]
 
 
-def test_who_may_not_look_initiates_nevertheless(server, s3, kit):
-    server.reply(kit.response(403), kit.error(403, "AccessDenied"), kit.initiated())
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_an_object_that_is_not_shown_is_looked_up_once(server, s3, kit, status):
+    """Who may write need not be able to read, and S3 checks the condition when the upload is completed."""
+    server.reply(kit.response(status), kit.initiated())
 
     assert s3.initiate_upload("k", ObjectOptions(forbid_overwrite=True)) == "UPLOADID"
-    assert server.requests[-1].header("If-None-Match") is None, "S3 checks it when the upload is completed"
+    assert [request.method for request in server.requests] == ["HEAD", "POST"]
+    assert server.requests[-1].header("If-None-Match") is None
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (404, "NoSuchBucket", BucketNotFound, False),
+        (403, "AccessDenied", AccessDenied, False),
+        (400, "ExpiredToken", CredentialsExpired, False),  # these credentials are fixed
+        (403, "RequestTimeTooSkewed", ClockSkewed, True),
+    ],
+)
+def test_why_an_upload_with_a_condition_is_refused_says_the_second_request(server, connect, kit, case):
+    status, code, kind, retryable = case
+    server.reply(kit.response(status), kit.error(status, code, ServerTime="2025-03-09T08:07:06Z"))
+
+    with pytest.raises(kind) as caught:
+        connect(clock=lambda: kit.NOW - 3600).initiate_upload("k", ObjectOptions(forbid_overwrite=True))
+    assert caught.value.retryable is retryable
+    assert [request.method for request in server.requests] == ["HEAD", "POST"]
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_failure_of_the_look_at_the_object_is_that_of_the_attempt(server, s3, kit, status):
+    server.reply(kit.response(status))
+
+    with pytest.raises(BackendError) as caught:
+        s3.initiate_upload("k", ObjectOptions(forbid_overwrite=True))
+    assert caught.value.retryable
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 1025])
