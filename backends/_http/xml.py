@@ -239,7 +239,11 @@ def _text(children: dict[str, str], name: str) -> str:
 
 
 def _truncated(page: dict[str, str], *, optional: bool) -> bool:
-    """Return whether more pages follow; `optional` is whether a page that does not say so is the last."""
+    """
+    Return whether more pages follow.
+
+    With `optional`, a page that does not say so is the last.
+    """
     if optional and "IsTruncated" not in page:
         return False
     truncated = _text(page, "IsTruncated").lower()

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
+from attrs import define
+
 from partwise.errors import UploadNotFound
-from partwise.model import UploadedPart
-from partwise.server.errors import ServiceError
+from partwise.model import PendingUpload, UploadedPart
+from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
+from partwise.server.paging import limit_of, page_of
+from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder
 
-#: The numbers that a part can have.
-PART_NUMBERS = range(1, 10_000 + 1)
+_XML = (("Content-Type", "application/xml"),)
+_PART_NUMBERS = range(1, 10_000 + 1)
+_DIGITS_MAX = 9
+
+
+def part_number_of(text: str) -> int | None:
+    """Return the part number that a parameter is; None if it is none."""
+    number = _number_of(text)
+    return number if number is not None and number in _PART_NUMBERS else None
+
+
+def _number_of(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX else None
 
 
 @contextmanager
@@ -29,6 +44,86 @@ def list_stored_parts(exchange: Exchange, upload_id: str) -> list[UploadedPart]:
     """Return the parts of an upload, in ascending order."""
     with naming_upload(upload_id):
         return list(exchange.bucket.backend.list_parts(exchange.key, upload_id))
+
+
+@define(frozen=True)
+class PartsPage:
+    """A page of the parts of an upload."""
+
+    parts: list[UploadedPart]
+    marker: str  # after which it starts
+    limit: int
+    truncated: bool  # whether more parts follow
+
+
+def parts_page(exchange: Exchange, upload_id: str) -> PartsPage:
+    """
+    Return the page of parts that a request asks for.
+
+    Raises:
+        ServiceError: the upload does not exist, or a parameter has an invalid value.
+    """
+    request = exchange.request
+    marker = request.param("part-number-marker") or "0"
+    after = _number_of(marker)
+    if after is None:
+        raise bad_argument("part-number-marker", marker, "It must be a part number.")
+    limit = limit_of(request, "max-parts", 1000, exchange.settings.page_limit)
+    parts = [part for part in list_stored_parts(exchange, upload_id) if part.part_number > after]
+    return PartsPage(parts[:limit], marker, limit, len(parts) > limit)
+
+
+def list_pending_uploads(
+    exchange: Exchange,
+    after: Callable[[Iterable[PendingUpload], str, str], Iterable[PendingUpload]],
+    describe: Callable[[PendingUpload], tuple[Node, ...]],
+) -> ServerResponse:
+    """
+    Return a page of the pending uploads of a bucket.
+
+    Args:
+        exchange: the request.
+        after: sorts uploads as the dialect does, and returns those after a marker: a key, and an upload id or "".
+        describe: returns the elements of an upload after its key and id.
+    """
+    request, bucket = exchange.request, exchange.bucket
+    prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
+    key_marker = request.param("key-marker") or ""
+    id_marker = (request.param("upload-id-marker") or "") if key_marker else ""
+    limit = limit_of(request, "max-uploads", 1000, exchange.settings.page_limit)
+    page = page_of(
+        after(bucket.backend.list_uploads(prefix), key_marker, id_marker),
+        lambda upload: upload.key,
+        prefix=prefix,
+        delimiter=delimiter,
+        marker=key_marker,
+        limit=limit,
+    )
+    # The markers are present on the last page, too: a client must use IsTruncated.
+    last = page.last
+    next_key, next_id = (last.key, last.upload_id) if isinstance(last, PendingUpload) else (last or "", "")
+    encode = key_encoder(request)
+    body = document(
+        "ListMultipartUploadsResult",
+        (
+            *encoding_node(request),
+            ("Bucket", bucket.name),
+            ("KeyMarker", encode(key_marker)),
+            ("UploadIdMarker", id_marker),
+            ("NextKeyMarker", encode(next_key)),
+            ("NextUploadIdMarker", next_id),
+            ("Delimiter", encode(delimiter)),
+            ("Prefix", encode(prefix)),
+            ("MaxUploads", str(limit)),
+            ("IsTruncated", boolean(value=page.truncated)),
+            *(
+                ("Upload", (("Key", encode(upload.key)), ("UploadId", upload.upload_id), *describe(upload)))
+                for upload in page.entries
+            ),
+            *(("CommonPrefixes", (("Prefix", encode(common)),)) for common in page.prefixes),
+        ),
+    )
+    return ServerResponse(200, _XML, body)
 
 
 def select_parts(

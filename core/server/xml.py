@@ -90,7 +90,17 @@ def parse_part_list(body: bytes) -> list[tuple[int, str]]:
     Raises:
         ServiceError: MalformedXML.
     """
-    return [(_part_number(part["PartNumber"]), part["ETag"].strip().strip('"')) for part in parse_parts(body)]
+    return [number_and_etag(part) for part in parse_parts(body)]
+
+
+def number_and_etag(part: Mapping[str, str]) -> tuple[int, str]:
+    """
+    Return the number of a part of `parse_parts`, and its ETag without quotes.
+
+    Raises:
+        ServiceError: MalformedXML: it has no number.
+    """
+    return _part_number(part["PartNumber"]), part["ETag"].strip().strip('"')
 
 
 def parse_parts(body: bytes) -> list[Mapping[str, str]]:

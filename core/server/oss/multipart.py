@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote
 
 from attrs import evolve
@@ -19,14 +19,15 @@ from partwise.server.oss.callbacks import callback_of
 from partwise.server.oss.headers import checksum_headers
 from partwise.server.oss.objects import check_length, check_overwrite, object_info, stored_response
 from partwise.server.oss.options import encryption_headers, for_backend, options_of, traffic_limit_of
-from partwise.server.paging import limit_of, page_of
 from partwise.server.reading import quoted
 from partwise.server.uploads import (
-    PART_NUMBERS,
     abort_upload,
     check_part_sizes,
+    list_pending_uploads,
     list_stored_parts,
     naming_upload,
+    part_number_of,
+    parts_page,
     select_parts,
 )
 from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, parse_part_list, xml_time
@@ -87,12 +88,7 @@ def upload_part(exchange: Exchange) -> ServerResponse:
 
 def list_parts(exchange: Exchange) -> ServerResponse:
     upload_id = _upload_id(exchange)
-    marker = exchange.request.param("part-number-marker") or "0"
-    if not (marker.isascii() and marker.isdigit() and len(marker) <= 5):
-        raise bad_argument("part-number-marker", marker, "It must be a part number.")
-    limit = limit_of(exchange.request, "max-parts", 1000, exchange.settings.page_limit)
-    parts = [part for part in list_stored_parts(exchange, upload_id) if part.part_number > int(marker)]
-    page, encode = parts[:limit], key_encoder(exchange.request)
+    page, encode = parts_page(exchange, upload_id), key_encoder(exchange.request)
     bucket = exchange.bucket
     with_checksum = exchange.checksums and exchange.settings.list_checksums
     body = document(
@@ -103,13 +99,13 @@ def list_parts(exchange: Exchange) -> ServerResponse:
             ("Key", encode(exchange.key)),
             ("UploadId", upload_id),
             ("StorageClass", bucket.upload(upload_id).options.storage_class or "Standard"),
-            ("PartNumberMarker", marker),
-            ("NextPartNumberMarker", str(page[-1].part_number) if page else marker),
-            ("MaxParts", str(limit)),
-            ("IsTruncated", boolean(value=len(parts) > len(page))),
+            ("PartNumberMarker", page.marker),
+            ("NextPartNumberMarker", str(page.parts[-1].part_number) if page.parts else page.marker),
+            ("MaxParts", str(page.limit)),
+            ("IsTruncated", boolean(value=page.truncated)),
             *(
                 ("Part", _part_node(part, bucket.part_time(upload_id, part), with_checksum=with_checksum))
-                for part in page
+                for part in page.parts
             ),
         ),
     )
@@ -153,58 +149,21 @@ def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
 
 
 def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
-    request, bucket = exchange.request, exchange.bucket
-    prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
-    key_marker = request.param("key-marker") or ""
-    id_marker = (request.param("upload-id-marker") or "") if key_marker else ""
-    limit = limit_of(request, "max-uploads", 1000, exchange.settings.page_limit)
+    bucket = exchange.bucket
 
-    def follows(upload: PendingUpload) -> bool:
-        if upload.key == key_marker and id_marker:
-            return upload.upload_id > id_marker
-        return upload.key > key_marker
+    def describe(upload: PendingUpload) -> tuple[Node, ...]:
+        return (
+            ("StorageClass", bucket.upload(upload.upload_id).options.storage_class or "Standard"),
+            ("Initiated", xml_time(upload.initiated.timestamp())),
+        )
 
-    page = page_of(
-        filter(follows, bucket.backend.list_uploads(prefix)),
-        lambda upload: upload.key,
-        prefix=prefix,
-        delimiter=delimiter,
-        marker=key_marker,
-        limit=limit,
-    )
-    # The markers are present on the last page, too: a client must use IsTruncated.
-    last = page.last
-    next_key, next_id = (last.key, last.upload_id) if isinstance(last, PendingUpload) else (last or "", "")
-    encode = key_encoder(exchange.request)
-    body = document(
-        "ListMultipartUploadsResult",
-        (
-            *encoding_node(exchange.request),
-            ("Bucket", bucket.name),
-            ("KeyMarker", encode(key_marker)),
-            ("UploadIdMarker", id_marker),
-            ("NextKeyMarker", encode(next_key)),
-            ("NextUploadIdMarker", next_id),
-            ("Delimiter", encode(delimiter)),
-            ("Prefix", encode(prefix)),
-            ("MaxUploads", str(limit)),
-            ("IsTruncated", boolean(value=page.truncated)),
-            *(
-                (
-                    "Upload",
-                    (
-                        ("Key", encode(upload.key)),
-                        ("UploadId", upload.upload_id),
-                        ("StorageClass", bucket.upload(upload.upload_id).options.storage_class or "Standard"),
-                        ("Initiated", xml_time(upload.initiated.timestamp())),
-                    ),
-                )
-                for upload in page.entries
-            ),
-            *(("CommonPrefixes", (("Prefix", encode(common)),)) for common in page.prefixes),
-        ),
-    )
-    return ServerResponse(200, _XML, body)
+    return list_pending_uploads(exchange, _after, describe)
+
+
+def _after(pending: Iterable[PendingUpload], key_marker: str, id_marker: str) -> Iterator[PendingUpload]:
+    for upload in pending:
+        if upload.key > key_marker or (upload.key == key_marker and id_marker and upload.upload_id > id_marker):
+            yield upload
 
 
 # --- the request -----------------------------------------------------------------------------------------------------
@@ -221,12 +180,10 @@ def _part_number(exchange: Exchange) -> int:
     text = exchange.request.param("partNumber")
     if text is None:
         raise bad_argument("ResourceType", "partNumber", "The query parameter partNumber is missing.")
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) in PART_NUMBERS):
+    number = part_number_of(text)
+    if number is None:
         raise bad_argument("PartNumber", text, "Part number must be an integer between 1 and 10000, inclusive.")
-    return int(text)
-
-
-# --- the stored parts ------------------------------------------------------------------------------------------------
+    return number
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from attrs import evolve
@@ -14,7 +14,6 @@ from partwise.server.buckets import Bucket, UploadInfo
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerRequest, ServerResponse
-from partwise.server.paging import limit_of, page_of
 from partwise.server.reading import quoted
 from partwise.server.s3.objects import (
     check_conditions,
@@ -43,14 +42,16 @@ from partwise.server.s3.payload import (
     sent_checksum,
 )
 from partwise.server.uploads import (
-    PART_NUMBERS,
     abort_upload,
     check_part_sizes,
+    list_pending_uploads,
     list_stored_parts,
     naming_upload,
+    part_number_of,
+    parts_page,
     select_parts,
 )
-from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, parse_parts, xml_time
+from partwise.server.xml import Node, boolean, document, number_and_etag, parse_parts, xml_time
 
 _XML = (("Content-Type", "application/xml"),)
 _OWNER: Node = ("Owner", (("ID", OWNER),))
@@ -145,12 +146,7 @@ def _check_part_checksum(request: ServerRequest, upload: UploadInfo) -> Checksum
 
 def list_parts(exchange: Exchange) -> ServerResponse:
     bucket, upload_id = exchange.bucket, _upload_id(exchange)
-    marker = exchange.request.param("part-number-marker") or "0"
-    if not (marker.isascii() and marker.isdigit() and len(marker) <= 9):
-        raise bad_argument("part-number-marker", marker, "It must be a part number.")
-    limit = limit_of(exchange.request, "max-parts", 1000, exchange.settings.page_limit)
-    parts = [part for part in list_stored_parts(exchange, upload_id) if part.part_number > int(marker)]
-    page = parts[:limit]
+    page = parts_page(exchange, upload_id)
     upload = bucket.upload(upload_id)
     kind: tuple[Node, ...] = ()
     if upload.checksum is not None and exchange.checksums:
@@ -168,12 +164,15 @@ def list_parts(exchange: Exchange) -> ServerResponse:
             _INITIATOR,
             _OWNER,
             ("StorageClass", upload.options.storage_class or "STANDARD"),
-            ("PartNumberMarker", marker),
-            ("NextPartNumberMarker", str(page[-1].part_number) if page else "0"),
-            ("MaxParts", str(limit)),
-            ("IsTruncated", boolean(value=len(parts) > len(page))),
+            ("PartNumberMarker", page.marker),
+            ("NextPartNumberMarker", str(page.parts[-1].part_number) if page.parts else "0"),
+            ("MaxParts", str(page.limit)),
+            ("IsTruncated", boolean(value=page.truncated)),
             *kind,
-            *(("Part", _part_node(bucket, upload_id, upload, part, with_checksum=with_checksum)) for part in page),
+            *(
+                ("Part", _part_node(bucket, upload_id, upload, part, with_checksum=with_checksum))
+                for part in page.parts
+            ),
         ),
     )
     return ServerResponse(200, _XML, body)
@@ -200,8 +199,7 @@ def complete_multipart_upload(exchange: Exchange) -> ServerResponse:
     upload_id = _upload_id(exchange)
     listed = parse_parts(exchange.body.document())
     upload, stored_parts = bucket.upload(upload_id), list_stored_parts(exchange, upload_id)
-    named = [(_number(part["PartNumber"]), part["ETag"].strip().strip('"')) for part in listed]
-    parts = select_parts(named, stored_parts, upload_id)
+    parts = select_parts([number_and_etag(part) for part in listed], stored_parts, upload_id)
     check_part_sizes(exchange, parts)
     checksums = _object_checksum(exchange, upload, parts, listed)
     check_conditions(exchange)
@@ -308,47 +306,14 @@ def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
 
 
 def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
-    request, bucket = exchange.request, exchange.bucket
-    prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
-    key_marker = request.param("key-marker") or ""
-    id_marker = (request.param("upload-id-marker") or "") if key_marker else ""
-    limit = limit_of(request, "max-uploads", 1000, exchange.settings.page_limit)
-    # By key, then by time, as S3 does. So the id of the marker is a place in the list, and not an order.
-    pending = sorted(bucket.backend.list_uploads(prefix), key=lambda upload: (upload.key, upload.initiated))
-    page = page_of(
-        _after(pending, key_marker, id_marker),
-        lambda upload: upload.key,
-        prefix=prefix,
-        delimiter=delimiter,
-        marker=key_marker,
-        limit=limit,
-    )
-    last = page.last
-    next_key, next_id = (last.key, last.upload_id) if isinstance(last, PendingUpload) else (last or "", "")
-    encode = key_encoder(request)
-    uploads = tuple(("Upload", _upload_node(bucket, upload, encode(upload.key))) for upload in page.entries)
-    body = document(
-        "ListMultipartUploadsResult",
-        (
-            ("Bucket", bucket.name),
-            ("KeyMarker", encode(key_marker)),
-            ("UploadIdMarker", id_marker),
-            ("NextKeyMarker", encode(next_key)),
-            ("NextUploadIdMarker", next_id),
-            ("Delimiter", encode(delimiter)),
-            ("Prefix", encode(prefix)),
-            ("MaxUploads", str(limit)),
-            *encoding_node(request),
-            ("IsTruncated", boolean(value=page.truncated)),
-            *uploads,
-            *(("CommonPrefixes", (("Prefix", encode(common)),)) for common in page.prefixes),
-        ),
-    )
-    return ServerResponse(200, _XML, body)
+    bucket = exchange.bucket
+    return list_pending_uploads(exchange, _after, lambda upload: _upload_nodes(bucket, upload))
 
 
-def _after(pending: Sequence[PendingUpload], key_marker: str, id_marker: str) -> Iterator[PendingUpload]:
+def _after(pending: Iterable[PendingUpload], key_marker: str, id_marker: str) -> Iterator[PendingUpload]:
     """Yield the uploads after a marker; if its upload is gone, all of its key."""
+    # By key, then by time, as S3 does. So the id of the marker is a place in the list, and not an order.
+    pending = sorted(pending, key=lambda upload: (upload.key, upload.initiated))
     found = not id_marker or not any((upload.key, upload.upload_id) == (key_marker, id_marker) for upload in pending)
     for upload in pending:
         if upload.key > key_marker or (upload.key == key_marker and id_marker and found):
@@ -357,7 +322,7 @@ def _after(pending: Sequence[PendingUpload], key_marker: str, id_marker: str) ->
             found = True
 
 
-def _upload_node(bucket: Bucket, upload: PendingUpload, key: str) -> tuple[Node, ...]:
+def _upload_nodes(bucket: Bucket, upload: PendingUpload) -> tuple[Node, ...]:
     info = bucket.upload(upload.upload_id)
     kind: tuple[Node, ...] = ()
     if info.checksum is not None:
@@ -366,8 +331,6 @@ def _upload_node(bucket: Bucket, upload: PendingUpload, key: str) -> tuple[Node,
             ("ChecksumType", "COMPOSITE" if info.composite else "FULL_OBJECT"),
         )
     return (
-        ("Key", key),
-        ("UploadId", upload.upload_id),
         _INITIATOR,
         _OWNER,
         ("StorageClass", info.options.storage_class or "STANDARD"),
@@ -388,9 +351,10 @@ def _upload_id(exchange: Exchange) -> str:
 
 def _part_number(exchange: Exchange) -> int:
     text = exchange.request.param("partNumber") or ""
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) in PART_NUMBERS):
+    number = part_number_of(text)
+    if number is None:
         raise bad_argument("partNumber", text, "Part number must be an integer between 1 and 10000, inclusive")
-    return int(text)
+    return number
 
 
 # --- the stored parts ------------------------------------------------------------------------------------------------
@@ -400,10 +364,3 @@ def _part_checksum(bucket: Bucket, upload_id: str, part: UploadedPart) -> int | 
     """Return the checksum that the server computed of this version of a part."""
     known = bucket.part_checksums.get((upload_id, part.part_number))
     return known[1] if known is not None and known[0] == part.etag else None
-
-
-def _number(text: str) -> int:
-    number = text.strip()
-    if not (number.isascii() and number.isdigit() and len(number) <= 9):
-        raise ServiceError("MalformedXML")
-    return int(number)
