@@ -321,6 +321,25 @@ def test_a_role_of_the_environment_is_assumed_by_a_web_identity(
     assert parse_qs(service.requests[-1][3])["WebIdentityToken"] == ["a newer token"]
 
 
+def test_a_web_identity_comes_before_the_keys_of_a_profile_and_after_its_role(
+    service: Service, home: Path, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "token").write_text("the-token")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(home / "token"))
+    keys = "aws_access_key_id = P\naws_secret_access_key = PS\n"
+    service.answers["POST", "/"] = ASSUMED.format("AssumeRoleWithWebIdentity")
+
+    write(f"[default]\n{keys}")
+    assert same() == ("A", "S", "T")
+    service.answers["POST", "/"] = ASSUMED.format("AssumeRole")
+    write(f"[default]\nrole_arn = arn:aws:iam::123456789012:role/other\nsource_profile = keys\n[profile keys]\n{keys}")
+    same()
+    assert parse_qs(service.requests[-1][3])["RoleArn"] == ["arn:aws:iam::123456789012:role/other"]
+
+
 @pytest.mark.parametrize("answer", [403, "", "<a>", "<!DOCTYPE a []><a/>", "<a><AccessKeyId>A</AccessKeyId></a>"])
 def test_a_token_service_that_refuses_is_a_transient_failure(
     service: Service, write: Any, monkeypatch: pytest.MonkeyPatch, answer: object
@@ -410,6 +429,18 @@ def test_a_container_has_credentials(service: Service, home: Path, monkeypatch: 
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(home / "token"))
     assert find_provider().fetch().expiration == LATER
     assert service.requests[-1][2]["authorization"] == "from a file"
+
+
+def test_the_keys_of_a_profile_come_before_those_of_a_container(
+    service: Service, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{service.url}/creds")
+    service.answers["GET", "/creds"] = ANSWER
+    write("[default]\nregion = eu-west-1\n")
+    assert same() == ("A", "S", "T")
+    write("[default]\naws_access_key_id = P\naws_secret_access_key = PS\n")
+
+    assert same() == ("P", "PS", None)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,27 @@ def test_a_part_number_out_of_range_is_refused(client: Any, number: str) -> None
     assert client("PUT", "key", {"partNumber": number, "uploadId": upload_id}, b"x").code == "InvalidArgument"
 
 
+def test_the_numbers_of_parts_end_at_10000(client: Any) -> None:
+    upload_id = client.create()
+    parts = [(number, client.part(upload_id, number, PARTS[0]).headers["ETag"]) for number in (1, 10_000)]
+
+    assert client.complete(upload_id, parts).status == 200
+
+
+def test_the_checksum_with_which_a_part_is_listed_is_compared(client: Any) -> None:
+    upload_id = client.create(x_amz_checksum_algorithm="CRC32C", x_amz_checksum_type="FULL_OBJECT")
+    etag = client.part(upload_id, 1, b"x").headers["ETag"]
+
+    def complete(value: int) -> Any:
+        checksum = f"<ChecksumCRC32C>{CRC32C.to_base64(value)}</ChecksumCRC32C>"
+        part = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag>{checksum}</Part>"
+        body = f"<CompleteMultipartUpload>{part}</CompleteMultipartUpload>".encode()
+        return client("POST", "key", {"uploadId": upload_id}, body)
+
+    assert complete(CRC32C.compute(b"x") ^ 1).code == "InvalidPart"
+    assert complete(CRC32C.compute(b"x")).status == 200
+
+
 def test_the_size_that_the_client_expects_is_compared(client: Any) -> None:
     upload_id = client.create()
     parts = send_all(client, upload_id)
@@ -265,6 +286,23 @@ def test_uploads_are_listed_by_key_and_then_by_time(client: Any, page: int) -> N
         }
 
     assert found == sorted(ids, key=lambda item: item[0])
+
+
+def test_after_an_upload_that_has_ended_all_of_its_key_are_listed(client: Any) -> None:
+    ids = [client.create(key) for key in ("a", "b", "b", "c")]
+    client("DELETE", "b", {"uploadId": ids[1]})
+    reply = client("GET", "", {"uploads": "", "key-marker": "b", "upload-id-marker": ids[1]})
+
+    assert reply.texts("Upload/UploadId") == ids[2:]
+
+
+def test_keys_are_encoded_if_the_request_says_so(client: Any) -> None:
+    client.create("a%41 +")
+    plain, encoded = client("GET", "", {"uploads": ""}), client("GET", "", {"uploads": "", "encoding-type": "url"})
+
+    assert (plain.texts("Upload/Key"), plain.text("EncodingType")) == (["a%41 +"], None)
+    assert (encoded.texts("Upload/Key"), encoded.text("EncodingType")) == (["a%2541%20%2B"], "url")
+    assert client("GET", "", {"uploads": "", "encoding-type": "base64"}).code == "InvalidArgument"
 
 
 # --- object lock, customer keys --------------------------------------------------------------------------------------

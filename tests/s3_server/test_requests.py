@@ -109,6 +109,17 @@ def test_temporary_keys_need_their_token_until_they_expire(client_of: Any) -> No
         assert client("GET", "key").code == "ExpiredToken"
 
 
+@pytest.mark.parametrize(("part", "other"), [(0, "20200101"), (2, "sts"), (3, "aws5_request")])
+def test_a_scope_of_another_day_or_service_is_refused(client: Any, part: int, other: str) -> None:
+    request = client.signed("GET", "key", {}, b"", {}, signed_body=False)
+    text = request.headers["Authorization"]
+    scope = text.partition("/")[2].partition(",")[0].split("/")
+    changed = [*scope[:part], other, *scope[part + 1 :]]
+    request.headers.replace_header("Authorization", text.replace("/".join(scope), "/".join(changed)))
+
+    assert client.send(request, b"").code == "AuthorizationHeaderMalformed"
+
+
 def presigned(server: S3Server, expires: int = 100, key: str = "key") -> AWSRequest:
     request = AWSRequest(method="GET", url=f"{server.endpoint}/examplebucket/{key}", headers={})
     credentials = Credentials(server.access_key_id, server.access_key_secret)

@@ -16,6 +16,9 @@ S3_URLS = "backends/s3/urls.py"
 S3_PROBE = "backends/s3/probe.py"
 S3_PROBING = "backends/s3/probing.py"
 S3_FLAGS = "backends/s3/flags.py"
+S3_CREDENTIALS = "backends/s3/credentials.py"
+S3_PROFILES = "backends/s3/profiles.py"
+XML = "backends/_http/xml.py"
 S3_BACKEND_TESTS = ("tests/s3/test_backend.py",)
 S3_ERRORS_TESTS = ("tests/s3/test_errors.py",)
 S3_OPTIONS_TESTS = ("tests/s3/test_options.py",)
@@ -23,6 +26,8 @@ S3_SIGNING_TESTS = ("tests/s3/test_signing.py",)
 S3_ADDRESSING_TESTS = ("tests/s3/test_addressing.py",)
 S3_DIALECTS_TESTS = ("tests/s3/test_dialects.py",)
 S3_PROBE_TESTS = ("tests/s3/test_probe.py",)
+S3_CREDENTIALS_TESTS = ("tests/s3/test_credentials.py",)
+S3_EMULATORS_TESTS = ("tests/s3/test_emulators.py",)
 S3_URLS_TESTS = ("tests/s3/test_urls.py",)
 
 MUTATIONS = [
@@ -223,6 +228,169 @@ MUTATIONS = [
         'if not (given.get("dual_stack") or given.get("accelerate")):',
         "if True:",
         S3_URLS_TESTS,
+    ),
+    Mutation(
+        "why HEAD of an object failed is asked for before an upload",
+        S3_BACKEND,
+        "            if error.status not in _WITHOUT_REASON:\n                raise\n            return False\n",
+        "            return self.head_object(key) is not None\n",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "a storage that fails counts as one without the object",
+        S3_BACKEND,
+        "            if error.status not in _WITHOUT_REASON:\n                raise\n            return False\n",
+        "            return False\n",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "a conflict while an object is stored in one piece is permanent",
+        S3_ERRORS,
+        "special = UploadUnusable if request.is_complete else ServerFailed",
+        "special = UploadUnusable",
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "an object that is gone does not fail a condition",
+        S3_ERRORS,
+        ' or (request.if_match and code == "NoSuchKey"):',
+        ":",
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "a part that is too small is another error",
+        S3_ERRORS,
+        '"InvalidPartOrder", "EntityTooSmall"), PartRejected)',
+        '"InvalidPartOrder"), PartRejected)',
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "credentials that have expired are never renewed",
+        S3_ERRORS,
+        'dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "InvalidToken")',
+        'dict.fromkeys(("ExpiredTokenException", "InvalidToken")',
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "the clock is set by a header that a proxy may have set",
+        S3_ERRORS,
+        'details.details.get("ServerTime", "")',
+        '""',
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "a wait that S3 asks for is forgotten",
+        S3_ERRORS,
+        "retry_after=wait if retryable else None",
+        "retry_after=None",
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "a bare 503 to HEAD is a failure of the server",
+        S3_ERRORS,
+        "    elif request.is_head and status == 503:\n",
+        "    elif False:\n",
+        S3_ERRORS_TESTS,
+    ),
+    Mutation(
+        "a page that does not say whether it is the last is the last for OSS, too",
+        XML,
+        'if optional and "IsTruncated" not in page:',
+        'if "IsTruncated" not in page:',
+        ("tests/oss/test_xml.py",),
+    ),
+    Mutation(
+        "a page of parts with a marker is the last",
+        XML,
+        '    marked = _text(page, "NextPartNumberMarker") not in ("", "0")\n',
+        "    marked = False\n",
+        S3_EMULATORS_TESTS,
+    ),
+    Mutation(
+        "a page of uploads with the marker of an id is the last",
+        XML,
+        ' or _text(page, "NextUploadIdMarker") != ""',
+        "",
+        S3_EMULATORS_TESTS,
+    ),
+    Mutation(
+        "a list without an end is not that of gofakes3",
+        S3_XML,
+        "_parse_uploads(data, decode, always_says_whether_last=False)",
+        "_parse_uploads(data, decode)",
+        S3_EMULATORS_TESTS,
+    ),
+    Mutation(
+        "a plus in a listed key is a plus",
+        S3_XML,
+        "unquote_plus if plus_is_space else unquote",
+        "unquote",
+        S3_BACKEND_TESTS,
+    ),
+    Mutation(
+        "the security token is not sent",
+        S3_SIGNING,
+        '        added["x-amz-security-token"] = credentials.security_token\n',
+        "        pass\n",
+        S3_SIGNING_TESTS,
+    ),
+    # --- credentials -------------------------------------------------------------------------------------------------
+    Mutation(
+        "the environment comes before a profile that was passed",
+        S3_CREDENTIALS,
+        "    if profile is not None:\n        files = read_shared_files(variables)",
+        "    if profile is not None and not AWSEnvironmentCredentials(variables).present:\n"
+        "        files = read_shared_files(variables)",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a profile comes before the environment",
+        S3_CREDENTIALS,
+        "    if own.present:\n",
+        "    if own.present and not profile_name(variables):\n",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "the config file comes before the credentials file",
+        S3_PROFILES,
+        "        profiles.setdefault(name, {}).update(values)\n",
+        "        profiles[name] = values | profiles.get(name, {})\n",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a web identity comes after the profiles",
+        S3_CREDENTIALS,
+        'if role_arn and token_file and not chosen.get("role_arn"):',
+        "if role_arn and token_file and not _has_credentials(chosen):",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a container comes before the profiles",
+        S3_CREDENTIALS,
+        "    if name is not None or _has_credentials(chosen):\n",
+        "    if name is not None or (_has_credentials(chosen) and not _names_container(variables)):\n",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "the machine comes before a container",
+        S3_CREDENTIALS,
+        "    if _names_container(variables):\n        return ContainerCredentials(variables)\n",
+        "",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "the token of a container is sent to any host",
+        S3_CREDENTIALS,
+        '    if parts.scheme != "http" or not allowed:\n',
+        "    if False:\n",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "the region of the profile comes before that of the environment",
+        S3_PROFILES,
+        'variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or chosen.get("region")',
+        'chosen.get("region") or variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION")',
+        S3_CREDENTIALS_TESTS,
     ),
     # --- the probe ---------------------------------------------------------------------------------------------------
     Mutation(
