@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import json
 import socket
 import ssl
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from fastcrc.crc64 import xz
+from shared import scripted
+from shared.scripted import Bytes, Received
 
 from partwise.backends.oss import Credentials, OSSBackend
 
@@ -23,19 +22,6 @@ DATA = Path(__file__).parents[1] / "data" / "oss"
 
 #: The clock of all vectors and recordings: 2025-03-09T08:07:06Z.
 NOW = 1741507626.0
-
-
-def load(name: str) -> ModuleType:
-    """Import a file of the tests, which are no package."""
-    specification = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "http" / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module  # attrs resolves type names there
-    specification.loader.exec_module(module)
-    return module
-
-
-scripted = sys.modules.get("scripted") or load("scripted")
-Bytes, Received = scripted.Bytes, scripted.Received
 
 
 class ScriptedServer(scripted.ScriptedServer):

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import socket
 import ssl
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from shared import scripted
 
 from partwise.backends.s3 import Credentials, S3Backend
 from partwise.checksums import CRC64_NVME
-
-
-def load(name: str) -> ModuleType:
-    """Import a file of the tests, which are no package."""
-    specification = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "http" / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module  # attrs resolves type names there
-    specification.loader.exec_module(module)
-    return module
-
-
-scripted = sys.modules.get("scripted") or load("scripted")
 
 #: 2025-03-09T08:07:06Z
 NOW = 1741507626.0

@@ -9,27 +9,16 @@ from typing import Any, ClassVar
 import pytest
 from attrs import evolve
 from hypothesis import settings
+from shared.served_bucket import ServedBucketHarness
 
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.s3 import DIALECTS, Credentials, Dialect, S3Backend, S3Options
 from partwise.checksums import CRC32C
-from partwise.errors import (
-    AccessDenied,
-    BackendError,
-    BucketNotFound,
-    ClockSkewed,
-    ConnectionFailed,
-    CredentialsExpired,
-    ServerFailed,
-    Throttled,
-)
 from partwise.model import KIB, PartLimits
-from partwise.server.faults import CorruptBody, Effect, Fail, LoseResponse, ReplaceResponse, ServerFault
 from partwise.server.s3.server import S3Server
 from partwise.server.settings import AccessKey, ServerSettings
 from partwise.testing import (
     BackendConformance,
-    BackendHarness,
     ResumeMachine,
     backend_machine,
     run_machine,
@@ -39,7 +28,7 @@ from partwise.testing import (
 _CUSTOMER_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
-class S3Harness(BackendHarness):
+class S3Harness(ServedBucketHarness[S3Backend, S3Server]):
     """
     A bucket on the test server, with small parts so that a check takes milliseconds.
 
@@ -50,6 +39,7 @@ class S3Harness(BackendHarness):
     secrets = ("partwise-test-secret", _CUSTOMER_KEY)
     min_part_size: ClassVar[int] = 100 * KIB
     demands: ClassVar[dict[str, Any]] = {}
+    """Settings of the server."""
     own_options: ClassVar = {
         "encryption_context": S3Options(encryption="KMS", encryption_context={"a": "b"}),
         "bucket_key": S3Options(encryption="KMS", bucket_key=True),
@@ -64,94 +54,34 @@ class S3Harness(BackendHarness):
         "expected_bucket_owner": S3Options(expected_bucket_owner="123456789012"),
     }
 
-    def __init__(self) -> None:
-        self.bucket = MemoryBackend("examplebucket")
-        self.servers: list[S3Server] = []
-        self.server = self.serve()
-
-    @property
-    def key_pair(self) -> AccessKey:
-        return AccessKey("partwise-test-id", "partwise-test-secret")
+    throttled = "SlowDown"
+    expired = "ExpiredToken"
 
     @property
     def dialect(self) -> Dialect:
         aws = DIALECTS["aws"]
         return evolve(aws, limits=evolve(aws.limits, min_part_size=self.min_part_size))
 
-    def serve(self, *faults: Effect, operation: str | None = None) -> S3Server:
-        """Start a server of the bucket to whose every request these faults apply."""
-        settings = ServerSettings(access_keys=(self.key_pair,), region="us-east-1", min_part_size=self.min_part_size)
-        server = S3Server({"examplebucket": self.bucket}, settings=settings)
-        server.start()
-        server.plan(*(ServerFault(operation, effect, times=None) for effect in faults))
-        self.servers.append(server)
-        return server
+    def make_server(self) -> S3Server:
+        given = {"min_part_size": self.min_part_size, **self.demands}
+        settings = ServerSettings(access_keys=(self.key_pair,), region="us-east-1", **given)
+        return S3Server({"examplebucket": self.bucket}, settings=settings)
 
-    def opener(
-        self, server: S3Server, bucket: str = "examplebucket", secret: str | None = None, **settings: object
-    ) -> Callable[[], S3Backend]:
-        pair = self.key_pair
+    def connect(self, server: S3Server, bucket: str, key: AccessKey, **settings: Any) -> Callable[[], S3Backend]:
         return partial(
             S3Backend,
             bucket,
             endpoint=server.endpoint,
             region=server.region,
-            credentials=Credentials(pair.access_key_id, secret or pair.access_key_secret, pair.security_token),
+            credentials=Credentials(key.access_key_id, key.access_key_secret, key.security_token),
             dialect=self.dialect,
             **settings,
         )
-
-    def open(self) -> S3Backend:
-        return self.opener(self.server)()
-
-    def elsewhere(self) -> Callable[[], S3Backend]:
-        return self.opener(self.server)
-
-    def read(self, key: str) -> bytes | None:
-        try:
-            return self.bucket.read(key)
-        except KeyError:
-            return None
 
     def options(self, key: str) -> Mapping[str, object]:
         shown = dict(shown_options(self.bucket.describe(key)))
         words = {"STANDARD_IA": "infrequent-access", "aws:kms": "KMS"}
         return {name: words.get(value, value) if isinstance(value, str) else value for name, value in shown.items()}
-
-    def open_with_page_size(self, page_size: int) -> S3Backend:
-        return self.opener(self.server, page_size=page_size)()
-
-    def open_failing(self, error: type[BackendError], *, retry_after: int | None = None) -> S3Backend | None:
-        codes = {
-            ServerFailed: "InternalError",
-            Throttled: "SlowDown",
-            CredentialsExpired: "ExpiredToken",
-            ClockSkewed: "RequestTimeTooSkewed",
-        }
-        if error in codes:
-            return self.opener(self.serve(Fail(codes[error], retry_after=retry_after)))()
-        if error is BucketNotFound:
-            return self.opener(self.server, "nosuchbucket")()
-        if error is AccessDenied:
-            return self.opener(self.server, secret="wrong")()
-        assert error is ConnectionFailed
-        return self.opener(self.serve(LoseResponse()))()
-
-    def open_damaging(self) -> S3Backend:
-        return self.opener(self.serve(CorruptBody()))()
-
-    def open_failing_in_body(self) -> S3Backend:
-        document = b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
-        response = ReplaceResponse(document, status=200, content_type="application/xml", before_effect=True)
-        return self.opener(self.serve(response))()
-
-    def requests(self) -> int:
-        return sum(server.requests[-1].number for server in self.servers if server.requests)
-
-    def close(self) -> None:
-        for server in self.servers:
-            server.stop()
-        self.bucket.close()
 
 
 class SignedByATemporaryKey(S3Harness):

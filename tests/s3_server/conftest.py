@@ -7,36 +7,18 @@ import hashlib
 import http.client
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urlencode, urlsplit
-from xml.etree import ElementTree as ET
 
 import pytest
 from attrs import define, evolve
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from shared.replies import Reply
 
 from partwise.model import KIB
 from partwise.server import S3Server
 
 SMALL = 100 * KIB
-
-
-@define
-class Reply:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    def text(self, path: str) -> str | None:
-        """Return the text of the first element at this path below the root."""
-        return ET.fromstring(self.body).findtext(path)
-
-    def texts(self, path: str) -> list[str]:
-        return [element.text or "" for element in ET.fromstring(self.body).findall(path)]
-
-    @property
-    def code(self) -> str | None:
-        return self.text("Code")
 
 
 @define

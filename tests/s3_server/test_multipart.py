@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from attrs import evolve
 
+from partwise.backends.memory import MemoryBackend
 from partwise.checksums import CRC32, CRC32C, CRC64_NVME, SHA256, Checksum
-from partwise.model import KIB
+from partwise.model import KIB, ObjectOptions, StoredObject, UploadedPart
 from partwise.server import Fail, LoseResponse, NoChecksum, S3Server, ServerFault, WrongChecksum
 from partwise.testing.fakes import pseudo_random_bytes
 
@@ -134,6 +136,28 @@ def test_parts_in_another_order_are_refused_and_the_upload_is_kept(client: Any) 
     assert client.complete(upload_id, [parts[1], parts[0]]).code == "InvalidPartOrder"
     assert client.complete(upload_id, [parts[0], parts[0]]).code == "InvalidPartOrder"
     assert client.complete(upload_id, parts).status == 200
+
+
+class TakesAnyList(MemoryBackend):
+    """Leaves it to the server to refuse a list of parts."""
+
+    def complete_upload(
+        self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
+    ) -> StoredObject:
+        in_order = sorted(set(parts), key=lambda part: part.part_number)
+        return super().complete_upload(key, upload_id, in_order, options)
+
+
+def test_parts_in_another_order_are_refused_whatever_the_backend_does(client_of: Any) -> None:
+    with S3Server({"examplebucket": TakesAnyList("examplebucket")}) as server:
+        server.settings = evolve(server.settings, min_part_size=SMALL)
+        client = client_of(server)
+        upload_id = client.create()
+        parts = send_all(client, upload_id)
+
+        for wrong in ([parts[1], parts[0]], [parts[0], parts[0]]):
+            assert client.complete(upload_id, wrong).code == "InvalidPartOrder"
+        assert client.complete(upload_id, parts).status == 200
 
 
 def test_a_stale_a_foreign_and_a_missing_part_are_refused(client: Any) -> None:

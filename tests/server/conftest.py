@@ -11,33 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
-from xml.etree import ElementTree as ET
 
 import pytest
 from attrs import define
+from shared.replies import Reply
 from urllib3.connection import HTTPConnection
 
 from partwise.server import OSSServer
 
 DATA = Path(__file__).parent.parent / "data" / "oss"
-
-
-@define
-class Reply:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    def text(self, path: str) -> str | None:
-        """Return the text of the first element at this path below the root."""
-        return ET.fromstring(self.body).findtext(path)
-
-    def texts(self, path: str) -> list[str]:
-        return [element.text or "" for element in ET.fromstring(self.body).findall(path)]
-
-    @property
-    def code(self) -> str | None:
-        return self.text("Code")
 
 
 @define

@@ -1,4 +1,4 @@
-"""A scripted HTTP server on the loopback, and what else the tests of HTTP backends share. See `load` in conftests."""
+"""A scripted HTTP server on the loopback, and what else the tests of HTTP backends share."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What the tests of several backends and servers have in common."""
