@@ -9,6 +9,7 @@ from partwise.server.body import RequestBody
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import RequestTarget, ServerRequest, ServerResponse
+from partwise.server.objects import delete_object
 from partwise.server.oss import errors, listings, multipart, objects
 from partwise.server.oss.addressing import parse_target
 from partwise.server.oss.headers import CHECKSUM
@@ -20,7 +21,7 @@ from partwise.server.reading import http_date
 _HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {
     "AbortMultipartUpload": multipart.abort_multipart_upload,
     "CompleteMultipartUpload": multipart.complete_multipart_upload,
-    "DeleteObject": objects.delete_object,
+    "DeleteObject": delete_object,
     "GetBucketAcl": listings.get_bucket_acl,
     "GetBucketInfo": listings.get_bucket_info,
     "GetBucketLocation": listings.get_bucket_location,

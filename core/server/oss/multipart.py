@@ -15,9 +15,10 @@ from partwise.server.buckets import UploadInfo
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
+from partwise.server.objects import check_length
 from partwise.server.oss.callbacks import callback_of
 from partwise.server.oss.headers import checksum_headers
-from partwise.server.oss.objects import check_length, check_overwrite, object_info, stored_response
+from partwise.server.oss.objects import check_overwrite, object_info, stored_response
 from partwise.server.oss.options import encryption_headers, for_backend, options_of, traffic_limit_of
 from partwise.server.reading import quoted
 from partwise.server.uploads import (

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import base64
-import re
 
 from partwise.model import ObjectOptions, StoredObject
 from partwise.server.body import BODY_BYTES_MAX
 from partwise.server.buckets import ObjectInfo
-from partwise.server.errors import ServiceError, bad_argument
+from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
-from partwise.server.messages import FileSlice, ServerResponse
+from partwise.server.messages import ServerResponse
+from partwise.server.objects import check_length, send_object
 from partwise.server.oss.callbacks import CallbackFailed, CallbackRequest, callback_of
 from partwise.server.oss.headers import checksum_headers
 from partwise.server.oss.options import encryption_headers, for_backend, object_headers, options_of
 from partwise.server.reading import CONDITIONS, existing_object, http_date, quoted, requested_range
 from partwise.server.xml import document
-
-_OVERRIDES = ("Content-Type", "Content-Language", "Expires", "Cache-Control", "Content-Disposition", "Content-Encoding")
-_NOT_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^\s|\s$")
 
 
 def put_object(exchange: Exchange) -> ServerResponse:
@@ -41,25 +38,9 @@ def put_object(exchange: Exchange) -> ServerResponse:
 
 def get_object(exchange: Exchange) -> ServerResponse:
     info = existing_object(exchange)
-    headers = dict(_object_headers(exchange, info))
-    for header in _OVERRIDES:
-        name = f"response-{header.lower()}"
-        override = exchange.request.param(name)
-        if override is not None:
-            if _NOT_IN_A_HEADER.search(override):
-                raise bad_argument(name, override, "The value is not allowed in a header.")
-            headers[header] = override
-    size = info.stored.size
     standard = exchange.request.header("x-oss-range-behavior") == "standard"
-    requested = requested_range(exchange.request, size, standard=standard)
-    try:
-        file = exchange.bucket.access.open_object(exchange.key)
-    except KeyError:
-        raise ServiceError("NoSuchKey", elements={"Key": exchange.key}) from None
-    if requested is None:
-        return ServerResponse(200, tuple(headers.items()), FileSlice(file, 0, size))
-    headers["Content-Range"] = f"bytes {requested.start}-{requested.stop - 1}/{size}"
-    return ServerResponse(206, tuple(headers.items()), FileSlice(file, requested.start, len(requested)))
+    requested = requested_range(exchange.request, info.stored.size, standard=standard)
+    return send_object(exchange, info, _object_headers(exchange, info), requested)
 
 
 def head_object(exchange: Exchange) -> ServerResponse:
@@ -72,13 +53,6 @@ def get_object_meta(exchange: Exchange) -> ServerResponse:
     headers = (("ETag", quoted(info.etag)), ("Last-Modified", http_date(info.modified)))
     checksum = checksum_headers(exchange, info.stored.checksum)
     return ServerResponse(200, (*headers, *checksum), length=info.stored.size)
-
-
-def delete_object(exchange: Exchange) -> ServerResponse:
-    exchange.body.document()
-    exchange.bucket.access.delete_object(exchange.key)
-    exchange.bucket.objects.drop(exchange.key)
-    return ServerResponse(204)
 
 
 def get_object_acl(exchange: Exchange) -> ServerResponse:
@@ -100,13 +74,6 @@ def check_overwrite(exchange: Exchange, forbidden: bool) -> None:
     """Raise a FileAlreadyExists error if the request forbids overwriting an object."""
     if forbidden and exchange.bucket.backend.head_object(exchange.key) is not None:
         raise ServiceError("FileAlreadyExists", elements={"Key": exchange.key})
-
-
-def check_length(exchange: Exchange) -> None:
-    """Raise a MissingContentLength error if the body has no length."""
-    request = exchange.request
-    if request.header("content-length") is None and request.header("transfer-encoding") is None:
-        raise ServiceError("MissingContentLength")
 
 
 def object_info(exchange: Exchange, stored: StoredObject, options: ObjectOptions, object_type: str) -> ObjectInfo:

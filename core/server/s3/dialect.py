@@ -9,6 +9,7 @@ from partwise.server.body import RequestBody
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import RequestTarget, ServerRequest, ServerResponse
+from partwise.server.objects import delete_object
 from partwise.server.reading import http_date
 from partwise.server.s3 import errors, listings, multipart, objects
 from partwise.server.s3.addressing import parse_target
@@ -23,7 +24,7 @@ _HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {
     "CompleteMultipartUpload": multipart.complete_multipart_upload,
     "CreateBucket": listings.create_bucket,
     "CreateMultipartUpload": multipart.create_multipart_upload,
-    "DeleteObject": objects.delete_object,
+    "DeleteObject": delete_object,
     "DeleteObjects": listings.delete_objects,
     "GetBucketLocation": listings.get_bucket_location,
     "GetBucketVersioning": listings.get_bucket_versioning,

@@ -14,11 +14,11 @@ from partwise.server.buckets import Bucket, UploadInfo
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerRequest, ServerResponse
+from partwise.server.objects import check_length
 from partwise.server.reading import quoted
 from partwise.server.s3.objects import (
     check_conditions,
     check_digest,
-    check_length,
     checksum_headers,
     object_info,
     reported,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from attrs import evolve
 
 from partwise.checksums import Checksum
 from partwise.model import ObjectOptions, StoredObject
 from partwise.server.body import BODY_BYTES_MAX
 from partwise.server.buckets import ObjectInfo
-from partwise.server.errors import ServiceError, bad_argument
+from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
-from partwise.server.messages import FileSlice, ServerResponse
+from partwise.server.messages import ServerResponse
+from partwise.server.objects import check_length, send_object
 from partwise.server.reading import existing_object, http_date, lists_etag, quoted, requested_range
 from partwise.server.s3.options import (
     OWNER,
@@ -27,8 +26,6 @@ from partwise.server.s3.options import (
 from partwise.server.s3.payload import announced_algorithm, default_checksum, header_of
 from partwise.server.xml import document
 
-_OVERRIDES = ("Content-Type", "Content-Language", "Expires", "Cache-Control", "Content-Disposition", "Content-Encoding")
-_NOT_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^\s|\s$")
 _XML = (("Content-Type", "application/xml"),)
 _FULL, _COMPOSITE = "FULL_OBJECT", "COMPOSITE"
 
@@ -53,37 +50,14 @@ def put_object(exchange: Exchange) -> ServerResponse:
 
 def get_object(exchange: Exchange) -> ServerResponse:
     info = _readable_object(exchange)
-    size = info.stored.size
-    requested = requested_range(exchange.request, size, standard=True)
+    requested = requested_range(exchange.request, info.stored.size, standard=True)
     # As on S3: the checksum of the object says nothing of a range of it, and clients would compare it with the range.
-    headers = dict(_headers(exchange, info, with_checksum=requested is None))
-    for header in _OVERRIDES:
-        name = f"response-{header.lower()}"
-        override = exchange.request.param(name)
-        if override is not None:
-            if _NOT_IN_A_HEADER.search(override):
-                raise bad_argument(name, override, "The value is not allowed in a header.")
-            headers[header] = override
-    try:
-        file = exchange.bucket.access.open_object(exchange.key)
-    except KeyError:
-        raise ServiceError("NoSuchKey", elements={"Key": exchange.key}) from None
-    if requested is None:
-        return ServerResponse(200, tuple(headers.items()), FileSlice(file, 0, size))
-    headers["Content-Range"] = f"bytes {requested.start}-{requested.stop - 1}/{size}"
-    return ServerResponse(206, tuple(headers.items()), FileSlice(file, requested.start, len(requested)))
+    return send_object(exchange, info, _headers(exchange, info, with_checksum=requested is None), requested)
 
 
 def head_object(exchange: Exchange) -> ServerResponse:
     info = _readable_object(exchange)
     return ServerResponse(200, _headers(exchange, info, with_checksum=True), length=info.stored.size)
-
-
-def delete_object(exchange: Exchange) -> ServerResponse:
-    exchange.body.document()
-    exchange.bucket.access.delete_object(exchange.key)
-    exchange.bucket.objects.drop(exchange.key)
-    return ServerResponse(204)
 
 
 def get_object_acl(exchange: Exchange) -> ServerResponse:
@@ -104,13 +78,6 @@ def get_object_tagging(exchange: Exchange) -> ServerResponse:
 
 
 # --- shared with multipart uploads -----------------------------------------------------------------------------------
-
-
-def check_length(exchange: Exchange) -> None:
-    """Raise a MissingContentLength error if the body has no length."""
-    request = exchange.request
-    if request.header("content-length") is None and request.header("transfer-encoding") is None:
-        raise ServiceError("MissingContentLength")
 
 
 def check_digest(exchange: Exchange) -> None:
