@@ -20,9 +20,6 @@ from partwise.backends.oss import Credentials, OSSBackend
 
 DATA = Path(__file__).parents[1] / "data" / "oss"
 
-#: The clock of all vectors and recordings: 2025-03-09T08:07:06Z.
-NOW = 1741507626.0
-
 
 class ScriptedServer(scripted.ScriptedServer):
     """Stores everything once the replies are used up."""
@@ -31,40 +28,18 @@ class ScriptedServer(scripted.ScriptedServer):
         super().__init__(stored, context)
 
 
-def make_response(status: int = 200, body: bytes | str = b"", **headers: str) -> bytes:
-    """A response as bytes; header names are written with underscores."""
-    data = body.encode() if isinstance(body, str) else body
-    lines = {"Server": "AliyunOSS", "Date": "Sun, 09 Mar 2025 08:07:06 GMT", "Content-Length": str(len(data))}
-    lines["x-oss-request-id"] = "67CD4A3A0000000000000001"
-    lines |= {name.replace("_", "-"): value for name, value in headers.items()}
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode() + data
-
-
-def error(
-    status: int, code: str, message: str = "Something.", headers: dict[str, str] | None = None, **more: str
-) -> bytes:
-    """An error response of OSS."""
-    elements = {"Code": code, "Message": message, "RequestId": "REQ1", "HostId": "examplebucket.example.com", **more}
-    document = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
-    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{document}</Error>'
-    return make_response(status, body, Content_Type="application/xml", **(headers or {}))
+REPLIES = scripted.Replies(
+    "AliyunOSS", {"x-oss-request-id": "67CD4A3A0000000000000001"}, host_id="examplebucket.example.com"
+)
 
 
 def stored(received: Received, _: socket.socket | None = None) -> bytes:
     """The response of OSS to a part or an object that it stored."""
     md5 = hashlib.md5(received.body).digest()
-    return make_response(
+    return REPLIES.response(
         ETag=f'"{md5.hex().upper()}"',
         x_oss_hash_crc64ecma=str(xz(received.body, 0)),
         Content_MD5=base64.b64encode(md5).decode(),
-    )
-
-
-def initiated(upload_id: str = "UPLOADID") -> bytes:
-    """The response to initiate."""
-    return make_response(
-        body=f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId></InitiateMultipartUploadResult>"
     )
 
 
@@ -79,24 +54,9 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture
 def connect(server: ScriptedServer) -> Iterator[Callable[..., OSSBackend]]:
     """A function that opens backends on the server; they are closed at the end."""
-    opened: list[OSSBackend] = []
-
-    def make(**settings: Any) -> OSSBackend:
-        settings = {
-            "endpoint": server.endpoint,
-            "region": "cn-hangzhou",
-            "credentials": Credentials("testid0000EXAMPLE", "testsecret0000EXAMPLE"),
-            "read_timeout": 5.0,
-            "clock": lambda: NOW,
-            **settings,
-        }
-        backend = OSSBackend(settings.pop("bucket", "examplebucket"), **settings)
-        opened.append(backend)
-        return backend
-
-    yield make
-    for backend in opened:
-        backend.close()
+    credentials = Credentials("testid0000EXAMPLE", "testsecret0000EXAMPLE")
+    with scripted.opened(OSSBackend, server, region="cn-hangzhou", credentials=credentials) as make:
+        yield make
 
 
 @pytest.fixture
@@ -148,13 +108,13 @@ def recorded_response(response: dict[str, Any]) -> bytes:
 class Kit:
     """The helpers of this file, which test modules can't import."""
 
-    NOW = NOW
+    NOW = scripted.NOW
     DATA = DATA
     ScriptedServer = ScriptedServer
-    response = staticmethod(make_response)
-    error = staticmethod(error)
+    response = staticmethod(REPLIES.response)
+    error = staticmethod(REPLIES.error)
     stored = staticmethod(stored)
-    initiated = staticmethod(initiated)
+    initiated = staticmethod(REPLIES.initiated)
     hang_up = staticmethod(scripted.hang_up)
     make_certificate = staticmethod(scripted.make_certificate)
     generated = staticmethod(generated)

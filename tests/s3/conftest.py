@@ -14,9 +14,6 @@ from shared import scripted
 from partwise.backends.s3 import Credentials, S3Backend
 from partwise.checksums import CRC64_NVME
 
-#: 2025-03-09T08:07:06Z
-NOW = 1741507626.0
-
 
 class ScriptedServer(scripted.ScriptedServer):
     """Stores everything once the replies are used up."""
@@ -25,42 +22,15 @@ class ScriptedServer(scripted.ScriptedServer):
         super().__init__(stored, context)
 
 
-def make_response(status: int = 200, body: bytes | str = b"", **headers: str) -> bytes:
-    """A response as bytes; header names are written with underscores."""
-    data = body.encode() if isinstance(body, str) else body
-    lines = {"Server": "AmazonS3", "Date": "Sun, 09 Mar 2025 08:07:06 GMT", "Content-Length": str(len(data))}
-    lines |= {"x-amz-request-id": "67CD4A3A00000001", "x-amz-id-2": "host+id="}
-    lines |= {name.replace("_", "-"): value for name, value in headers.items()}
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode() + data
-
-
-def error_document(code: str, message: str = "Something.", **more: str) -> str:
-    """An error document of S3."""
-    elements = {"Code": code, "Message": message, "RequestId": "REQ1", "HostId": "HOST1", **more}
-    document = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{document}</Error>'
-
-
-def error(
-    status: int, code: str, message: str = "Something.", headers: dict[str, str] | None = None, **more: str
-) -> bytes:
-    """An error response of S3."""
-    body = error_document(code, message, **more)
-    return make_response(status, body, Content_Type="application/xml", **(headers or {}))
+REPLIES = scripted.Replies(
+    "AmazonS3", {"x-amz-request-id": "67CD4A3A00000001", "x-amz-id-2": "host+id="}, host_id="HOST1"
+)
 
 
 def stored(received: Any, _: socket.socket | None = None) -> bytes:
     """The response of S3 to a part or an object that it stored."""
     checksum = CRC64_NVME.to_base64(CRC64_NVME.compute(received.body))
-    return make_response(ETag=f'"{hashlib.md5(received.body).hexdigest()}"', x_amz_checksum_crc64nvme=checksum)
-
-
-def initiated(upload_id: str = "UPLOADID") -> bytes:
-    """The response to initiate."""
-    return make_response(
-        body=f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId></InitiateMultipartUploadResult>"
-    )
+    return REPLIES.response(ETag=f'"{hashlib.md5(received.body).hexdigest()}"', x_amz_checksum_crc64nvme=checksum)
 
 
 def completed(etag: str = "abc-1", **more: str) -> str:
@@ -82,24 +52,9 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture
 def connect(server: ScriptedServer) -> Iterator[Callable[..., S3Backend]]:
     """A function that opens backends on the server; they are closed at the end."""
-    opened: list[S3Backend] = []
-
-    def make(**settings: Any) -> S3Backend:
-        settings = {
-            "endpoint": server.endpoint,
-            "region": "eu-west-1",
-            "credentials": Credentials("AKIDTEST0000EXAMPLE", "testsecret0000EXAMPLE"),
-            "read_timeout": 5.0,
-            "clock": lambda: NOW,
-            **settings,
-        }
-        backend = S3Backend(settings.pop("bucket", "examplebucket"), **settings)
-        opened.append(backend)
-        return backend
-
-    yield make
-    for backend in opened:
-        backend.close()
+    credentials = Credentials("AKIDTEST0000EXAMPLE", "testsecret0000EXAMPLE")
+    with scripted.opened(S3Backend, server, region="eu-west-1", credentials=credentials) as make:
+        yield make
 
 
 @pytest.fixture
@@ -171,13 +126,13 @@ def judge() -> Judge:
 class Kit:
     """The helpers of this file, which test modules can't import."""
 
-    NOW = NOW
+    NOW = scripted.NOW
     ScriptedServer = ScriptedServer
-    response = staticmethod(make_response)
-    error = staticmethod(error)
-    error_document = staticmethod(error_document)
+    response = staticmethod(REPLIES.response)
+    error = staticmethod(REPLIES.error)
+    error_document = staticmethod(REPLIES.error_document)
     stored = staticmethod(stored)
-    initiated = staticmethod(initiated)
+    initiated = staticmethod(REPLIES.initiated)
     completed = staticmethod(completed)
     hang_up = staticmethod(scripted.hang_up)
     make_certificate = staticmethod(scripted.make_certificate)

@@ -7,11 +7,13 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from attrs import define, field
 
+from partwise.backends._bucket_backend import BucketBackend
 from partwise.checksums import CRC64_XZ, Checksum
 
 
@@ -50,7 +52,45 @@ class Received:
         return {n.lower(): v for n, v in self.headers if n.lower().startswith(prefix) and n.lower() not in signing}
 
 
+#: The clock of all vectors and recordings: 2025-03-09T08:07:06Z.
+NOW = 1741507626.0
+
 Reply = bytes | Callable[[Received, socket.socket], bytes | None]
+
+
+@define(frozen=True)
+class Replies:
+    """The replies of a service, as bytes."""
+
+    server: str
+    ids: Mapping[str, str]  # the headers that identify a request
+    host_id: str  # in error documents
+
+    def response(self, status: int = 200, body: bytes | str = b"", **headers: str) -> bytes:
+        """A response; header names are written with underscores."""
+        data = body.encode() if isinstance(body, str) else body
+        lines = {"Server": self.server, "Date": "Sun, 09 Mar 2025 08:07:06 GMT", "Content-Length": str(len(data))}
+        lines |= {**self.ids, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        return f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode() + data
+
+    def error_document(self, code: str, message: str = "Something.", **more: str) -> str:
+        """An error document."""
+        elements = {"Code": code, "Message": message, "RequestId": "REQ1", "HostId": self.host_id, **more}
+        document = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
+        return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{document}</Error>'
+
+    def error(
+        self, status: int, code: str, message: str = "Something.", headers: dict[str, str] | None = None, **more: str
+    ) -> bytes:
+        """An error response."""
+        body = self.error_document(code, message, **more)
+        return self.response(status, body, Content_Type="application/xml", **(headers or {}))
+
+    def initiated(self, upload_id: str = "UPLOADID") -> bytes:
+        """The response to initiate."""
+        document = f"<UploadId>{upload_id}</UploadId>"
+        return self.response(body=f"<InitiateMultipartUploadResult>{document}</InitiateMultipartUploadResult>")
 
 
 def hang_up(_: Received, __: socket.socket) -> None:
@@ -202,3 +242,22 @@ def make_certificate(directory, name: str):
     command += ["-addext", f"subjectAltName={name}", "-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
     subprocess.run(command, check=True, capture_output=True)
     return certificate, key
+
+
+_Backend = TypeVar("_Backend", bound=BucketBackend)
+
+
+@contextlib.contextmanager
+def opened(kind: type[_Backend], server: ScriptedServer, **usual: Any) -> Iterator[Callable[..., _Backend]]:
+    """Yield a function that opens backends on a server, with the usual settings; they are closed at the end."""
+    backends: list[_Backend] = []
+
+    def make(**settings: Any) -> _Backend:
+        settings = {"endpoint": server.endpoint, "read_timeout": 5.0, "clock": lambda: NOW, **usual, **settings}
+        backend = kind(settings.pop("bucket", "examplebucket"), **settings)
+        backends.append(backend)
+        return backend
+
+    yield make
+    for backend in backends:
+        backend.close()
