@@ -258,4 +258,18 @@ MUTATIONS = [
         "part_size=self.part_size + parameters.more",
         TOOLS,
     ),
+    Mutation(
+        "the machine sends a part again that is declared to be sent once",
+        f"{CONFORMANCE}backend_machine.py",
+        "            if number in pending.parts:\n                return\n",
+        "",
+        TOOLS,
+    ),
+    Mutation(
+        "the machine loses the response to a part that is declared to be sent once",
+        f"{CONFORMANCE}backend_machine.py",
+        "            loss = None  # after which the part is sent again\n",
+        "",
+        TOOLS,
+    ),
 ]
