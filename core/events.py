@@ -23,7 +23,7 @@ from typing import Literal
 
 from attrs import define
 
-from partwise.results import UploadResult
+from partwise.results import UploadResult, Waiting
 
 __all__ = [
     "UploadEvent",
@@ -167,14 +167,10 @@ class OutageStarted(UploadEvent):
     The storage can't be reached, or refuses everything.
 
     Args:
-        reason: in a few words, such as "no connection to bucket.oss-cn-hangzhou.aliyuncs.com".
-        seconds: for how long it has been so.
-        gives_up_in: seconds after which the upload fails if it stays so; None if no time is set.
+        waiting: why, for how long, and when the upload gives up: what `Progress.waiting` is from now on.
     """
 
-    reason: str
-    seconds: float
-    gives_up_in: float | None
+    waiting: Waiting
 
 
 @define(frozen=True, kw_only=True)

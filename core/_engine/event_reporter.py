@@ -107,7 +107,7 @@ class EventReporter:
 
     def outage_started(self, waiting: Waiting) -> None:
         """Report that nothing moves."""
-        self._emit(OutageStarted, reason=waiting.reason, seconds=waiting.seconds, gives_up_in=waiting.gives_up_in)
+        self._emit(OutageStarted, waiting=waiting)
 
     def outage_ended(self, seconds: float) -> None:
         """Report that something moves again."""

@@ -36,6 +36,7 @@ from partwise.events import (
     UploadStarted,
 )
 from partwise.model import PartLimits
+from partwise.results import Waiting
 from partwise.sources import StreamSource
 from partwise.testing import Fault, FaultKind, FaultPlan, FaultyBackend
 from partwise.testing.fakes import ChangingSource
@@ -214,9 +215,8 @@ def test_an_outage_is_reported_once_with_its_start_and_its_end(faulty, source, e
     faulty(*fails("upload_part", *range(2, 12))).upload(source, "key", on_event=events)
 
     start, end = events.only(OutageStarted), events.only(OutageEnded)
-    assert start.reason == "no connection"
-    assert 2.0 <= start.seconds < end.seconds
-    assert start.gives_up_in == 300.0 - start.seconds
+    assert start.waiting == Waiting("no connection", start.waiting.seconds, 300.0 - start.waiting.seconds)
+    assert 2.0 <= start.waiting.seconds < end.seconds
     assert events.index(start) < events.index(end) < events.index(events.of(PartDone)[1])
 
 
