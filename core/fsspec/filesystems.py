@@ -7,9 +7,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from shutil import copyfileobj
 from typing import Any, ClassVar, TypeVar
 
 from attrs import AttrsInstance, evolve, fields
@@ -19,10 +18,10 @@ from partwise._validation import brief, check_type
 from partwise.backends.local.keys import META_DIR
 from partwise.backends.s3.urls import split_path
 from partwise.config import TransferConfig
-from partwise.errors import AccessDenied, InvalidInput
+from partwise.errors import AccessDenied, InvalidInput, SourceChanged
 from partwise.fsspec.files import UploadFile, UploadTextFile, WrittenObject, translated_errors
 from partwise.fsspec.typed import FileSystem, compressor, filesystem, local_filesystem, local_path, reports_nothing
-from partwise.model import MIB, ObjectOptions
+from partwise.model import ObjectOptions
 from partwise.progress import FsspecCallback, ProgressCallback, for_fsspec
 from partwise.protocols import MultipartBackend
 from partwise.registry import StoreLike, open_backend, open_checkpoint_store
@@ -182,15 +181,18 @@ class UploadFileSystem(FileSystem):
         if Path(local).is_dir():
             self.makedirs(path, exist_ok=True)
             return None
-        expected: dict[str, Any] = {"expected_size": expected_size, "expected_crc64": expected_crc64}
-        if self._intrans:
-            name = str(Path(local).absolute())
-            target = self.open(path, _open_mode(mode), callback=callback, options=options, stream_name=name, **expected)
-            with Path(local).open("rb") as source, target:
-                copyfileobj(source, target, MIB)
-            return None
-        arguments = {"resume": resume, **expected}
-        return self._upload(FileSource(local), path, callback, mode=mode, options=options, arguments=arguments)
+        source = FileSource(local)
+        return self._put(
+            source,
+            path,
+            mode,
+            stream_name=source.name,
+            resume=resume,
+            callback=callback,
+            options=options,
+            expected_size=expected_size,
+            expected_crc64=expected_crc64,
+        )
 
     def pipe_file(
         self,
@@ -218,28 +220,50 @@ class UploadFileSystem(FileSystem):
             FileExistsError: `mode` is "create", and there is an object. Nothing was changed.
             PartwiseError: as for `Uploader.upload`.
         """
-        path = self._strip_protocol(path)
-        if self._intrans:
-            with self.open(path, _open_mode(mode), callback=callback, options=options) as target:
-                target.write(value)
-            return None
-        return self._upload(BytesSource(value), path, callback, mode=mode, options=options, arguments={})
+        return self._put(BytesSource(value), self._strip_protocol(path), mode, callback=callback, options=options)
 
-    def _upload(
+    def _put(
         self,
         source: FileSource | BytesSource,
         path: str,
-        callback: FsspecCallback | None,
-        *,
         mode: str,
+        *,
+        stream_name: str | None = None,
+        resume: ResumeMode = "auto",
+        callback: FsspecCallback | None,
         options: ObjectOptions | Mapping[str, Any] | None,
-        arguments: Mapping[str, Any],
-    ) -> UploadResult:
+        **expected: Any,
+    ) -> UploadResult | None:
+        """
+        Upload a source; in a transaction, write it to a file that is stored later.
+
+        Args:
+            source: what is stored.
+            path: the path of the object.
+            mode: as for `put_file`.
+            stream_name: in a transaction, the name of the stream that is written; None: that of the filesystem.
+            resume: as for `put_file`.
+            callback: as for `put_file`.
+            options: as for `put_file`.
+            expected: `expected_size` and `expected_crc64`, as far as they were given.
+        """
+        open_mode = _open_mode(mode)
+        if self._intrans:
+            with closing(source):
+                found = source.fingerprint()  # a file that can't be read is not opened for writing, either
+                with self.open(
+                    path, open_mode, callback=callback, options=options, stream_name=stream_name, **expected
+                ) as target:
+                    for chunk in source.body(0, found.size or 0).chunks():
+                        target.write(chunk)
+                    if source.fingerprint() != found:
+                        raise SourceChanged(f"{source.name} changed while it was read", source=source.name)
+            return None
         backend, key = self._located(path)
-        requested = self._requested(backend, options, create="x" in _open_mode(mode))
+        requested = self._requested(backend, options, create="x" in open_mode)
         with translated_errors(path):
             result = self._uploader(backend).upload(
-                source, key, options=requested, progress=_as_progress(callback), **arguments
+                source, key, options=requested, progress=_as_progress(callback), resume=resume, **expected
             )
         self._forget_listings(path)
         return result

@@ -25,14 +25,16 @@ from partwise import (
     CannotResume,
     InvalidInput,
     ObjectOptions,
+    SourceChanged,
     SourceMismatch,
+    SourceUnreadable,
     TransferConfig,
     UnsupportedOption,
     UploadFailed,
 )
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
-from partwise.fsspec import LocalUploadFileSystem, OSSUploadFileSystem, S3UploadFileSystem, UploadFileSystem
+from partwise.fsspec import LocalUploadFileSystem, OSSUploadFileSystem, S3UploadFileSystem, UploadFile, UploadFileSystem
 from partwise.registry import register_backend
 from partwise.server import Delay, Exchange, OSSServer, ServerFault
 from partwise.stores.memory import MemoryCheckpointStore
@@ -246,6 +248,33 @@ def test_a_file_that_is_put_in_a_transaction_appears_at_its_end_and_what_was_sen
         assert unreachable.keys() == []
     assert unreachable.read(KEY) == CONTENT * 3
     assert unreachable.calls["upload_part"] - calls["upload_part"] == 25 - 4
+
+
+def test_a_file_that_is_missing_in_a_transaction_is_no_empty_object_at_its_end(
+    fs: UploadFileSystem, backend: MemoryBackend, tmp_path: Path
+) -> None:
+    with fs.transaction:
+        fs.pipe_file("examplebucket/other", b"1")
+        with pytest.raises(SourceUnreadable):
+            fs.put_file(tmp_path / "missing", PATH)
+    assert backend.keys() == ["other"]
+
+
+def test_a_file_that_changes_while_it_is_read_in_a_transaction_is_not_stored(
+    fs: UploadFileSystem, backend: MemoryBackend, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = UploadFile.write
+
+    def write_and_append(file: UploadFile, data: Any) -> int:
+        if not file.tell():
+            with local.open("ab") as other:
+                other.write(b"more")
+        return write(file, data)
+
+    monkeypatch.setattr(UploadFile, "write", write_and_append)
+    with fs.transaction, pytest.raises(SourceChanged):
+        fs.put_file(local, PATH)
+    assert backend.keys() == []
 
 
 # --- options ---------------------------------------------------------------------------------------------------------

@@ -209,24 +209,29 @@ MUTATIONS = [
     Mutation(
         "a filesystem: a file that is put in a transaction is stored at once",
         FILESYSTEMS,
-        '        expected: dict[str, Any] = {"expected_size": expected_size, "expected_crc64": expected_crc64}\n'
-        "        if self._intrans:",
-        '        expected: dict[str, Any] = {"expected_size": expected_size, "expected_crc64": expected_crc64}\n'
-        "        if False:",
+        "        if self._intrans:\n            with closing(source):",
+        "        if stream_name is None and self._intrans:\n            with closing(source):",
         FILESYSTEM_TESTS,
     ),
     Mutation(
         "a filesystem: a file that is put in a transaction can't be resumed",
         FILESYSTEMS,
-        "            name = str(Path(local).absolute())",
-        '            name = ""',
+        "            stream_name=source.name,\n",
+        '            stream_name="",\n',
+        FILESYSTEM_TESTS,
+    ),
+    Mutation(
+        "a filesystem: a file that changes while it is read in a transaction is stored",
+        FILESYSTEMS,
+        "                    if source.fingerprint() != found:\n",
+        "                    if False:\n",
         FILESYSTEM_TESTS,
     ),
     Mutation(
         "a filesystem: bytes that are piped in a transaction are stored at once",
         FILESYSTEMS,
-        "        path = self._strip_protocol(path)\n        if self._intrans:",
-        "        path = self._strip_protocol(path)\n        if False:",
+        "        if self._intrans:\n            with closing(source):",
+        "        if stream_name is not None and self._intrans:\n            with closing(source):",
         FILE_TESTS,
     ),
     Mutation(
