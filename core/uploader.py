@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from attrs import evolve
 
 from partwise._engine.abort import abort_upload
-from partwise._engine.async_callbacks import CallbackRunner, bind_callback, is_coroutine_function, running_loop
+from partwise._engine.async_callbacks import CallbackRunner, bind_callback, check_event_callback, running_loop
 from partwise._engine.concurrency import CONCURRENCY_MIN
 from partwise._engine.context import ResumeMode, Runtime, UploadContext, UploadRequest
 from partwise._engine.control import Control
@@ -169,7 +169,7 @@ class Uploader:
             UploadPaused, UploadCancelled: `UploadTask.pause` or `UploadTask.cancel` was called.
         """
         callback = _check_call(key, options, progress, loop=None)
-        _check_on_event(on_event)
+        check_event_callback(on_event)
         request = self._request(
             source,
             key,
@@ -214,7 +214,7 @@ class Uploader:
                 `progress` has the wrong type, or `on_event` is a coroutine function.
         """
         callback = _check_call(key, options, progress, loop=running_loop())
-        _check_on_event(on_event)
+        check_event_callback(on_event)
         control = Control()
         if callback is not None:
             control.on_request(callback.stop_waiting)
@@ -389,18 +389,6 @@ def _check_call(
         return None
     check_callable("progress", progress)
     return bind_callback(progress, loop)
-
-
-def _check_on_event(on_event: EventCallback | None) -> None:
-    """Refuse an event callback that can't be called, or is a coroutine function."""
-    if on_event is None:
-        return
-    check_callable("on_event", on_event)
-    if is_coroutine_function(on_event):
-        raise InvalidInput(
-            "on_event is a coroutine function, and is called in the thread of the upload",
-            hint="Pass a function that hands the event to the loop, such as by loop.call_soon_threadsafe",
-        )
 
 
 def upload(

@@ -14,12 +14,14 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from partwise._validation import check_callable
 from partwise.errors import InvalidInput, UploadPaused
 
 if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
+    from partwise.events import EventCallback
     from partwise.progress import ProgressCallback
     from partwise.results import Progress
 
@@ -174,6 +176,18 @@ def bind_callback(callback: ProgressCallback, loop: asyncio.AbstractEventLoop | 
     if loop is None and is_coroutine_function(callback):
         raise _no_event_loop()
     return CallbackRunner(callback, loop)
+
+
+def check_event_callback(on_event: EventCallback | None) -> None:
+    """Refuse an event callback that can't be called, or is a coroutine function."""
+    if on_event is None:
+        return
+    check_callable("on_event", on_event)
+    if is_coroutine_function(on_event):
+        raise InvalidInput(
+            "on_event is a coroutine function, and is called in the thread of the upload",
+            hint="Pass a function that hands the event to the loop, such as by loop.call_soon_threadsafe",
+        )
 
 
 def is_coroutine_function(callback: Callable[..., object]) -> bool:

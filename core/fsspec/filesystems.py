@@ -9,10 +9,11 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from attrs import AttrsInstance, evolve, fields
 
+from partwise._engine.async_callbacks import check_event_callback
 from partwise._engine.context import ResumeMode
 from partwise._validation import brief, check_type
 from partwise.backends.local.keys import META_DIR
@@ -28,6 +29,9 @@ from partwise.registry import StoreLike, open_backend, open_checkpoint_store
 from partwise.results import UploadResult
 from partwise.sources import BytesSource, FileSource
 from partwise.uploader import Uploader
+
+if TYPE_CHECKING:
+    from partwise.events import EventCallback
 
 __all__ = ["LocalUploadFileSystem", "OSSUploadFileSystem", "S3UploadFileSystem", "UploadFileSystem"]
 
@@ -55,6 +59,9 @@ class UploadFileSystem(FileSystem):
         store: where checkpoints are kept, as for `Uploader`.
         config: how to transfer: a `TransferConfig`, or its fields in a mapping.
         options: the properties of the objects: an `ObjectOptions`, or the fields of the backend's options in a mapping.
+        on_event: called with each event of each upload, as for `Uploader.upload`. The `key` of an event names the
+            object. Each file that is written can be uploaded in a thread of its own, which calls it, so calls for
+            several objects can come at the same time.
         stream_name: identifies what is written to files, as for `StreamSource`: a program that writes the same bytes to
             the same path again, after a failure or in another process, sends only the parts that are missing. "": what
             is written can't be resumed, and a failure aborts its upload.
@@ -78,6 +85,7 @@ class UploadFileSystem(FileSystem):
         store: StoreLike | None = None,
         config: TransferConfig | Mapping[str, Any] | None = None,
         options: ObjectOptions | Mapping[str, Any] | None = None,
+        on_event: EventCallback | None = None,
         stream_name: str = "",
         read_fs: FileSystem | str | None = None,
         **settings: Any,
@@ -86,8 +94,10 @@ class UploadFileSystem(FileSystem):
         check_type("stream_name", stream_name, str, "a string")
         check_type("read_fs", read_fs, (FileSystem, str, type(None)), "a filesystem, its protocol, or None")
         check_type("options", options, (ObjectOptions, Mapping, type(None)), "an ObjectOptions, a mapping, or None")
+        check_event_callback(on_event)
         self._config = _as_value("config", config, TransferConfig)
         self._options = options
+        self._on_event = on_event
         self._stream_name = stream_name
         self.read_fs = filesystem(read_fs) if isinstance(read_fs, str) else read_fs
         self._store = store
@@ -149,6 +159,7 @@ class UploadFileSystem(FileSystem):
         mode: str = "overwrite",
         *,
         options: ObjectOptions | Mapping[str, Any] | None = None,
+        on_event: EventCallback | None = None,
         resume: ResumeMode = "auto",
         expected_size: int | None = None,
         expected_crc64: int | None = None,
@@ -165,6 +176,7 @@ class UploadFileSystem(FileSystem):
             callback: a callback of fsspec; see `for_fsspec`.
             mode: "overwrite", or "create": fail rather than replace an object.
             options: as for the filesystem, and instead of its own.
+            on_event: likewise.
             resume: as for `Uploader.upload`; ignored in a transaction.
             expected_size: as for `Uploader.upload`.
             expected_crc64: as for `Uploader.upload`.
@@ -190,6 +202,7 @@ class UploadFileSystem(FileSystem):
             resume=resume,
             callback=callback,
             options=options,
+            on_event=on_event,
             expected_size=expected_size,
             expected_crc64=expected_crc64,
         )
@@ -202,6 +215,7 @@ class UploadFileSystem(FileSystem):
         *,
         callback: FsspecCallback | None = None,
         options: ObjectOptions | Mapping[str, Any] | None = None,
+        on_event: EventCallback | None = None,
     ) -> UploadResult | None:
         """
         Store bytes as an object; resume an earlier call with the same bytes.
@@ -212,6 +226,7 @@ class UploadFileSystem(FileSystem):
             mode: "overwrite", or "create": fail rather than replace an object.
             callback: a callback of fsspec; see `for_fsspec`.
             options: as for the filesystem, and instead of its own.
+            on_event: likewise.
 
         Returns:
             the result; None in a transaction, whose end stores them.
@@ -220,7 +235,9 @@ class UploadFileSystem(FileSystem):
             FileExistsError: `mode` is "create", and there is an object. Nothing was changed.
             PartwiseError: as for `Uploader.upload`.
         """
-        return self._put(BytesSource(value), self._strip_protocol(path), mode, callback=callback, options=options)
+        return self._put(
+            BytesSource(value), self._strip_protocol(path), mode, callback=callback, options=options, on_event=on_event
+        )
 
     def _put(
         self,
@@ -232,6 +249,7 @@ class UploadFileSystem(FileSystem):
         resume: ResumeMode = "auto",
         callback: FsspecCallback | None,
         options: ObjectOptions | Mapping[str, Any] | None,
+        on_event: EventCallback | None,
         **expected: Any,
     ) -> UploadResult | None:
         """
@@ -245,6 +263,7 @@ class UploadFileSystem(FileSystem):
             resume: as for `put_file`.
             callback: as for `put_file`.
             options: as for `put_file`.
+            on_event: as for `put_file`.
             expected: `expected_size` and `expected_crc64`, as far as they were given.
         """
         open_mode = _open_mode(mode)
@@ -252,7 +271,13 @@ class UploadFileSystem(FileSystem):
             with closing(source):
                 found = source.fingerprint()  # a file that can't be read is not opened for writing, either
                 with self.open(
-                    path, open_mode, callback=callback, options=options, stream_name=stream_name, **expected
+                    path,
+                    open_mode,
+                    callback=callback,
+                    options=options,
+                    on_event=on_event,
+                    stream_name=stream_name,
+                    **expected,
                 ) as target:
                     for chunk in source.body(0, found.size or 0).chunks():
                         target.write(chunk)
@@ -263,7 +288,13 @@ class UploadFileSystem(FileSystem):
         requested = self._requested(backend, options, create="x" in open_mode)
         with translated_errors(path):
             result = self._uploader(backend).upload(
-                source, key, options=requested, progress=_as_progress(callback), resume=resume, **expected
+                source,
+                key,
+                options=requested,
+                progress=_as_progress(callback),
+                on_event=self._on_event if on_event is None else on_event,
+                resume=resume,
+                **expected,
             )
         self._forget_listings(path)
         return result
@@ -303,8 +334,8 @@ class UploadFileSystem(FileSystem):
             block_size: for writing, the `part_size` of this object in bytes; None: that of the filesystem.
             cache_options: for reading.
             compression: as for `fsspec.open`.
-            kwargs: for text, `encoding`, `errors` and `newline`. For writing, `callback`, `options` and `stream_name`,
-                as for `put_file` and the filesystem, and `expected_size` and `expected_crc64`, as for
+            kwargs: for text, `encoding`, `errors` and `newline`. For writing, `callback`, `options`, `on_event` and
+                `stream_name`, as for `put_file` and the filesystem, and `expected_size` and `expected_crc64`, as for
                 `Uploader.upload`: they are of the bytes that are stored.
 
         Raises:
@@ -349,10 +380,12 @@ class UploadFileSystem(FileSystem):
         layer: str | None = None,
         callback: FsspecCallback | None = None,
         options: ObjectOptions | Mapping[str, Any] | None = None,
+        on_event: EventCallback | None = None,
         stream_name: str | None = None,
         expected_size: int | None = None,
         expected_crc64: int | None = None,
     ) -> UploadFile:
+        check_event_callback(on_event)  # before a program writes a file
         backend, key = self._located(path)
         requested = self._requested(backend, options, create=create)
         # The storage checks it again when it stores the object; who may write need not be able to ask for it.
@@ -366,6 +399,7 @@ class UploadFileSystem(FileSystem):
             arguments={
                 "options": requested,
                 "progress": _as_progress(callback),
+                "on_event": self._on_event if on_event is None else on_event,
                 "expected_size": expected_size,
                 "expected_crc64": expected_crc64,
             },

@@ -34,6 +34,7 @@ from partwise import (
 )
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
+from partwise.events import RunEnded, RunStarted, UploadEvent
 from partwise.fsspec import LocalUploadFileSystem, OSSUploadFileSystem, S3UploadFileSystem, UploadFile, UploadFileSystem
 from partwise.registry import register_backend
 from partwise.server import Delay, Exchange, OSSServer, ServerFault
@@ -291,6 +292,57 @@ def test_config_and_options_are_values_or_their_fields(
     own.put_file(local, PATH, options={"storage_class": "archive"})
     described = backend.describe(KEY)
     assert (described.acl, described.storage_class) == (None, "archive")
+
+
+def stored_and_their_outcomes(events: list[UploadEvent]) -> list[tuple[str, str]]:
+    assert isinstance(events[0], RunStarted)
+    return [(event.key, event.outcome) for event in events if isinstance(event, RunEnded)]
+
+
+def test_the_event_callback_of_a_filesystem_is_told_of_each_upload(
+    fs: UploadFileSystem, backend: MemoryBackend, local: Path
+) -> None:
+    events: list[UploadEvent] = []
+    own = type(fs)(store=MemoryCheckpointStore(), on_event=events.append)
+    own.put_file(local, "examplebucket/put")
+    own.pipe_file("examplebucket/piped", CONTENT)
+    with own.open("examplebucket/written", "wb") as file:
+        file.write(CONTENT)
+    with own.transaction:
+        own.put_file(local, "examplebucket/in-a-transaction")
+    assert stored_and_their_outcomes(events) == [
+        (key, "completed") for key in ("put", "piped", "written", "in-a-transaction")
+    ]
+
+
+def test_a_file_has_an_event_callback_of_its_own(fs: UploadFileSystem, backend: MemoryBackend, local: Path) -> None:
+    others: list[UploadEvent] = []
+    events: list[UploadEvent] = []
+    own = type(fs)(store=MemoryCheckpointStore(), on_event=others.append)
+    own.put_file(local, "examplebucket/put", on_event=events.append)
+    own.pipe_file("examplebucket/piped", CONTENT, on_event=events.append)
+    with own.open("examplebucket/written", "wb", on_event=events.append) as file:
+        file.write(CONTENT)
+    with own.transaction:
+        own.put_file(local, "examplebucket/in-a-transaction", on_event=events.append)
+    assert stored_and_their_outcomes(events) == [
+        (key, "completed") for key in ("put", "piped", "written", "in-a-transaction")
+    ]
+    assert others == []
+
+
+def test_an_event_callback_that_can_not_be_called_is_refused_before_a_file_is_written(
+    fs: UploadFileSystem, local: Path
+) -> None:
+    async def coroutine(event: UploadEvent) -> None: ...
+
+    wrong: Any = "print"
+    with pytest.raises(InvalidInput, match="on_event"):
+        type(fs)(on_event=wrong)
+    with pytest.raises(InvalidInput, match="on_event"):
+        fs.put_file(local, PATH, on_event=wrong)
+    with pytest.raises(InvalidInput, match="on_event is a coroutine function"):
+        fs.open(PATH, "wb", on_event=coroutine)
 
 
 def test_unknown_options_are_refused_by_name(

@@ -341,6 +341,8 @@ for filesystem in (LocalUploadFileSystem(), S3UploadFileSystem(region="eu-west-1
     filesystem.put_file(Path("backup.tar"), "bucket/backup.tar", OwnCallback(), "create", options={"acl": "private"})
     filesystem.pipe_file("bucket/key", b"bytes", resume="never")  # type: ignore[call-arg]
 OwnFileSystem(config={"part_size": 8 * 1024 * 1024}, options=ObjectOptions(), read_fs="s3")
+OwnFileSystem(on_event=print).pipe_file("bucket/key", b"bytes", on_event=lambda event: event.key)
+OwnFileSystem(on_event="print")  # type: ignore[arg-type]
 OwnFileSystem(config=4)  # type: ignore[arg-type]
 reported: FsspecCallback = OwnCallback()
 

@@ -8,7 +8,7 @@ EVENT_TESTS = ("tests/core/engine/test_events.py",)
 EVENT_REPORTER, CONTEXT = "core/_engine/event_reporter.py", "core/_engine/context.py"
 CONTROL, UPLOAD, COMPLETE = "core/_engine/control.py", "core/_engine/upload.py", "core/_engine/complete.py"
 STREAM, SINGLE_PUT, SCHEDULER = "core/_engine/stream.py", "core/_engine/single_put.py", "core/_engine/scheduler.py"
-UPLOADER = "core/uploader.py"
+ASYNC_CALLBACKS = "core/_engine/async_callbacks.py"
 
 MUTATIONS = [
     Mutation(
@@ -153,7 +153,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a coroutine function is an event callback",
-        UPLOADER,
+        ASYNC_CALLBACKS,
         "    if is_coroutine_function(on_event):",
         "    if False:",
         EVENT_TESTS,

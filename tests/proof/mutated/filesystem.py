@@ -235,6 +235,27 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
+        "a filesystem: its event callback is not told of what is put",
+        FILESYSTEMS,
+        "                on_event=self._on_event if on_event is None else on_event,\n",
+        "                on_event=on_event,\n",
+        FILESYSTEM_TESTS,
+    ),
+    Mutation(
+        "a filesystem: its event callback is not told of files that are written",
+        FILESYSTEMS,
+        '                "on_event": self._on_event if on_event is None else on_event,\n',
+        '                "on_event": on_event,\n',
+        FILESYSTEM_TESTS,
+    ),
+    Mutation(
+        "a filesystem: an event callback that can't be called is refused when the file is written",
+        FILESYSTEMS,
+        "        check_event_callback(on_event)  # before a program writes a file\n",
+        "",
+        FILESYSTEM_TESTS,
+    ),
+    Mutation(
         "a filesystem: an unknown field of an option is refused without its name",
         FILESYSTEMS,
         "    if unknown := sorted(str(name) for name in values if name not in known):",
