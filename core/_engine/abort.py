@@ -10,7 +10,7 @@ from partwise._engine.finish import abort_failed_error, claim_lost_error, discar
 from partwise._engine.plan import PartPlan
 from partwise._engine.plugin_calls import call_plugin_unwrapped
 from partwise._engine.reconcile import DamagedCheckpoint
-from partwise._engine.resume import load_checkpoint
+from partwise._engine.resume import load_checkpoint, log_damage
 from partwise.errors import ClaimLost, InvalidInput
 
 
@@ -37,6 +37,7 @@ def abort_upload(context: UploadContext, upload_id: str | None = None) -> bool:
     context.short_patience = context.patience  # the caller wants this abort, and nothing else
     with Claim(context.store, context, "Nothing was aborted"):
         found = call_plugin_unwrapped(load_checkpoint, context)
+        log_damage(context, found)
         if found is None or upload_id not in (None, found.upload_id):
             return False
         if isinstance(found, DamagedCheckpoint):

@@ -41,7 +41,6 @@ def load_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | 
     try:
         found = context.record.load()
     except CheckpointDamaged as error:
-        logger.warning("%s: %s", context.key, error, extra=context.log_fields())
         return DamagedCheckpoint(f"the checkpoint is damaged: {error}", error.upload_id)
     if found is not None and found.name != context.name:
         raise CheckpointMismatch(
@@ -52,14 +51,24 @@ def load_checkpoint(context: UploadContext) -> Checkpoint | DamagedCheckpoint | 
     return found
 
 
-def load_and_decide(context: UploadContext) -> tuple[Decision, Checkpoint | None]:
+def log_damage(context: UploadContext, found: Checkpoint | DamagedCheckpoint | None) -> None:
+    """
+    Log that the checkpoint is damaged, if it is.
+
+    For what has no other way to say so. A person may want to look at what the store has set aside.
+    """
+    if isinstance(found, DamagedCheckpoint):
+        logger.warning("%s: %s", context.key, found.reason, extra=context.log_fields())
+
+
+def load_and_decide(context: UploadContext) -> tuple[Decision, Checkpoint | DamagedCheckpoint | None]:
     """
     Load the checkpoint and decide what to do.
 
     The context adopts the checkpoint, so that a failure reports what is kept.
 
     Returns:
-        the decision, and the checkpoint as the store has it; None if there is none, or it is damaged.
+        the decision, and the checkpoint as the store has it; None if there is none.
 
     Raises:
         CheckpointMismatch: see `load_checkpoint`.
@@ -69,7 +78,7 @@ def load_and_decide(context: UploadContext) -> tuple[Decision, Checkpoint | None
     if isinstance(found, Checkpoint):
         plan = PartPlan(found.part_size, context.fingerprint.size, found.parts_per_doubling)
         context.adopt_checkpoint(context.comparable(found), plan)
-    return decide(context, found), found if isinstance(found, Checkpoint) else None
+    return decide(context, found), found
 
 
 def decide(

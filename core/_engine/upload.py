@@ -59,7 +59,7 @@ from partwise._engine.reconcile import (
     Resume,
     Start,
 )
-from partwise._engine.resume import check_resume_mode, decide, load_and_decide, source_crc64
+from partwise._engine.resume import check_resume_mode, decide, load_and_decide, log_damage, source_crc64
 from partwise._engine.scheduler import PartScheduler
 from partwise._engine.single_put import put_object
 from partwise._engine.stages import TRANSITIONS, Stage
@@ -203,7 +203,9 @@ class UploadRun:
             the decision, and the plan of parts that a new upload would have.
         """
         try:
-            return call_plugin_unwrapped(load_and_decide, self._context)[0], self._context.plan
+            decision, found = call_plugin_unwrapped(load_and_decide, self._context)
+            log_damage(self._context, found)
+            return decision, self._context.plan
         finally:
             self._context.close_source()
 
@@ -295,8 +297,8 @@ class UploadRun:
         return self._result
 
     def _reconcile(self) -> Stage:
-        decision, recorded = load_and_decide(self._context)
-        return self._apply_decision(decision, recorded)
+        decision, found = load_and_decide(self._context)
+        return self._apply_decision(decision, found if isinstance(found, Checkpoint) else None)
 
     def _recover(self) -> Stage:
         context = self._context

@@ -499,8 +499,10 @@ def test_a_damaged_checkpoint_is_warned_about(partwise: Run, small: Path, place:
     backend.error = None
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--json")
     assert (ended.code, ended.last["parts_sent"]) == (0, 3)
-    assert "warning: " in ended.err
     assert len(ended.last["warnings"]) == 1
+    assert [line for line in ended.err.splitlines() if "warning: " in line] == [
+        f"warning: k: {ended.last['warnings'][0]}"
+    ]
 
 
 def test_a_failed_callback_reports_the_stored_object(partwise: Run, small: Path, opened: dict[str, Any]) -> None:

@@ -541,12 +541,27 @@ def test_a_damaged_checkpoint_is_reported_and_all_parts_are_sent(faulty, backend
     assert left_behind() == []
 
 
-def test_a_damaged_checkpoint_is_logged(faulty, source, interrupted, caplog):
+def test_a_damaged_checkpoint_is_logged_once(faulty, source, interrupted, caplog):
+    interrupted(source)
+    result = faulty(Fault("load", FaultKind.DAMAGED)).upload(source, "key")
+
+    logged = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert logged == [f"key: {result.warnings[0]}"]
+
+
+def test_a_damaged_checkpoint_of_a_plan_is_logged(faulty, source, interrupted, caplog):
     """A plan gives no warnings, and a person may want to look at what was set aside."""
     interrupted(source)
     faulty(Fault("load", FaultKind.DAMAGED)).plan(source, "key")
 
-    assert "key: InjectedFault" in caplog.text
+    assert "key: the checkpoint is damaged: InjectedFault" in caplog.text
+
+
+def test_a_damaged_checkpoint_that_is_discarded_is_logged(faulty, source, interrupted, caplog):
+    interrupted(source)
+    assert faulty(Fault("load", FaultKind.DAMAGED)).abort(source, "key")
+
+    assert "key: the checkpoint is damaged: InjectedFault" in caplog.text
 
 
 def test_a_checkpoint_that_is_one_part_old_loses_nothing(faulty, source, interrupted):
