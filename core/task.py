@@ -41,6 +41,7 @@ class UploadTask:
         control: Control,
         key: str,
         callback: CallbackRunner | None = None,
+        before_start: Callable[[UploadTask], object] | None = None,
     ) -> None:
         from concurrent.futures import Future
 
@@ -53,6 +54,9 @@ class UploadTask:
         self._callback = callback
         # A daemon thread, so that a program can exit: for the upload that is like any other crash, and it is resumable.
         self._thread = threading.Thread(target=self._run, name=f"partwise upload of {key}", daemon=True)
+        self._runs_in_caller = False
+        if before_start is not None:
+            before_start(self)
         try:
             self._thread.start()
         except (RuntimeError, MemoryError) as error:
@@ -61,6 +65,7 @@ class UploadTask:
             logger.warning("no thread can be started: %s; the upload of %s runs in the calling thread", error, key)
             if callback is not None and callback.loop is not None:
                 callback.stop_waiting()  # this thread blocks the event loop, which could await nothing
+            self._runs_in_caller = True
             self._run()
 
     def _run(self) -> None:

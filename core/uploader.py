@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -213,6 +213,35 @@ class Uploader:
             InvalidInput: `progress` is a coroutine function, and no event loop is running here; or `key`, `options` or
                 `progress` has the wrong type, or `on_event` is a coroutine function.
         """
+        return self._start(
+            source,
+            key,
+            options=options,
+            progress=progress,
+            on_event=on_event,
+            resume=resume,
+            expected_size=expected_size,
+            expected_crc64=expected_crc64,
+        )
+
+    def _start(
+        self,
+        source: SourceLike,
+        key: str,
+        *,
+        options: ObjectOptions | None = None,
+        progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
+        resume: ResumeMode = "auto",
+        expected_size: int | None = None,
+        expected_crc64: int | None = None,
+        before_start: Callable[[UploadTask], object] | None = None,
+    ) -> UploadTask:
+        """
+        Do what `start` does, and call `before_start` with the task first.
+
+        A signal handler can so pause an upload whose start it interrupts.
+        """
         callback = _check_call(key, options, progress, loop=running_loop())
         check_event_callback(on_event)
         control = Control()
@@ -232,7 +261,7 @@ class Uploader:
             )
             return self._prepare(request, control)
 
-        return UploadTask(prepare, control, key, callback)
+        return UploadTask(prepare, control, key, callback, before_start)
 
     def plan(
         self,

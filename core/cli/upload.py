@@ -137,12 +137,19 @@ def _perform(
     def pause(number: int) -> None:
         if task is None:
             raise SignalReceived(number, "stopped before anything was sent")
+        if task._runs_in_caller:  # noqa: SLF001  # of this package
+            raise SignalReceived(number)
         stop.set()
         task.pause()
         output.note("Stopping… press Ctrl-C again to quit immediately")
 
+    def remember(started: UploadTask) -> None:
+        nonlocal task
+        task = started
+
     with Signals(pause, meter.restore_screen) as signals, meter:
-        task = uploader.start(
+        # A signal may come while the thread of the upload is being started, or after that.
+        task = uploader._start(  # noqa: SLF001  # of this package
             source,
             key,
             options=command.options.for_backend(backend),
@@ -150,13 +157,14 @@ def _perform(
             resume=command.resume,
             expected_size=command.expected.get("expected_size"),
             expected_crc64=command.expected.get("expected_crc64"),
+            before_start=remember,
         )
         try:
             return _result_of(task)
         except UploadPaused as paused:
             raise _stopped(signals.received or signal.SIGINT, command, paused) from paused
         except SignalReceived as received:
-            # No thread could be started, so that the upload ran in this one, before there was a task to pause.
+            # No thread could be started, so that the upload ran in this one, which the signal interrupted.
             state = _paused_at(task.progress, key, resumable=command.resume != "never")
             raise _stopped(received.signal, command, state) from state
 

@@ -6,6 +6,8 @@ import io
 import logging
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -381,6 +383,20 @@ class Failing(Spy):
         return super().upload_part(key, upload_id, part_number, body)
 
 
+class Waiting(Spy):
+    """Waits in the second part until it is to go on."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.second, self.go_on = threading.Event(), threading.Event()
+
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> Any:
+        if part_number == 2:
+            self.second.set()
+            assert self.go_on.wait(60)
+        return super().upload_part(key, upload_id, part_number, body)
+
+
 ONE_BY_ONE = (*PARTS, "--concurrency", "1", "--max-attempts", "1", "--checkpoint-dir", "checkpoints")
 
 
@@ -503,6 +519,38 @@ def test_a_damaged_checkpoint_is_warned_about(partwise: Run, small: Path, place:
     assert [line for line in ended.err.splitlines() if "warning: " in line] == [
         f"warning: k: {ended.last['warnings'][0]}"
     ]
+
+
+@pytest.mark.parametrize("parts", [0, 1])
+def test_a_signal_while_the_thread_of_the_upload_is_started_says_what_is_kept(
+    partwise: Run, small: Path, opened: dict[str, Any], monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    opened["backend"] = backend = Waiting("spy")
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if not thread.name.startswith("partwise upload of"):
+            start(thread)
+        elif parts == 0:
+            signal.raise_signal(signal.SIGINT)
+            start(thread)
+            backend.go_on.set()
+        else:
+            start(thread)
+            assert backend.second.wait(60)
+            signal.raise_signal(signal.SIGINT)
+            backend.go_on.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--json")
+    assert ended.code == 130
+    assert ended.last["error"]["resumable"]
+    assert ended.last["error"]["parts_done"] >= parts
+    assert "hint: To resume:\n  partwise upload small.bin spy:k" in ended.err
+    assert backend.keys() == []
+    ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--json")
+    assert (ended.code, ended.last["parts_resumed"] >= parts) == (0, True)
 
 
 def test_a_failed_callback_reports_the_stored_object(partwise: Run, small: Path, opened: dict[str, Any]) -> None:

@@ -41,6 +41,14 @@ MUTATIONS = [
         SEVERAL,
     ),
     Mutation(
+        "a signal while an upload is being started does not know of it",
+        "core/task.py",
+        "        if before_start is not None:\n            before_start(self)\n        try:\n            self._thread.start()\n",
+        "        try:\n            self._thread.start()\n"
+        "            if before_start is not None:\n                before_start(self)\n",
+        ("tests/cli/test_upload.py -k a_signal_while",),
+    ),
+    Mutation(
         "the command line for the rest contains what is stored",
         CLI_FORMATTING,
         "        elif word not in done:",
