@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from partwise._units import format_bytes
 from partwise._validation import brief, check_methods, check_string, check_type, is_integer
 from partwise.errors import InvalidInput, InvalidKey, PartRejected
 from partwise.model import ObjectOptions, PartLimits, UploadedPart
@@ -52,14 +53,17 @@ def check_part(part_number: int, size: int, limits: PartLimits) -> None:
     if not is_integer(part_number) or not 1 <= part_number <= limits.max_parts:
         raise InvalidInput(f"a part number must be from 1 to {limits.max_parts}, not {brief(part_number)}")
     if size > limits.max_part_size:
-        raise InvalidInput(f"part {part_number} has {size} bytes; the maximum is {limits.max_part_size}")
+        raise InvalidInput(
+            f"part {part_number} has {format_bytes(size)}; the maximum is {format_bytes(limits.max_part_size)}"
+        )
 
 
 def check_put(key: str, size: int, limits: PartLimits) -> None:
     """Raise InvalidInput if an object is larger than `max_put_size`."""
     if size > limits.max_put_size:
         raise InvalidInput(
-            f"{key!r} has {size} bytes; the maximum for a single request is {limits.max_put_size}",
+            f"{key!r} has {format_bytes(size)}; the maximum for a single request is"
+            f" {format_bytes(limits.max_put_size)}",
             hint="Upload it in parts",
         )
 
@@ -109,15 +113,18 @@ def _size_error(parts: Sequence[UploadedPart], limits: PartLimits, *, equal_part
     for part in parts[:-1]:
         if part.size < limits.min_part_size:
             return "EntityTooSmall", (
-                f"part {part.part_number} has {part.size} bytes, and only the last part may have fewer than "
-                f"{limits.min_part_size}"
+                f"part {part.part_number} has {format_bytes(part.size)}, and only the last part may have fewer than "
+                f"{format_bytes(limits.min_part_size)}"
             )
         if equal_part_sizes and part.size != parts[0].size:
             return "InvalidPart", (
-                f"part {part.part_number} has {part.size} bytes and part {parts[0].part_number} has {parts[0].size}, "
+                f"part {part.part_number} has {format_bytes(part.size)} and part {parts[0].part_number} has"
+                f" {format_bytes(parts[0].size)}, "
                 "and only the last part may have another size"
             )
     total = sum(part.size for part in parts)
     if total > limits.max_object_size:
-        return "EntityTooLarge", f"the object would have {total} bytes, and the maximum is {limits.max_object_size}"
+        return "EntityTooLarge", (
+            f"the object would have {format_bytes(total)}, and the maximum is {format_bytes(limits.max_object_size)}"
+        )
     return None

@@ -8,8 +8,9 @@ from attrs import define
 
 from partwise._engine.plan import LONG_LINE_SECONDS, PartPlan, is_single_put, plan_parts
 from partwise._engine.reconcile import AlreadyStored, Ambiguous, CompareWhileReading, Decision, Resume
+from partwise._units import format_bytes
 from partwise.config import TransferConfig
-from partwise.model import MIB, PartLimits
+from partwise.model import PartLimits
 
 __all__ = ["Explanation", "PlannedPart"]
 
@@ -91,9 +92,11 @@ def explain(decision: Decision, plan: PartPlan, *, limits: PartLimits, config: T
 
 def _kept_part_size(resumed: PartPlan, config: TransferConfig) -> str:
     """Return a note if a resumed upload keeps a part size that differs, else ""."""
-    if config.part_size in ("auto", resumed.part_size):
+    wanted = config.part_size
+    if not isinstance(wanted, int) or wanted == resumed.part_size:
         return ""
-    return f"the part size of the upload, {resumed.part_size} bytes, is kept instead of {config.part_size} bytes"
+    kept = format_bytes(resumed.part_size)
+    return f"the part size of the upload, {kept}, is kept instead of {format_bytes(wanted)}"
 
 
 def _part_size_on_a_long_line(plan: PartPlan, limits: PartLimits, config: TransferConfig) -> str:
@@ -108,6 +111,6 @@ def _part_size_on_a_long_line(plan: PartPlan, limits: PartLimits, config: Transf
     if far.parts_total == plan.parts_total:
         return ""
     return (
-        f"part size auto: parts of {far.part_size / MIB:g} MiB on a long line, where a request takes"
+        f"part size auto: parts of {format_bytes(far.part_size)} on a long line, where a request takes"
         f" {LONG_LINE_SECONDS * 1000:.0f} ms or more"
     )

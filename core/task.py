@@ -12,6 +12,7 @@ from partwise._engine.context import logger
 from partwise._engine.upload import UploadRun
 from partwise._engine.workers import lacks_resources
 from partwise._signals import raised_by_signal
+from partwise._units import format_seconds
 from partwise._validation import check_number
 from partwise.results import Progress, UploadResult
 
@@ -113,8 +114,8 @@ class UploadTask:
         except BaseException as error:
             if self._future.done():
                 raise  # the upload's own error
-            if isinstance(error, TimeoutError) and raised_by_signal(error) is None:
-                raise TimeoutError(f"the upload is still running after {timeout} seconds") from None
+            if timeout is not None and isinstance(error, TimeoutError) and raised_by_signal(error) is None:
+                raise TimeoutError(f"the upload is still running after {format_seconds(timeout)}") from None
             # An interrupt, an exit, or a time limit of the waiting thread.
             self.pause()
             self._join()

@@ -26,6 +26,7 @@ from itertools import count
 from pathlib import Path
 
 from partwise import _durable as files
+from partwise._units import format_seconds
 from partwise.stores import _journal as journal
 from partwise.stores._locations import path_aside
 
@@ -451,7 +452,7 @@ def as_os_error(error: Exception) -> OSError:
         case sqlite3.SQLITE_FULL:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return OSError(errno.EBUSY, f"another program has kept it locked for {_BUSY_SECONDS:g} seconds")
+            return OSError(errno.EBUSY, f"another program has kept it locked for {format_seconds(_BUSY_SECONDS)}")
         case sqlite3.SQLITE_INTERRUPT:
             return OSError(errno.ETIMEDOUT, f"SQLite needs more than {_OPERATIONS_MAX:,} operations")
     return OSError(errno.EIO, str(error))

@@ -21,6 +21,7 @@ from psycopg import conninfo
 from psycopg.abc import Buffer, PQGen
 from psycopg.adapt import Loader
 
+from partwise._units import format_seconds
 from partwise.errors import InvalidInput
 
 if [int(number) for number in psycopg.__version__.split(".")[:2]] < [3, 3]:
@@ -205,7 +206,7 @@ def _bounded(generator: PQGen[_T], seconds: float) -> PQGen[_T]:
             if ready:
                 moved = time.monotonic()
             elif time.monotonic() - moved > seconds:
-                raise NoAnswer(f"the server has not answered for {seconds:g} seconds")
+                raise NoAnswer(f"the server has not answered for {format_seconds(seconds)}")
             wanted = generator.send(ready)
     except StopIteration as done:
         value: _T = done.value

@@ -19,7 +19,7 @@ FOLDERS = {"partwise": "core", "partwise.backends": "backends", "partwise.stores
 
 #: Private modules that partwise's own backends and stores share with the core. They import nothing of partwise but
 #: errors, and their names appear in no public signature.
-SHARED = ["_closing", "_durable", "_extras", "_os_errors", "_signals", "_validation"]
+SHARED = ["_closing", "_durable", "_extras", "_os_errors", "_signals", "_units", "_validation"]
 
 #: The public modules, from the bottom up, with the engine in its place. Each may import those before it, and no other.
 CORE = [
@@ -28,6 +28,7 @@ CORE = [
     "_extras",
     "_os_errors",
     "_signals",
+    "_units",
     # values and contracts: plug-ins import these
     "errors",
     "_validation",

@@ -17,6 +17,7 @@ from itertools import chain
 from socket import socket
 from types import GeneratorType
 
+from partwise._units import format_seconds
 from partwise.backends._http.connecting import Dialer
 from partwise.backends._http.connections import (
     ENDPOINT_HINT,
@@ -281,7 +282,7 @@ class HTTPClient:
             what, seconds = "respond", self._endpoint.read_timeout
             if late is not None:
                 what, seconds = "finish its response", late
-            return ConnectionFailed(f"{self._url} did not {what} within {seconds:g} seconds; {maybe}")
+            return ConnectionFailed(f"{self._url} did not {what} within {format_seconds(seconds)}; {maybe}")
         if not isinstance(error, NotHTTP):
             return ConnectionFailed(f"the response of {self._url} was lost: {error}; {maybe}", retryable=not permanent)
         hint = ENDPOINT_HINT
@@ -293,7 +294,7 @@ class HTTPClient:
         if isinstance(send_error, TooSlow):
             return f"accepted the request too slowly: {send_error}"
         if isinstance(send_error, TIMEOUT_ERRORS):
-            return f"accepted no more of the request for {self._endpoint.read_timeout:g} seconds"
+            return f"accepted no more of the request for {format_seconds(self._endpoint.read_timeout)}"
         return str(send_error)
 
     # --- the pool ----------------------------------------------------------------------------------------------------

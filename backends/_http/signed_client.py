@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 
 from attrs import define
 
+from partwise._units import format_seconds
 from partwise.backends._http.client import HTTPClient
 from partwise.backends._http.clock import ServerClock
 from partwise.backends._http.credentials import CachedCredentials, Credentials, CredentialsCache
@@ -311,8 +312,8 @@ class SignedClient(ABC):
             hint += ", or pass {endpoint} with https://"
         explain(
             error,
-            f"the clock of {self.reader.service} is {abs(ahead):.0f} seconds {side} this machine's, too much to trust "
-            "this response",
+            f"the clock of {self.reader.service} is {format_seconds(round(abs(ahead)))} {side} this machine's, too much"
+            " to trust this response",
             hint,
         )
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from attrs import define
 
+from partwise._units import format_bytes
 from partwise.errors import InvalidInput
 from partwise.model import MIB, PartLimits
 
@@ -131,7 +132,9 @@ def plan_parts(
         return PartPlan(first, None, None if equal_part_sizes else _parts_per_doubling(first, limits))
     maximum = min(limits.max_object_size, limits.max_part_size * limits.max_parts)
     if size > maximum:
-        raise InvalidInput(f"{size} bytes are too large for one object: the storage accepts up to {maximum} bytes")
+        raise InvalidInput(
+            f"{format_bytes(size)} are too large for one object: the storage accepts up to {format_bytes(maximum)}"
+        )
     minimum = -(-size // limits.max_parts)
     if part_size == "auto":
         preferred = PREFERRED_PART_SIZE
@@ -140,9 +143,9 @@ def plan_parts(
         return PartPlan(_clamp(max(preferred, _round_up(minimum)), limits), size)
     if part_size < minimum:
         raise InvalidInput(
-            f"{size} bytes in parts of {part_size} bytes make {-(-size // part_size)} parts, and the storage accepts at"
-            f" most {limits.max_parts}",
-            hint=f"Set {{part_size}} to at least {minimum} bytes, or to 'auto'",
+            f"{format_bytes(size)} in parts of {format_bytes(part_size)} make {-(-size // part_size):,} parts, and the"
+            f" storage accepts at most {limits.max_parts:,}",
+            hint=f"Set {{part_size}} to at least {format_bytes(minimum)}, or to 'auto'",
         )
     return PartPlan(part_size, size)
 
@@ -150,8 +153,8 @@ def plan_parts(
 def _check_part_size(part_size: int, limits: PartLimits) -> None:
     if not limits.min_part_size <= part_size <= limits.max_part_size:
         raise InvalidInput(
-            f"the part size of {part_size} bytes is out of bounds: the storage accepts parts of"
-            f" {limits.min_part_size} to {limits.max_part_size} bytes"
+            f"the part size of {format_bytes(part_size)} is out of bounds: the storage accepts parts of"
+            f" {format_bytes(limits.min_part_size)} to {format_bytes(limits.max_part_size)}"
         )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from attrs import define, evolve, field
 
 from partwise._engine.plan import PartPlan
+from partwise._units import format_bytes
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import Capabilities, PartLimits, StoredObject, UploadedPart
 
@@ -247,11 +248,11 @@ def _incompatible_plan(plan: PartPlan, limits: PartLimits) -> str | None:
     if total == 0:
         return "the source is empty now"  # an object can't be made of zero parts
     if total is not None and total > limits.max_parts:
-        return f"the source now has more than {limits.max_parts} parts of {plan.part_size} bytes"
+        return f"the source now has more than {limits.max_parts:,} parts of {format_bytes(plan.part_size)}"
     # The last part may be smaller than the others. The number of parts of a stream is not known.
     largest = plan.part(1 if total is None else max(1, total - 1)).size
     if (plan.part_size < limits.min_part_size and total != 1) or largest > limits.max_part_size:
-        return f"the storage does not accept parts of the recorded size, {plan.part_size} bytes"
+        return f"the storage does not accept parts of the recorded size, {format_bytes(plan.part_size)}"
     return None
 
 

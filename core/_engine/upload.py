@@ -66,6 +66,7 @@ from partwise._engine.stages import TRANSITIONS, Stage
 from partwise._engine.stream import StreamParts
 from partwise._engine.throttle import ThrottledBody, TransferStopped
 from partwise._engine.workers import PartJob
+from partwise._units import format_bytes
 from partwise._validation import check_choice, check_integer
 from partwise.checkpoint import Checkpoint
 from partwise.checksums import CRC64_XZ
@@ -378,11 +379,11 @@ class UploadRun:
         context.check_expected(stored.size, crc64)
 
     def _warn_of_recorded_part_size(self, checkpoint: Checkpoint) -> None:
-        context = self._context
-        if context.request.config.part_size not in ("auto", checkpoint.part_size):
+        context, wanted = self._context, self._context.request.config.part_size
+        if isinstance(wanted, int) and wanted != checkpoint.part_size:
             context.warn(
-                f"parts of {context.request.config.part_size} bytes were requested, but the resumed upload has parts of"
-                f" {checkpoint.part_size} bytes and keeps them; to change that, abort it and upload again"
+                f"parts of {format_bytes(wanted)} were requested, but the resumed upload has parts of"
+                f" {format_bytes(checkpoint.part_size)} and keeps them; to change that, abort it and upload again"
             )
 
     def _save_changed_checkpoint(self, checkpoint: Checkpoint, recorded: Checkpoint | None) -> None:

@@ -38,7 +38,7 @@ Run = Callable[..., "Ended"]  # noqa: F821  # of conftest, which can't be import
         (["upload", "small.bin", "URL", "--part-size", "big"], "--part-size"),
         (["upload", "small.bin", "URL", "--part-size", "0"], "--part-size"),
         (["upload", "small.bin", "URL", "--part-size", "6TiB"], "out of bounds"),
-        (["upload", "small.bin", "URL", "--part-size", "10B", "--multipart-threshold", "0"], "30000 parts"),
+        (["upload", "small.bin", "URL", "--part-size", "10B", "--multipart-threshold", "0"], "30,000 parts"),
         (["upload", "small.bin", "URL", "--multipart-threshold", "x"], "--multipart-threshold"),
         (["upload", "small.bin", "URL", "--bandwidth-limit", "0"], "--bandwidth-limit"),
         (["upload", "small.bin", "URL", "--timeout", "soon"], "--timeout"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from partwise._units import format_seconds
 from partwise.errors import CheckpointBusy, ClaimLost
 from partwise.protocols import CheckpointStore, SupportsClaimCheck
 from partwise.testing.conformance.store_harness import (
@@ -127,7 +128,9 @@ def _seconds_until_refused(store: CheckpointStore, name: str) -> float:
     try:
         outcome = outcomes.get(timeout=_WAITS_MAX)
     except queue.Empty:
-        raise AssertionError(f"a claim is refused at once, and does not wait for {_WAITS_MAX:g} seconds") from None
+        raise AssertionError(
+            f"a claim is refused at once, and does not wait for {format_seconds(_WAITS_MAX)}"
+        ) from None
     assert isinstance(outcome, CheckpointBusy), f"a claim that is held is refused: {outcome!r}"
     return time.monotonic() - started
 

@@ -243,7 +243,7 @@ def test_what_completes_an_upload_is_its_parts_in_order(uploader, backend, sourc
             UnsupportedOption,
             "memory://bucket does not support callback. Nothing was sent",
         ),
-        ({}, {"part_size": 2**40}, InvalidInput, "the part size of 1099511627776 bytes is out of bounds"),
+        ({}, {"part_size": 2**40}, InvalidInput, "the part size of 1 TiB is out of bounds"),
         ({"source": 7}, {}, InvalidInput, "a source must be a path, bytes"),
         ({"source": "/no/such/file"}, {}, SourceUnreadable, "file can't be read"),
     ],
