@@ -77,18 +77,32 @@ def unwritable_error(error: OSError, where: str, *, name: str | None = None) -> 
     elif isinstance(error, Untrusted):
         why += ". It was not changed"
         hint = "Move it away, or keep the checkpoint elsewhere"
-    elif error.errno == errno.EBUSY:
+    elif _is_locked(error):
         hint = "Wait until that program has finished, or keep the checkpoint elsewhere"
     else:
         hint = "Make that path writable, or keep the checkpoint elsewhere"
-    return CheckpointUnwritable(f"the checkpoint can't be written to {where}: {why}", name=name, where=where, hint=hint)
+    return CheckpointUnwritable(
+        f"the checkpoint can't be written to {where}: {why}",
+        name=name,
+        where=where,
+        retryable=_is_locked(error),
+        hint=hint,
+    )
 
 
 def unreadable_error(error: OSError, where: str, *, name: str | None = None) -> CheckpointError:
     """Return the error of a failed read, to be raised ``from`` the OSError."""
     return CheckpointError(
-        f"the checkpoint in {where} can't be read: {reason(error)}. It was not changed", name=name, where=where
+        f"the checkpoint in {where} can't be read: {reason(error)}. It was not changed",
+        name=name,
+        where=where,
+        retryable=_is_locked(error),
     )
+
+
+def _is_locked(error: OSError) -> bool:
+    """Return whether another program uses the file, so that waiting may help."""
+    return error.errno == errno.EBUSY
 
 
 def reason(error: OSError) -> str:

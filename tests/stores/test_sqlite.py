@@ -18,16 +18,21 @@ import filelock
 import pytest
 from attrs import evolve
 
+from partwise.backends.memory import MemoryBackend
 from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.config import TransferConfig
 from partwise.errors import CheckpointBusy, CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
-from partwise.model import UploadedPart
+from partwise.model import PartLimits, UploadedPart
 from partwise.stores import _database
 from partwise.stores.sqlite import SQLiteCheckpointStore, open_url
+from partwise.uploader import Uploader
 
 MakeCheckpoint = Callable[..., Checkpoint]
 MakePart = Callable[..., UploadedPart]
 
 _ANY_VERSION = Fingerprint()
+ANY_PART = PartLimits(min_part_size=1)
+IN_PARTS = TransferConfig(part_size=10, multipart_threshold=0, concurrency=1)
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 may_fork = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # about a fork while other threads run
@@ -598,12 +603,61 @@ def test_a_database_that_stays_locked_is_reported(database, path: Path, saved, p
             lambda: database.delete(saved.name, "UPLOAD"),
             lambda: database.claim(saved.name).__enter__(),
         ):
-            with pytest.raises(CheckpointUnwritable, match="kept it locked"):
+            with pytest.raises(CheckpointUnwritable, match="kept it locked") as caught:
                 call()
+            assert caught.value.retryable
         assert database.load(saved.name) == saved
         other.execute("COMMIT")
     with database.claim(saved.name):
         database.append_part(saved.name, "UPLOAD", part(9))
+
+
+def test_a_file_that_can_t_be_written_for_another_reason_is_not_retried(database, saved, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnwritable) as caught:
+        SQLiteCheckpointStore(tmp_path).save(saved)
+    assert not caught.value.retryable
+
+
+LOCKS_FOR_A_SECOND = """
+import sqlite3, sys, time
+with sqlite3.connect(sys.argv[1], isolation_level=None) as other:
+    other.execute("BEGIN EXCLUSIVE")
+    print("locked", flush=True)
+    time.sleep(1)
+    other.execute("ROLLBACK")
+"""
+
+
+def test_an_upload_waits_for_another_process_that_has_locked_the_database(database, path: Path, saved) -> None:
+    backend = MemoryBackend(limits=ANY_PART)
+    with subprocess.Popen([sys.executable, "-c", LOCKS_FOR_A_SECOND, path], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"locked\n"
+        with _short_timeouts():
+            result = Uploader(backend, store=database, config=IN_PARTS).upload(b"0123456789" * 5, "key")
+    assert (backend.read("key"), result.warnings) == (b"0123456789" * 5, ())
+    assert result.retries > 0
+
+
+def test_parts_are_recorded_once_another_thread_has_unlocked_the_database(database, path: Path, saved) -> None:
+    recorded = []
+
+    class Locking(MemoryBackend):
+        def upload_part(self, key, upload_id, part_number, body):
+            if part_number == 2:
+                other.execute("BEGIN EXCLUSIVE")
+            if part_number == 4:
+                other.execute("ROLLBACK")
+            return super().upload_part(key, upload_id, part_number, body)
+
+        def complete_upload(self, key, upload_id, parts, options):
+            recorded.extend(checkpoint.parts for checkpoint in database.scan() if checkpoint.key == key)
+            return super().complete_upload(key, upload_id, parts, options)
+
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other, _short_timeouts():
+        uploader = Uploader(Locking(limits=ANY_PART), store=database, config=IN_PARTS)
+        result = uploader.start(b"0123456789" * 5, "key").result()
+    assert [part.part_number for part in recorded[0]] == [1, 2, 3, 4, 5]
+    assert result.warnings == ()
 
 
 def test_a_database_that_can_t_be_read_is_neither_damaged_nor_missing(database, path: Path, saved) -> None:
@@ -612,7 +666,7 @@ def test_a_database_that_can_t_be_read_is_neither_damaged_nor_missing(database, 
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(CheckpointError, match="can't be read") as caught:
             database.load(saved.name)
-        assert type(caught.value) is CheckpointError
+        assert (type(caught.value), caught.value.retryable) == (CheckpointError, True)
         other.execute("COMMIT")
     assert database.load(saved.name) == saved
 

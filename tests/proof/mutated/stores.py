@@ -20,6 +20,13 @@ OWNERS_TESTS = ("tests/stores/test_owners.py",)
 
 MUTATIONS = [
     Mutation(
+        "a database that another program has locked fails an upload",
+        "stores/_errors.py",
+        "    return error.errno == errno.EBUSY\n",
+        "    return False\n",
+        ("tests/stores/test_sqlite.py -k lock",),
+    ),
+    Mutation(
         "a process of another host is looked up",
         OWNERS,
         " or owner.host != this.host:",
