@@ -336,6 +336,7 @@ DENIED = AccessDenied("denied")
 
 FALSIFIED = [
     ("EXACT", "is not a version of the source", after(stored=b"other bytes")),
+    ("EXACT", r"it has 1000000 bytes, .* of \d+ bytes, from byte 0 on: b'x{16}', not ", after(stored=b"x" * 10**6)),
     ("EXACT", "is not a version that the source had during it", after(stored=None)),
     ("EXACT", "the result reports", result(size=lambda size: size + 1)),
     ("EXACT", "the result reports", result(checksum=lambda crc64: crc64 ^ 1)),
@@ -451,6 +452,15 @@ def test_a_broken_promise_is_reported_by_its_name(resumed, name, message, falsif
 
     with pytest.raises(AssertionError, match=rf"(?s)^{name}: [^\n]*{message}"):
         INVARIANTS[name](scenario, trace)
+
+
+def test_a_large_object_that_is_wrong_is_not_shown_as_a_whole(resumed):
+    scenario, trace = resumed
+    after(stored=b"x" * 10**6)(scenario, trace)
+
+    with pytest.raises(AssertionError) as caught:
+        INVARIANTS["EXACT"](scenario, trace)
+    assert len(str(caught.value)) < 10_000
 
 
 def test_a_failed_callback_without_an_object_is_reported(resumed):

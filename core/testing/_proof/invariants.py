@@ -53,6 +53,9 @@ INTERRUPTIONS = (Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT)
 #: Up to this many bytes the checksum is computed from its definition.
 _SLOW_CHECKSUM_MAX = 4096
 
+#: Bytes of an object that are shown where it differs.
+_BYTES_SHOWN = 16
+
 
 def check(scenario: Scenario, trace: ProcessTrace, *, except_for: Collection[str] = ()) -> None:
     """
@@ -95,7 +98,7 @@ def exact(scenario: Scenario, trace: ProcessTrace) -> None:
     stored, result = trace.after.stored, trace.result
     known = {*(version.data for version in scenario.source.versions), *scenario.history.foreign}
     if stored is not None and stored not in known:
-        _broken("EXACT", f"the object is not a version of the source: {stored!r}", trace)
+        _broken("EXACT", f"the object is not a version of the source: {_difference(stored, known)}", trace)
     if result is None:
         return
     if stored is None or stored not in _current_versions(scenario, trace):
@@ -112,6 +115,26 @@ def exact(scenario: Scenario, trace: ProcessTrace) -> None:
     sent = _object_bytes_sent(scenario, trace)
     if sent is not None and result.bytes_sent != sent:
         _broken("EXACT", f"it sent {sent} bytes of the object, and reports {result.bytes_sent}", trace)
+
+
+def _difference(stored: bytes, known: set[bytes]) -> str:
+    """
+    Return where an object differs from the known version that is the most like it.
+
+    Not the bytes: there may be megabytes of them.
+    """
+    first, version = max((_common(stored, version), version) for version in known)
+    found, expected = (data[first : first + _BYTES_SHOWN] for data in (stored, version))
+    return (
+        f"it has {len(stored)} bytes, and differs from the nearest version, of {len(version)} bytes, from byte {first}"
+        f" on: {found!r}, not {expected!r}"
+    )
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """Return the number of bytes that both begin with."""
+    shorter = min(len(one), len(other))
+    return next((at for at in range(shorter) if one[at] != other[at]), shorter)
 
 
 def _check_options(scenario: Scenario, trace: ProcessTrace) -> None:

@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-from mutated import (
-    api,
-    authors,
-    checksums,
-    cli,
-    engine,
-    events,
-    filesystem,
-    kit,
-    local,
-    oss,
-    postgres,
-    s3,
-    s3_server,
-    server,
-    shapes,
-    stores,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from mutated.mutation import Mutation
 
-AREAS = (
-    api,
-    authors,
-    checksums,
-    cli,
-    engine,
-    events,
-    filesystem,
-    kit,
-    local,
-    oss,
-    postgres,
-    s3,
-    s3_server,
-    server,
-    shapes,
-    stores,
-)
+AREAS = tuple(import_module(f"mutated.{found.name}") for found in iter_modules(__path__) if found.name != "mutation")
 MUTATIONS = [mutation for area in AREAS for mutation in area.MUTATIONS]
 
 __all__ = ["AREAS", "MUTATIONS", "Mutation"]
