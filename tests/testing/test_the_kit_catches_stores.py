@@ -33,7 +33,7 @@ from partwise.errors import (
     PartwiseError,
     StoreClosed,
 )
-from partwise.model import UploadedPart
+from partwise.model import ClaimOwner, UploadedPart
 from partwise.protocols import CheckpointStore
 from partwise.stores.file import FileCheckpointStore
 from partwise.testing import (
@@ -492,6 +492,64 @@ class ClaimsWithinTheProcess(Correct):
             self.claimed.discard(name)
 
 
+class NamesOwners(Correct):
+    """Correct, too: it records which process holds a claim."""
+
+    host = "host.example.com"
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        with super().claim(name):
+            self.path(name, ".owner").write_text(str(os.getpid()))
+            try:
+                yield
+            finally:
+                self.forget_owner(name)
+
+    def forget_owner(self, name: str) -> None:
+        self.path(name, ".owner").unlink()
+
+    def claim_owner(self, name: str) -> ClaimOwner | None:
+        recorded = self.content(self.path(name, ".owner"))
+        return None if recorded is None else ClaimOwner(self.host, int(recorded))
+
+
+class NamesTheProcessThatAsks(NamesOwners):
+    def claim_owner(self, name: str) -> ClaimOwner | None:
+        return evolve(owner, process=os.getpid()) if (owner := super().claim_owner(name)) else None
+
+
+class NamesTheParent(NamesOwners):
+    def claim_owner(self, name: str) -> ClaimOwner | None:
+        return evolve(owner, process=os.getppid()) if (owner := super().claim_owner(name)) else None
+
+
+class NamesTheLastOwner(NamesOwners):
+    def forget_owner(self, name: str) -> None:
+        """Keep it."""
+
+
+class NamesOneOwnerForAll(NamesOwners):
+    def path(self, name: str, ending: str = ".ucp") -> Path:
+        return super().path("" if ending == ".owner" else name, ending)
+
+
+class NamesNoHost(NamesOwners):
+    host = ""
+
+
+class NamesNoOwner(NamesOwners):
+    def claim_owner(self, name: str) -> ClaimOwner | None:
+        return None
+
+
+class BreaksTheClaim(NamesOwners):
+    def claim_owner(self, name: str) -> ClaimOwner | None:
+        owner = super().claim_owner(name)
+        self.path(name, ".lock").unlink(missing_ok=True)
+        return owner
+
+
 class ClaimsByHandle(ClaimsWithinTheProcess):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -673,6 +731,10 @@ MUTANTS: dict[str, tuple[type[Correct], ...]] = {
     "close_and_repr": (SecondCloseFails, ScansAfterClose, NoRepr),
     "claim_is_exclusive": (RefusesNoClaim, ClaimsByHandle, ClaimStaysAfterAnError),
     "claim_race": (ChecksThenClaims, RefusesNoClaim),
+    "claim_owner": (
+        *(NamesTheProcessThatAsks, NamesTheParent, NamesTheLastOwner, NamesOneOwnerForAll, NamesNoHost, NamesNoOwner),
+        BreaksTheClaim,
+    ),
     "claim_ends_with_its_process": (ClaimsWithinTheProcess, ClaimsByFileExistence),
     "many_threads": (OneTemporaryForAll,),
     "readers_see_whole_records": (WritesInPlace, RemovesThenRenames),
@@ -718,7 +780,8 @@ def test_every_behaviour_is_covered_or_left_out_with_a_reason() -> None:
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_correct_store_passes(name: str) -> None:
     """No check fails on it, and none is skipped."""
-    STORE_CHECKS[name](harness_of(SingleCheckpoint if name == "single_checkpoint" else Correct)())
+    correct = {"single_checkpoint": SingleCheckpoint, "claim_owner": NamesOwners}
+    STORE_CHECKS[name](harness_of(correct.get(name, Correct))())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import queue
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 
 from partwise._units import format_seconds
 from partwise.errors import CheckpointBusy, ClaimLost
+from partwise.model import ClaimOwner
 from partwise.protocols import CheckpointStore, SupportsClaimCheck
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
@@ -167,6 +169,38 @@ def check_claim_ends_with_its_process(harness: StoreHarness) -> None:
     _must_end(harness, store, name, "the claim of a killed process is released")
 
 
+@CHECKS.covers(16)
+def check_claim_owner(harness: StoreHarness) -> None:
+    """The optional `claim_owner` names the process that holds the claim."""
+    one, other = harness.open_for_test(), harness.open_for_test()
+    claim_owner = getattr(other, "claim_owner", None)
+    if claim_owner is None:
+        raise NotApplicable("the store has no method claim_owner")
+    name, another = sample().name, sample(2).name
+    _must_name(claim_owner, name, None, "there is no claim")
+    with one.claim(name):
+        _must_name(claim_owner, name, os.getpid(), "another handle of this process holds the claim")
+        if not harness.holds_one:
+            _must_name(claim_owner, another, None, "the claim on another name is held")
+        must_raise(CheckpointBusy, "claim_owner does not end the claim", enter_claim, other, name)
+    _must_name(claim_owner, name, None, "the claim was released")
+    must_return("claim_owner claims nothing", enter_claim, one, name)
+    opener = harness.elsewhere()
+    if opener is not None:
+        with _claimed_elsewhere(opener, name) as process:
+            _must_name(claim_owner, name, process, "another process holds the claim")
+
+
+def _must_name(claim_owner: Callable[[str], object], name: str, process: int | None, why: str) -> None:
+    owner = must_return("claim_owner", claim_owner, name)
+    if process is None:
+        assert owner is None, f"claim_owner is None: {why}, and not {owner!r}"
+        return
+    assert isinstance(owner, ClaimOwner), f"claim_owner is a ClaimOwner: {why}, and not {owner!r}"
+    assert owner.process == process, f"claim_owner names process {process}: {why}, and not {owner!r}"
+    assert owner.host, f"claim_owner names the host: {why}, and not {owner!r}"
+
+
 def _must_end(harness: StoreHarness, store: CheckpointStore, name: str, duty: str) -> None:
     """Assert that a claim ends, at once or after the time of a lease."""
     deadline = time.monotonic() + harness.claim_outlives_its_process + _NOTICED_WITHIN
@@ -190,8 +224,8 @@ with opener().claim(name):
 
 
 @contextmanager
-def _claimed_elsewhere(opener: Callable[[], CheckpointStore], name: str) -> Iterator[None]:
-    """Hold the claim in another process, which is killed at the end of the block."""
+def _claimed_elsewhere(opener: Callable[[], CheckpointStore], name: str) -> Iterator[int]:
+    """Hold the claim in another process, killed at the end; yield its id."""
     process = subprocess.Popen(  # noqa: S603  # fixed code in this interpreter
         [sys.executable, "-c", _CLAIM, pickle.dumps((opener, name)).hex()],
         stdin=subprocess.PIPE,
@@ -201,7 +235,7 @@ def _claimed_elsewhere(opener: Callable[[], CheckpointStore], name: str) -> Iter
         try:
             assert process.stdout is not None, "stdout is a pipe"
             assert process.stdout.readline().strip() == b"claimed", "another process can claim a checkpoint"
-            yield
+            yield process.pid
         finally:
             process.kill()
 
