@@ -24,7 +24,7 @@ from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnre
 from partwise.model import KIB, MIB
 from partwise.protocols import Source, SourceBody
 
-__all__ = ["BytesSource", "FileSource", "StreamSource"]
+__all__ = ["BinaryStream", "BytesSource", "FileSource", "StreamSource"]
 
 #: Size of the chunks of a body. Larger ones would not stay in the CPU cache from the read to the send, and a cache miss
 #: costs more than anything else here. Smaller ones switch between threads in the interpreter more often.
@@ -470,8 +470,19 @@ class BytesSource:
         """Do nothing."""
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes | None: ...
+class BinaryStream(Protocol):
+    """
+    What can be read once, such as an open file, a pipe, or the body of a response.
+
+    Any object with such a method is one.
+    """
+
+    def read(self, size: int, /) -> bytes | None:
+        """
+        Return up to `size` bytes, and wait for at least one; ``b""`` at the end.
+
+        None, as from a non-blocking stream, is refused.
+        """
 
 
 class _SpooledBody:
@@ -529,13 +540,13 @@ class StreamSource:
     storage has, and sends only the parts that are missing.
 
     Args:
-        stream: an object with a binary ``read(size)``, or a function that opens one, called when reading starts.
+        stream: a `BinaryStream`, or a function that opens one, called when reading starts.
         name: identifies the stream in a later run; "" for a stream that can't be produced again.
         spool_above: parts larger than this number of bytes are kept in a temporary file; -1: all parts.
     """
 
     def __init__(
-        self, stream: _Readable | Callable[[], _Readable], *, name: str = "", spool_above: int = 16 * MIB
+        self, stream: BinaryStream | Callable[[], BinaryStream], *, name: str = "", spool_above: int = 16 * MIB
     ) -> None:
         check_type("the name of a stream", name, str, "a string")
         check_integer("spool_above", spool_above, -1)
@@ -659,7 +670,7 @@ class StreamSource:
 
 
 #: What can be uploaded: a path, bytes, a binary stream, or a `Source`.
-SourceLike = str | os.PathLike[str] | os.PathLike[bytes] | bytes | bytearray | memoryview | _Readable | Source
+SourceLike = str | os.PathLike[str] | os.PathLike[bytes] | bytes | bytearray | memoryview | BinaryStream | Source
 
 
 def as_source(source: object) -> Source:

@@ -17,6 +17,7 @@ from typing import Any, Literal, assert_type
 
 import partwise
 from partwise import (
+    BinaryStream,
     Body,
     BytesSource,
     CallbackError,
@@ -208,7 +209,10 @@ for anything in ("path", Path("path"), b"bytes", bytearray(3), memoryview(b"byte
     partwise.upload(anything, "memory://bucket/key")
 with Path("backup.tar").open("rb") as stream:
     partwise.upload(stream, "memory://bucket/key", resume="never")
+    readable: BinaryStream = stream
 partwise.upload(StreamSource(io.BytesIO, name="dump"), "memory://bucket/key", resume="require")
+partwise.upload(readable, "memory://bucket/key")
+text: BinaryStream = io.StringIO()  # type: ignore[assignment]
 partwise.upload(FileSource("backup.tar"), "memory://bucket/key", config=TransferConfig(), store=OwnStore())
 
 partwise.upload(42, "memory://bucket/key")  # type: ignore[arg-type]
