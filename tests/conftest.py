@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, Phase, settings
 
 # Shared machines are slow at times: examples have no deadline, and may take any time to generate.
@@ -84,10 +85,40 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+class _FewMessages:
+    """
+    In a process that runs tests for another one: send the result of a test in one message.
+
+    A test that passes has three reports, and a message for its begin and its end. To send and to read them takes longer
+    than most of the tests. The reports of its setup and its teardown say nothing unless they fail; only the durations
+    of those that pass are lost, and so this is not done with ``--durations``.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        for report in runtestprotocol(item, log=False, nextitem=nextitem):
+            if report.when == "call" or not report.passed or report.user_properties:
+                item.ihook.pytest_runtest_logreport(report=report)
+        return True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the processes that run the tests send few messages."""
+    if hasattr(config, "workerinput") and config.option.durations is None:
+        config.pluginmanager.register(_FewMessages())
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Escape what UTF-8 can't encode in a report, such as a logged file name; it would end the worker process."""
-    return _encodable((yield))
+def pytest_report_to_serializable(report: pytest.CollectReport | pytest.TestReport) -> Generator[None, Any, Any]:
+    """
+    Escape what UTF-8 can't encode in a report, such as a logged file name; it would end the worker process.
+
+    The keywords of a test, of which nothing is printed, are not sent.
+    """
+    data = yield
+    if isinstance(report, pytest.TestReport) and report.passed and not report.sections:
+        return {**data, "keywords": {}}
+    return _encodable(data)
 
 
 def _encodable(value: Any) -> Any:
