@@ -32,7 +32,7 @@ from partwise.backends._http.option_headers import OptionTable, RequestKind
 from partwise.backends._http.proxies import Proxy, environment_proxy
 from partwise.backends._http.responses import ResponseReader
 from partwise.backends._http.signed_client import SignedClient, SignedRequest
-from partwise.backends._http.tls_pump import tls_context
+from partwise.backends._http.tls_pump import lazy_tls_context
 from partwise.content_types import guess_content_type
 from partwise.errors import BackendClosed, InvalidInput, UploadNotFound
 from partwise.model import Capabilities, ObjectOptions, PartLimits, PendingUpload, UploadedPart
@@ -176,7 +176,7 @@ def open_access(
         authority=address.authority,
         connect_timeout=settings["connect_timeout"],
         read_timeout=settings["read_timeout"],
-        context=tls_context(ca_bundle) if address.scheme == "https" else None,
+        context=lazy_tls_context(ca_bundle) if address.scheme == "https" else None,
         proxy=used_proxy,
     )
     http = HTTPClient(

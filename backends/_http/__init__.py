@@ -7,7 +7,7 @@ The first group depends on no service:
 - `connecting`: TCP connections to a name with several addresses; `cutting`: a request ended by another thread.
 - `connections`: one connection: TCP, the tunnel through a proxy, TLS, timeouts.
 - `http1`: builds the head of a request, reads a response with a limit on every length.
-- `tls_pump`: `TLSSocket`, TLS with few system calls; `tls_context`, which verifies certificates.
+- `tls_pump`: `TLSSocket`, TLS with few system calls; `lazy_tls_context`, which verifies certificates.
 - `timeouts`: I/O timeouts in the kernel, where it supports them, and a minimum send rate.
 - `proxies`: `Proxy`, and the proxy that the environment names.
 - `headers`: which header values arrive unchanged.

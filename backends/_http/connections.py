@@ -57,7 +57,7 @@ class Endpoint:
     authority: str  # the value of the Host header
     connect_timeout: float  # seconds to make a connection
     read_timeout: float  # seconds for which a connection may send nothing, or accept nothing
-    context: ssl.SSLContext | None = None  # which certificates are valid; None for http
+    context: Callable[[], ssl.SSLContext] | None = None  # returns which certificates are valid; None for http
     proxy: Proxy | None = None  # the proxy to connect through; None connects directly
 
     @property
@@ -127,7 +127,7 @@ def open_connection(endpoint: Endpoint, dialer: Dialer, cutter: Cutter | None = 
         if proxy is not None and endpoint.forwarding_proxy is None:
             _open_tunnel(connection.sock, endpoint, proxy, deadline)
         if endpoint.context is not None:
-            connection.sock = TLSSocket(connection.sock, endpoint.context, endpoint.host, deadline=deadline)
+            connection.sock = TLSSocket(connection.sock, endpoint.context(), endpoint.host, deadline=deadline)
         set_timeout(connection.sock, endpoint.read_timeout)
     except BaseException as error:
         connection.close()

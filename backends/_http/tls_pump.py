@@ -16,7 +16,7 @@ import ssl
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,6 +59,22 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
         ) from error
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def lazy_tls_context(ca_bundle: str | None) -> Callable[[], ssl.SSLContext]:
+    """
+    Return a function that returns the context of `tls_context`, always the same.
+
+    A file that can't be used is refused here. The certificates of the system are read when the function is called
+    first: to read them takes longer than everything else that makes a backend, and many make no connection.
+
+    Raises:
+        InvalidInput: the file does not exist or contains no certificate.
+    """
+    if ca_bundle is None:
+        return cache(partial(tls_context, None))
+    context = tls_context(ca_bundle)
+    return lambda: context
 
 
 class TLSSocket:

@@ -1279,10 +1279,29 @@ def test_an_incompatible_tls_version_is_not_retryable(kit, connect, certificate,
     scripted = kit.ScriptedServer(context)
     with contextlib.closing(scripted):
         backend = connect(endpoint=scripted.endpoint, ca_bundle=str(certificate[0]))
-        backend._client._http.endpoint.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        backend._client._http.endpoint.context().maximum_version = ssl.TLSVersion.TLSv1_2
         with pytest.raises(ConnectionFailed, match="no connection to https") as raised:
             backend.upload_part(*PART, body(b"x"))
     assert not raised.value.retryable
+
+
+def test_the_certificates_of_the_system_are_read_once_and_not_before_there_is_a_connection(
+    connect, certificate, tls_server, body, monkeypatch
+):
+    read = []
+
+    def create_default_context():
+        read.append(None)
+        return original(cafile=str(certificate[0]))
+
+    original = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", create_default_context)
+    backend = connect(endpoint=tls_server.endpoint)
+    assert read == []
+    tls_server.replies = [b"HTTP/1.1 200 OK\r\nETag: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"]
+    for _ in range(2):
+        backend.upload_part(*PART, body(b"x"))
+    assert (tls_server.connections, len(read)) == (2, 1)
 
 
 @pytest.mark.parametrize(("reason", "permanent"), [("TLSV13_ALERT_CERTIFICATE_REQUIRED", True), ("BAD_RECORD", False)])
