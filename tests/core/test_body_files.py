@@ -14,6 +14,7 @@ import pytest
 import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
+from peers.s3 import shared_loader
 
 from partwise import IntegrityError, SourceChanged, SourceUnreadable
 from partwise.bodies import BodyFile, exact_chunks
@@ -427,7 +428,9 @@ def s3_client(server, **config):
     session = pytest.importorskip("botocore.session")
     from botocore.config import Config
 
-    client = session.Session().create_client(
+    own = session.Session()
+    own.register_component("data_loader", shared_loader())
+    client = own.create_client(
         "s3",
         region_name="us-east-1",
         endpoint_url=server.url,

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,6 +83,22 @@ class Peer(Protocol):
 # --- libraries -------------------------------------------------------------------------------------------------------
 
 
+@cache
+def shared_loader() -> Any:
+    """Return the loader that all sessions of botocore share: to read the descriptions of services takes long."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+def _botocore_session() -> Any:
+    from botocore.session import Session
+
+    session = Session()
+    session.register_component("data_loader", shared_loader())
+    return session
+
+
 class Boto3:
     """`boto3`, with its transfers in Python."""
 
@@ -90,7 +107,9 @@ class Boto3:
         from boto3.s3.transfer import TransferConfig
         from botocore.config import Config
 
-        session = boto3.Session(access.key_id, access.secret, region_name=access.region)
+        session = boto3.Session(
+            access.key_id, access.secret, region_name=access.region, botocore_session=_botocore_session()
+        )
         self.client: Any = session.client(
             "s3",
             endpoint_url=access.endpoint,
@@ -131,10 +150,9 @@ class Crt(Boto3):
     def __init__(self, access: Access) -> None:
         super().__init__(access)
         from botocore.credentials import Credentials
-        from botocore.session import Session
         from s3transfer import crt
 
-        session = Session()
+        session = _botocore_session()
         session.set_credentials(access.key_id, access.secret)
         credentials = crt.BotocoreCRTCredentialsWrapper(Credentials(access.key_id, access.secret))
         client = crt.create_s3_crt_client(
