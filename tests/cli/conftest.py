@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import forked
 import pytest
 from attrs import define, field
 
@@ -20,6 +21,9 @@ from partwise.stores.file import FileCheckpointStore
 
 #: Long enough for a loaded machine; nothing waits for it to pass.
 PATIENCE = 60.0
+
+#: The command line as a module.
+MODULE = ("-m", "partwise")
 
 
 @define(frozen=True)
@@ -98,9 +102,12 @@ def child(place: Path) -> Iterator[Callable[..., Child]]:
     """Start commands in processes of their own, which are killed at the end of the test."""
     children: list[Child] = []
 
-    def start(*arguments: str, program: tuple[str, ...] = ("-m", "partwise"), **options: Any) -> Child:
+    def start(*arguments: str, program: tuple[str, ...] = MODULE, **options: Any) -> Child:
         piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([sys.executable, *program, *arguments], cwd=place, **{**piped, **options})
+        if program == MODULE and forked.can_start(options):
+            process = forked.ForkedCommand([*arguments], cwd=place, **{**piped, **options})
+        else:
+            process = subprocess.Popen([sys.executable, *program, *arguments], cwd=place, **{**piped, **options})
         children.append(Child(process))
         return children[-1]
 

@@ -1,0 +1,242 @@
+"""
+Commands in processes of their own that start fast: they are forked from one that has imported the command line.
+
+To start Python and to import what a command needs takes several times as long as most commands. Here one process
+imports that once. It has one thread and has run nothing, so that its fork is what ``python -m partwise`` is when its
+imports are done, with its own arguments, environment, directory and streams, and ends as an interpreter does. Commands
+with another terminal, other signals or another Python are for `subprocess`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import io
+import os
+import pickle
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_MESSAGE_MAX = 200_000
+
+_ENVIRONMENT = dict(os.environ)
+
+#: What commands import when they run.
+_MODULES = (
+    "partwise.backends.local",
+    "partwise.backends.oss",
+    "partwise.backends.s3",
+    "partwise.cli.app",
+    "partwise.cli.progress_display",
+    "partwise.cli.status",
+    "partwise.cli.upload",
+    "partwise.cli.uploads",
+    "partwise.cli.verify",
+    "partwise.stores.file",
+)
+
+
+class _Parent:
+    """The process that commands are forked from."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=_ENVIRONMENT,
+            )
+        self._ended: dict[int, int] = {}
+        self._lock = threading.RLock()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.close()
+        self._process.wait()
+
+    def start(self, command: dict[str, Any], streams: list[int]) -> int:
+        """Start a command, and return its process id."""
+        with self._lock:
+            socket.send_fds(self._socket, [pickle.dumps(command)], streams)
+            while (pid := self._receive()) is None:
+                pass
+        return pid
+
+    def returncode(self, pid: int, seconds: float | None) -> int | None:
+        """Return the exit code of a process that ends within some seconds, otherwise None."""
+        limit = None if seconds is None else time.monotonic() + seconds
+        while True:
+            with self._lock:
+                while select.select([self._socket], [], [], 0)[0]:
+                    self._receive()
+                if pid in self._ended:
+                    return self._ended.pop(pid)
+            left = None if limit is None else limit - time.monotonic()
+            if left is not None and left <= 0:
+                return None
+            # Another thread may read the message that ends this process.
+            select.select([self._socket], [], [], 0.1 if left is None else min(left, 0.1))
+
+    def _receive(self) -> int | None:
+        """Read one message: the process id of the command that was started, or the end of another."""
+        data = self._socket.recv(_MESSAGE_MAX)
+        assert data, "the process that commands are forked from has ended"
+        kind, pid, status = pickle.loads(data)
+        if kind == "started":
+            return int(pid)
+        self._ended[pid] = os.waitstatus_to_exitcode(status)
+        return None
+
+
+@cache
+def _parent(_: int) -> _Parent:
+    """Return the parent of the commands of this process, whose id is the argument."""
+    return _Parent()
+
+
+def can_start(options: dict[str, Any]) -> bool:
+    """Return whether a command with these options of `subprocess.Popen` would run here as it does there."""
+    known = {"stdin", "stdout", "stderr", "cwd", "env", "text", "encoding", "errors"}
+    same = _read_at_start(options.get("env") or os.environ) == _read_at_start(_ENVIRONMENT)
+    return hasattr(os, "fork") and not options.keys() - known and same
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that an interpreter reads when it starts."""
+    return {name: value for name, value in environment.items() if name.startswith(("PYTHON", "LC_", "LANG", "TZ"))}
+
+
+class ForkedCommand(subprocess.Popen[Any]):
+    """
+    A command of partwise that runs: `subprocess.Popen` without a new interpreter.
+
+    Args:
+        arguments: the command line without the program's name.
+        program: what the name of the program is, as ``sys.argv[0]``; by default that of the module.
+        options: `stdin`, `stdout`, `stderr`, `cwd`, `env`, and those for text.
+    """
+
+    def __init__(self, arguments: list[str], *, program: str | None = None, **options: Any) -> None:
+        self._program = program
+        self._parent = _parent(os.getpid())
+        super().__init__(arguments, **options)
+
+    def _execute_child(self, args: Any, *more: Any) -> None:
+        """Send the arguments and the streams to the parent, in place of the start of a program."""
+        cwd, env, pipes = more[4], more[5], more[9:15]
+        command = {
+            "arguments": [os.fspath(argument) for argument in args],
+            "program": self._program,
+            "cwd": os.fspath(cwd or Path.cwd()),
+            "env": dict(os.environ if env is None else env),
+        }
+        streams = [number if fd == -1 else fd for number, fd in enumerate((pipes[0], pipes[3], pipes[5]))]
+        try:
+            self.pid = self._parent.start(command, streams)
+            self._child_created = True
+        finally:
+            self._close_pipe_fds(*pipes)
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        if self.returncode is None and self._child_created:
+            self.returncode = self._parent.returncode(self.pid, 0)
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        if self.returncode is None:
+            self.returncode = self._parent.returncode(self.pid, timeout)
+        if self.returncode is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
+
+
+# --- the parent ------------------------------------------------------------------------------------------------------
+
+
+def _serve(tests: socket.socket) -> dict[str, Any]:
+    """
+    Fork a process for each command that is received, and report its end.
+
+    Returns:
+        the command, in the process that is to run it.
+    """
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake)
+    while True:
+        ready, _, _ = select.select([tests, woken], [], [])
+        if woken in ready:
+            os.read(woken, 1)
+            with contextlib.suppress(ChildProcessError):
+                while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                    tests.send(pickle.dumps(("ended", *ended)))
+        if tests not in ready:
+            continue
+        data, streams, _, _ = socket.recv_fds(tests, _MESSAGE_MAX, 3)
+        if not data:
+            os._exit(0)
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            tests.close()
+            os.close(woken)
+            os.close(wake)
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number, inheritable=True)
+                os.close(stream)
+            command: dict[str, Any] = pickle.loads(data)
+            return command
+        for stream in streams:
+            os.close(stream)
+        tests.send(pickle.dumps(("started", pid, 0)))
+
+
+def _become(command: dict[str, Any]) -> None:
+    """Take over the arguments, the environment, the directory and the streams of a command."""
+    os.environ.clear()
+    os.environ.update(command["env"])
+    os.chdir(command["cwd"])
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0)), errors=sys.stdin.errors)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        before = getattr(sys, name)
+        raw = io.FileIO(number, "w")
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(raw), errors=before.errors, line_buffering=number == 2 or raw.isatty()
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    sys.argv = [command["program"] or "partwise", *command["arguments"]]
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as _tests:
+        sys.path[0] = str(Path.cwd())  # as `python -m` has it; this file is no module of the commands
+        for _module in _MODULES:
+            importlib.import_module(_module)
+        gc.collect()
+        gc.freeze()
+        _command = _serve(_tests)
+    _become(_command)
+    if _command["program"] is None:
+        runpy.run_module("partwise", run_name="__main__", alter_sys=True)
+    else:
+        main = importlib.import_module("partwise.cli").main
+        sys.exit(main())
