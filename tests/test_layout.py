@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections import Counter
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,12 @@ def name_of(path):
 MODULES = {name_of(path) for folder in FOLDERS.values() for path in modules(folder)}
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Return all nodes of a module, itself first; several tests read them."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path):
     """Return (module, lazily) for each module of this project that a file imports; lazily: not at its own import."""
     found = set()
@@ -159,7 +166,7 @@ def imports(path):
         for child in ast.iter_child_nodes(node):
             visit(child, lazily=inner)
 
-    visit(ast.parse(path.read_text()), lazily=False)
+    visit(nodes_of(path)[0], lazily=False)
     return {(module, lazily) for module, lazily in found if module != name_of(path)}
 
 
@@ -238,7 +245,7 @@ def test_no_two_classes_have_the_same_name():
         node.name
         for folder in FOLDERS.values()
         for path in modules(folder)
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes_of(path)
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
 
@@ -252,7 +259,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def test_the_first_line_of_a_docstring_is_one_sentence_of_at_most_79_characters(folder):
     wrong = []
     for path in modules(folder):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)) is not None:
                 first, _, rest = text.partition("\n")
                 if len(first) > 79 or not first.endswith(".") or (rest and not rest.startswith("\n")):
