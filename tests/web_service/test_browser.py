@@ -105,7 +105,10 @@ def wait_for_state(row, state: str) -> None:
 def wait_until_sent(page: Page, row, share: float) -> None:
     wait_for_state(row, "sending")  # the bar was full before, when the file had been received
     page.wait_for_function(
-        "([bar, share]) => bar.position >= share", arg=[row.locator("progress").element_handle(), share], timeout=SOON
+        "([bar, share]) => bar.position >= share",
+        arg=[row.locator("progress").element_handle(), share],
+        timeout=SOON,
+        polling=50,  # milliseconds; by default the page is drawn for each look at it
     )
 
 
