@@ -101,7 +101,7 @@ class _FewMessages:
 
     A test that passes has three reports, and a message for its begin and its end. To send and to read them takes longer
     than most of the tests. The reports of its setup and its teardown say nothing unless they fail; only the durations
-    of those that pass are lost, and so this is not done with ``--durations``.
+    of those that pass are lost, and so this is not done with ``--durations`` and ``--junitxml``.
     """
 
     @pytest.hookimpl(tryfirst=True)
@@ -114,7 +114,7 @@ class _FewMessages:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have the processes that run the tests send few messages."""
-    if hasattr(config, "workerinput") and config.option.durations is None:
+    if hasattr(config, "workerinput") and config.option.durations is None and config.option.xmlpath is None:
         config.pluginmanager.register(_FewMessages())
 
 

@@ -98,6 +98,7 @@ class _Parent:
         assert data, "the process that commands are forked from has ended"
         kind, pid, status = pickle.loads(data)
         if kind == "started":
+            self._ended.pop(pid, None)  # of an earlier process, for whose end nothing has waited
             return int(pid)
         self._ended[pid] = os.waitstatus_to_exitcode(status)
         return None
@@ -150,7 +151,7 @@ class ForkedCommand(subprocess.Popen[Any]):
             self.pid = self._parent.start(command, streams)
             self._child_created = True
         finally:
-            self._close_pipe_fds(*pipes)
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]  # not in the type stubs
 
     def _internal_poll(self, *_: Any, **__: Any) -> int | None:
         if self.returncode is None and self._child_created:
@@ -180,8 +181,9 @@ def _serve(tests: socket.socket) -> dict[str, Any]:
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
+    watched: list[Any] = [tests, woken]
     while True:
-        ready, _, _ = select.select([tests, woken], [], [])
+        ready, _, _ = select.select(watched, [], [])
         if woken in ready:
             os.read(woken, 1)
             with contextlib.suppress(ChildProcessError):
@@ -214,7 +216,9 @@ def _become(command: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(command["env"])
     os.chdir(command["cwd"])
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0)), errors=sys.stdin.errors)
+    stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0)), errors=sys.stdin.errors)
+    setattr(sys, "stdin", stdin)  # noqa: B010  # as the others
+    setattr(sys, "__stdin__", stdin)  # noqa: B010
     for number, name in ((1, "stdout"), (2, "stderr")):
         before = getattr(sys, name)
         raw = io.FileIO(number, "w")
@@ -223,12 +227,14 @@ def _become(command: dict[str, Any]) -> None:
         )
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    sys.argv = [command["program"] or "partwise", *command["arguments"]]
+    program = command["program"]
+    sys.argv = [program or "partwise", *command["arguments"]]
+    sys.path.insert(0, str(Path(program).parent) if program else command["cwd"])
 
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as _tests:
-        sys.path[0] = str(Path.cwd())  # as `python -m` has it; this file is no module of the commands
+        del sys.path[0]  # the directory of this file, which has no modules of the commands
         for _module in _MODULES:
             importlib.import_module(_module)
         gc.collect()
