@@ -68,7 +68,10 @@ def test_an_unreadable_file_fails(child: Start, small: Path, url: str) -> None:
 
 
 def test_the_module_can_be_run(child: Start) -> None:
-    assert child("--version").end().out.startswith("partwise ")
+    """By an interpreter that is started for it, unlike the other commands here."""
+    ended = child("--version", program=("-W", "error", "-m", "partwise")).end()
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("partwise ")
 
 
 def test_a_name_that_standard_output_can_not_show_is_escaped(child: Start, place: Path, url: str) -> None:
