@@ -1155,24 +1155,33 @@ def test_most_mistakes_are_caught_without_hooks(mutant: type[HTTPBackend]) -> No
     assert detects(check, harness_of(BareHarness, mutant))
 
 
-others = pytest.mark.parametrize("mutant", [mutant for mutant, found in CAUGHT.items() if not found.bare])
+#: The mistakes that need hooks. None of them changes what another one does, so that one backend can make them all.
+OTHERS = [mutant for mutant, found in CAUGHT.items() if not found.bare]
+AllOthers: type[HTTPBackend] = type("AllOthers", tuple(OTHERS), {})
 
 
-@others
-def test_the_other_mistakes_need_hooks(mutant: type[HTTPBackend], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_other_mistakes_need_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No check shows them without hooks, so that the documented number is not too low."""
     monkeypatch.setattr(backend_transfers, "_LARGE", 4 * MIB)  # to save time
     checks = [check.name for check in BACKEND_CHECKS if check.name != "another_process"]  # see below
-    harness = harness_of(BareHarness, mutant)
+    harness = harness_of(BareHarness, AllOthers)
 
     assert [name for name in checks if detects(name, harness)] == []
 
 
+@pytest.mark.parametrize("mutant", OTHERS)
+def test_the_other_mistakes_are_made_together(mutant: type[HTTPBackend]) -> None:
+    """With all hooks, the check that catches the mistake catches the backend that makes all of them, too."""
+    assert detects(CAUGHT[mutant].full, harness_of(FullHarness, AllOthers))
+
+
 @pytest.mark.soak
-@others
-def test_the_other_mistakes_do_not_show_in_another_process(mutant: type[HTTPBackend]) -> None:
-    """To start one for each of them takes a third of the time of all tests in this file."""
-    assert not detects("another_process", harness_of(BareHarness, mutant))
+@pytest.mark.parametrize("mutant", OTHERS)
+def test_each_of_the_other_mistakes_needs_hooks(mutant: type[HTTPBackend]) -> None:
+    """Alone, and in another process, which takes a third of the time of all tests in this file to start."""
+    harness = harness_of(BareHarness, mutant)
+
+    assert [check.name for check in BACKEND_CHECKS if detects(check.name, harness)] == []
 
 
 def test_the_documentation_says_how_many_mistakes_are_caught() -> None:
