@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-import pytest
 from attrs import evolve
 from hypothesis import settings
 from shared.served_bucket import ServedBucketHarness
@@ -18,6 +17,7 @@ from partwise.model import KIB, PartLimits
 from partwise.server.s3.server import S3Server
 from partwise.server.settings import AccessKey, ServerSettings
 from partwise.testing import (
+    BACKEND_CHECKS,
     BackendConformance,
     ResumeMachine,
     backend_machine,
@@ -138,10 +138,12 @@ class TestS3BackendSignedByATemporaryKey(BackendConformance):
 
 class TestS3BackendOfALockedBucket(BackendConformance):
     harness = LockedBucket
+    test_another_process = None  # what is sent there is opened like any other handle
 
 
 class TestS3BackendWithoutNVMe(BackendConformance):
     harness = WithoutNVMe
+    test_another_process = None  # likewise
 
 
 class RealLimits(S3Harness):
@@ -155,22 +157,21 @@ class RealLimits(S3Harness):
         return DIALECTS["aws"]
 
 
-_LONG = pytest.mark.skip(
-    reason="takes long with large parts, and the size of a part does not matter: TestS3Backend has it"
-)
+#: What depends on the size of a part, or on the limits. The other checks are the same for any: TestS3Backend has them.
+_OF_SIZES = {
+    *("protocol", "complete", "put_object", "head_object", "sizes_at_the_edges", "last_part_that_is_not_known"),
+    *("part_too_small", "limits_are_accepted"),
+}
 
 
 class TestS3BackendWithTheLimitsOfS3(BackendConformance):
     harness = RealLimits
+    test_any_sequence_of_calls = None
 
-    @_LONG
-    def test_pipelined_parts(self) -> None: ...
 
-    @_LONG
-    def test_strange_keys(self) -> None: ...
-
-    @_LONG
-    def test_options_are_kept(self) -> None: ...
+for _check in BACKEND_CHECKS:
+    if _check.name not in _OF_SIZES:
+        setattr(TestS3BackendWithTheLimitsOfS3, f"test_{_check.name}", None)
 
 
 class TinyParts(S3Harness):
