@@ -72,50 +72,57 @@ class MemoryHarness(BackendHarness):
         return self.with_pages(page_size)
 
 
-class DefaultLimits(MemoryHarness):
+class MemoryVariant(MemoryHarness):
+    """A bucket in memory for which the checks of many entries and large bodies are the same as for `MemoryHarness`."""
+
+    page_size = None
+
+
+class DefaultLimits(MemoryVariant):
     """The limits of a real storage: parts of at least 100 KiB."""
 
     limits = None
     examples = 10
 
 
-class TinyLimits(MemoryHarness):
+class TinyLimits(MemoryVariant):
     """Limits that the tests can reach."""
 
     limits = TINY
 
 
-class BelowPrefix(MemoryHarness):
+class BelowPrefix(MemoryVariant):
     """All keys have a prefix."""
 
     prefix = "deep/er/"
+    examples = 10
 
 
-class PoorCapabilities(MemoryHarness):
+class PoorCapabilities(MemoryVariant):
     """A storage that supports no option, lists no parts, and reports no checksums."""
 
     capabilities = Capabilities(lists_parts=False, equal_part_sizes=True)
 
 
-class InOrder(MemoryHarness):
+class InOrder(MemoryVariant):
     """A storage that takes parts in ascending order, one at a time, and never replaces one."""
 
     capabilities = evolve(DEFAULT_CAPABILITIES, sequential=True, replaces_parts=False)
 
 
-class NeverReplaces(MemoryHarness):
+class NeverReplaces(MemoryVariant):
     """A storage that never replaces a part."""
 
     capabilities = evolve(DEFAULT_CAPABILITIES, replaces_parts=False)
 
 
-class OneUploadPerKey(MemoryHarness):
+class OneUploadPerKey(MemoryVariant):
     """A storage where an upload, or an object, ends the other uploads of its key."""
 
     capabilities = evolve(DEFAULT_CAPABILITIES, one_upload_per_key=True)
 
 
-class NoHousekeeping(MemoryHarness):
+class NoHousekeeping(MemoryVariant):
     """A storage that neither lists nor aborts uploads, as one where parts expire."""
 
     capabilities = evolve(DEFAULT_CAPABILITIES, lists_uploads=False, aborts=False)
@@ -165,41 +172,47 @@ class LocalBelowPrefix(LocalHarness):
     """All keys have a prefix."""
 
     prefix = "deep/er/"
+    page_size = None  # see `LocalHarness`
+    examples = 5
 
 
 class TestMemoryBackend(BackendConformance):
     harness = MemoryHarness
 
 
-class TestMemoryBackendWithDefaultLimits(BackendConformance):
+class VariantConformance(BackendConformance):
+    test_bodies_are_not_held_in_memory = None
+
+
+class TestMemoryBackendWithDefaultLimits(VariantConformance):
     harness = DefaultLimits
 
 
-class TestMemoryBackendWithTinyLimits(BackendConformance):
+class TestMemoryBackendWithTinyLimits(VariantConformance):
     harness = TinyLimits
 
 
-class TestMemoryBackendBelowPrefix(BackendConformance):
+class TestMemoryBackendBelowPrefix(VariantConformance):
     harness = BelowPrefix
 
 
-class TestPoorMemoryBackend(BackendConformance):
+class TestPoorMemoryBackend(VariantConformance):
     harness = PoorCapabilities
 
 
-class TestMemoryBackendInOrder(BackendConformance):
+class TestMemoryBackendInOrder(VariantConformance):
     harness = InOrder
 
 
-class TestMemoryBackendThatNeverReplaces(BackendConformance):
+class TestMemoryBackendThatNeverReplaces(VariantConformance):
     harness = NeverReplaces
 
 
-class TestMemoryBackendWithOneUploadPerKey(BackendConformance):
+class TestMemoryBackendWithOneUploadPerKey(VariantConformance):
     harness = OneUploadPerKey
 
 
-class TestMemoryBackendWithoutHousekeeping(BackendConformance):
+class TestMemoryBackendWithoutHousekeeping(VariantConformance):
     harness = NoHousekeeping
 
 
