@@ -7,7 +7,9 @@ The time limits of task queues are such exceptions. Private to partwise. It impo
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from functools import cache, partial
 from inspect import CO_OPTIMIZED, CO_VARARGS
 from itertools import pairwise
@@ -92,6 +94,10 @@ def _is_signal_handler(frame: FrameType) -> bool:
     )
 
 
+#: That of the interpreter, which `signal.getsignal` calls and then looks for an enum of each result: most of the time.
+_getsignal: Callable[[int], Any] = getattr(sys.modules.get("_signal"), "getsignal", signal.getsignal)
+
+
 @cache
 def _valid_signals() -> tuple[int, ...]:
     """Return the signals of the system, found out once."""
@@ -106,7 +112,7 @@ def _installed() -> set[CodeType]:
     """
     found = set()
     for number in _valid_signals():
-        handler: Any = signal.getsignal(number)
+        handler: Any = _getsignal(number)
         while isinstance(handler, partial):
             handler = handler.func
         if handler is None or isinstance(handler, int):  # not installed by Python, or the default

@@ -86,6 +86,8 @@ def _copy_options(options: object) -> dict[str, Any]:
     """
     if not isinstance(options, Mapping):
         raise InvalidInput(f"Checkpoint.options must be a mapping of plain data, not {outline(options)}")
+    if not options:
+        return {}
     values = characters = 0
 
     def copy(value: object, depth: int) -> Any:
@@ -156,7 +158,7 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """The checkpoint's name in a store, made of the backend, the key and the source."""
-        return checkpoint_name(self.location, self.key, self.source)
+        return _kept_name(self.location, self.key, self.source)
 
     @property
     def bytes_done(self) -> int:
@@ -199,6 +201,10 @@ def checkpoint_name(location: str, key: str, source: str) -> str:
 
     identity = json.dumps([location, key, source], separators=(",", ":"))
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+#: A run asks for the name of its checkpoint each time that it saves it.
+_kept_name = lru_cache(maxsize=16)(checkpoint_name)
 
 
 # --- plain data ------------------------------------------------------------------------------------------------------

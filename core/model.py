@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from attrs import Attribute, AttrsInstance, define, field, fields, has
+from attrs import AttrsInstance, define, field, fields, has
 
 from partwise._validation import (
     boolean,
@@ -222,13 +223,15 @@ class ObjectOptions:
 
 def _set_fields(value: AttrsInstance) -> dict[str, Any]:
     """Return the fields that differ from their default, by name."""
-    return {a.name: own for a in fields(type(value)) if (own := getattr(value, a.name)) != _default(a)}
+    return {name: own for name, default in _defaults(type(value)) if (own := getattr(value, name)) != default}
 
 
-def _default(attribute: Attribute[Any]) -> object:
+@cache
+def _defaults(kind: type[AttrsInstance]) -> tuple[tuple[str, object], ...]:
+    """Return the default of each field, by name."""
     # A field without a default is never equal to NOTHING.
-    factory = getattr(attribute.default, "factory", None)
-    return attribute.default if factory is None else factory()
+    factories = ((a, getattr(a.default, "factory", None)) for a in fields(kind))
+    return tuple((a.name, a.default if factory is None else factory()) for a, factory in factories)
 
 
 def _to_plain(value: Any, name: str) -> Any:

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from partwise._engine.patience import Patience, is_retryable
 from partwise._engine.plugin_calls import call_plugin
+from partwise._validation import has_methods
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointError, ClaimLost
 from partwise.model import UploadedPart
@@ -63,7 +64,7 @@ class CheckpointRecord:
         log_delay: Callable[[CheckpointError], object],
     ) -> None:
         self._store = store
-        self._claims = store if isinstance(store, SupportsClaimCheck) else None  # asked once, since it is slow
+        self._claims = cast("SupportsClaimCheck", store) if has_methods(store, ("check_claim",)) else None
         self._name = name
         self._retry = retry
         self._warn = warn

@@ -168,8 +168,8 @@ MUTATIONS = [
     Mutation(
         "options of a subclass are not seen by a backend that does not support them",
         MODEL,
-        "for a in fields(type(value)) if (own := getattr(value, a.name)) != _default(a)}",
-        "for a in fields(ObjectOptions) if (own := getattr(value, a.name)) != _default(a)}",
+        "for name, default in _defaults(type(value)) if (own :=",
+        "for name, default in _defaults(ObjectOptions) if (own :=",
         ("tests/core/test_model.py",),
     ),
     Mutation(
