@@ -89,18 +89,24 @@ class StrictBody:
     def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:
         self.readings += counted
         self.checksum = None
-        buffer = bytearray(self._chunk_size)
-        for begin in range(0, len(self._data), self._chunk_size):
-            chunk = self._data[begin : begin + self._chunk_size]
+        data, checksum = memoryview(self._data), None
+        buffer, rubbish = bytearray(self._chunk_size), _rubbish(self._chunk_size)
+        for begin in range(0, len(data), self._chunk_size):
+            chunk = data[begin : begin + self._chunk_size]
             buffer[: len(chunk)] = chunk
             self.bytes_read += len(chunk) * counted
-            if begin + len(chunk) == len(self._data):
-                self.checksum = self._algorithm.compute(self._data)
+            if begin + len(chunk) == len(data):
+                self.checksum = checksum = self._algorithm.compute(self._data)
             yield memoryview(buffer)[: len(chunk)]
-            buffer[:] = b"\xaa" * len(buffer)
+            buffer[:] = rubbish
         if self._error is not None:
             raise self._error
-        self.checksum = self._algorithm.compute(self._data)
+        self.checksum = self._algorithm.compute(self._data) if checksum is None else checksum
+
+
+@lru_cache(maxsize=8)
+def _rubbish(size: int) -> bytes:
+    return b"\xaa" * size
 
 
 class ChunkListBody:

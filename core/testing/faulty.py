@@ -11,10 +11,11 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from attrs import evolve
 
+from partwise._validation import has_methods
 from partwise.bodies import BodyWrapper, SourceBodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import (
@@ -237,7 +238,7 @@ class FaultyCheckpointStore:
         self.inner = store
         self.plan = plan
         self._tear = tear
-        self._claims = store if isinstance(store, SupportsClaimCheck) else None
+        self._claims = cast("SupportsClaimCheck", store) if has_methods(store, ("check_claim",)) else None
 
     def __repr__(self) -> str:
         return f"FaultyCheckpointStore({self.inner!r})"
@@ -297,17 +298,21 @@ class FaultyCheckpointStore:
                 raise CheckpointUnwritable(f"{INJECTED}: {lost}", name=name)
 
     def _refuse(self, faults: Sequence[Fault], operation: str, name: str) -> None:
+        if self.plan.faults:
+            self._refuse_by_earlier_faults(operation, name)
+        refused = CheckpointError if operation in {"load", "scan", "check_claim"} else CheckpointUnwritable
+        if fault := _of_kind(faults, FaultKind.UNREACHABLE):
+            raise refused(f"{INJECTED}: {fault}", name=name, retryable=True)
+        if fault := _of_kind(faults, FaultKind.BEFORE):
+            raise refused(f"{INJECTED}: {fault}", name=name)
+
+    def _refuse_by_earlier_faults(self, operation: str, name: str) -> None:
         for kind, number in _LASTING.items():
             if kind.applies_to(operation) and self.plan.has_injected(kind):
                 cause = OSError(number, os.strerror(number))
                 raise CheckpointUnwritable(f"{INJECTED}: {cause.strerror}", name=name) from cause
         if FaultKind.CLAIM_LOST.applies_to(operation) and self.plan.has_injected(FaultKind.CLAIM_LOST):
             raise ClaimLost(f"{INJECTED}: the claim was lost", name=name)
-        refused = CheckpointError if operation in {"load", "scan", "check_claim"} else CheckpointUnwritable
-        if fault := _of_kind(faults, FaultKind.UNREACHABLE):
-            raise refused(f"{INJECTED}: {fault}", name=name, retryable=True)
-        if fault := _of_kind(faults, FaultKind.BEFORE):
-            raise refused(f"{INJECTED}: {fault}", name=name)
 
 
 _LASTING: Mapping[FaultKind, int] = {FaultKind.DISK_FULL: errno.ENOSPC, FaultKind.READ_ONLY: errno.EROFS}
@@ -348,7 +353,7 @@ class FaultySource:
         with self.plan.call("fingerprint", self.name) as faults:
             _refuse_source(faults, self.name)
             fingerprint = self.inner.fingerprint()
-            if self.plan.has_injected(FaultKind.CHANGED):
+            if self.plan.faults and self.plan.has_injected(FaultKind.CHANGED):
                 return evolve(fingerprint, mtime_ns=(fingerprint.mtime_ns or 0) + 1)
             return fingerprint
 
@@ -384,4 +389,7 @@ def _refuse_source(faults: Sequence[Fault], name: str) -> None:
 
 
 def _of_kind(faults: Sequence[Fault], kind: FaultKind) -> Fault | None:
-    return next((fault for fault in faults if fault.kind is kind), None)
+    for fault in faults:  # mostly there are none
+        if fault.kind is kind:
+            return fault
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -14,7 +15,7 @@ from partwise.testing._proof.invariants import check
 from partwise.testing._proof.scenario import MemoryHarness, MemoryStoreHarness, Scenario
 from partwise.testing._proof.sources import ScenarioSource, SimulatedFile
 from partwise.testing.fakes import pseudo_random_bytes
-from partwise.testing.faults import Call, Fault, FaultPlan
+from partwise.testing.faults import Fault, FaultPlan
 
 _FIGURE = "figure: "
 _REACHED = "reached: "
@@ -59,25 +60,33 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str, int
     return lambda name, count: record_property(_FIGURE + name, count)
 
 
+@pytest.fixture(scope="module")
+def level_of_scenarios() -> Iterator[None]:
+    """Set the log level that scenarios need, once for the thousands of processes of a module."""
+    logger = logging.getLogger("partwise")
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    yield
+    logger.setLevel(level)
+
+
 @pytest.fixture(autouse=True)
 def _count_what_is_reached(
     monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> Iterator[None]:
     """Count the injected faults and the events of all processes, by kind."""
     reached: Counter[str] = Counter()
-    original_begin, original_fire = FaultPlan._begin, Scenario._fire
+    original_inject, original_fire = FaultPlan._inject, Scenario._fire
 
-    def begin(plan: FaultPlan, call: Call, thread: int | None) -> tuple[int, tuple[Fault, ...]]:
-        index, faults = original_begin(plan, call, thread)
-        if faults:
-            reached.update(f"{fault.kind.name}: {fault.kind.value}" for fault in faults)
-        return index, faults
+    def inject(plan: FaultPlan, faults: tuple[Fault, ...]) -> None:
+        reached.update(f"{fault.kind.name}: {fault.kind.value}" for fault in faults)
+        original_inject(plan, faults)
 
     def fire(scenario: Scenario, event: Event, control: Control) -> None:
         reached[f"{event.name}: {event.value}"] += 1
         original_fire(scenario, event, control)
 
-    monkeypatch.setattr(FaultPlan, "_begin", begin)
+    monkeypatch.setattr(FaultPlan, "_inject", inject)
     monkeypatch.setattr(Scenario, "_fire", fire)
     yield
     for kind, count in reached.items():

@@ -38,7 +38,7 @@ from partwise.testing.faults import (
 PART = 8
 
 #: A test runs up to thousands of scenarios, which takes long while branches are measured on a busy machine.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("level_of_scenarios")]
 
 CRASHES = (FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER)
 FAILURES = (FaultKind.BEFORE, FaultKind.AFTER)

@@ -30,6 +30,8 @@ from partwise.testing._proof.scenario import MemoryHarness
 from partwise.testing._proof.sources import RealFile, SimulatedStream
 from partwise.testing._proof.state_machine import RunParameters
 
+pytestmark = pytest.mark.usefixtures("level_of_scenarios")
+
 FULL = DEFAULT_CAPABILITIES
 #: Capabilities of storages that lack something, by what they lack.
 LACKING = {

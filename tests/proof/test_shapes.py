@@ -29,7 +29,7 @@ from partwise.testing.faults import Call, Fault, FaultKind
 PART = 8
 
 #: A test runs hundreds of scenarios, which takes long while branches are measured on a busy machine.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("level_of_scenarios")]
 
 SOURCES: dict[str, type[ScenarioSource]] = {"file": SimulatedFile, "stream": SimulatedStream}
 

@@ -208,11 +208,19 @@ class ProcessTrace:
     result: UploadResult | None = None  # what the upload returned, if it succeeded
     error: BaseException | None = None
     crashed: bool = False
+    # the faults, with the calls that they were collected from: the invariants ask for them ten times
+    _faults_of: tuple[tuple[Call, ...], tuple[tuple[Call, Fault], ...]] = field(
+        default=((), ()), init=False, repr=False
+    )
 
     @property
     def faults(self) -> tuple[tuple[Call, Fault], ...]:
         """The injected faults, each with the call that it was injected into."""
-        return tuple((call, fault) for call in self.calls for fault in call.faults)
+        calls, faults = self._faults_of
+        if calls is not self.calls:
+            faults = tuple((call, fault) for call in self.calls if call.faults for fault in call.faults)
+            self._faults_of = self.calls, faults
+        return faults
 
     def __str__(self) -> str:
         """Return the calls line by line, then the events, then the outcome."""

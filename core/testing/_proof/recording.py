@@ -13,10 +13,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from attrs import evolve
 
+from partwise._validation import has_methods
 from partwise.bodies import BodyWrapper, SourceBodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import CallbackError
@@ -50,53 +51,71 @@ class RecordingBackend(BackendWrapper):
         self._clock = clock
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
-        call = BackendCall("initiate_upload", options=options)
-        return self._recorded(call, lambda: self.inner.initiate_upload(key, options))
+        return self._recorded("initiate_upload", lambda: self.inner.initiate_upload(key, options), options=options)
 
     def upload_part(self, key: str, upload_id: str, part_number: int, body: Body) -> UploadedPart:
-        call = BackendCall("upload_part", upload_id, part_number)
         recording = _RecordingBody(body)
-        return self._recorded(call, lambda: self.inner.upload_part(key, upload_id, part_number, recording), recording)
+        return self._recorded(
+            "upload_part",
+            lambda: self.inner.upload_part(key, upload_id, part_number, recording),
+            upload_id=upload_id,
+            part_number=part_number,
+            body=recording,
+        )
 
     def list_parts(self, key: str, upload_id: str) -> Iterable[UploadedPart]:
-        call = BackendCall("list_parts", upload_id)
-        return self._recorded(call, lambda: list(self.inner.list_parts(key, upload_id)))
+        return self._recorded("list_parts", lambda: list(self.inner.list_parts(key, upload_id)), upload_id=upload_id)
 
     def complete_upload(
         self, key: str, upload_id: str, parts: Sequence[UploadedPart], options: ObjectOptions
     ) -> StoredObject:
-        call = BackendCall("complete_upload", upload_id, parts=tuple(parts), options=options)
-        return self._recorded(call, lambda: self.inner.complete_upload(key, upload_id, parts, options))
+        return self._recorded(
+            "complete_upload",
+            lambda: self.inner.complete_upload(key, upload_id, parts, options),
+            upload_id=upload_id,
+            parts=tuple(parts),
+            options=options,
+        )
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        self._recorded(BackendCall("abort_upload", upload_id), lambda: self.inner.abort_upload(key, upload_id))
+        self._recorded("abort_upload", lambda: self.inner.abort_upload(key, upload_id), upload_id=upload_id)
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
-        return self._recorded(BackendCall("list_uploads"), lambda: list(self.inner.list_uploads(prefix)))
+        return self._recorded("list_uploads", lambda: list(self.inner.list_uploads(prefix)))
 
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
         recording = _RecordingBody(body)
-        call = BackendCall("put_object", options=options)
-        return self._recorded(call, lambda: self.inner.put_object(key, recording, options), recording)
+        return self._recorded(
+            "put_object", lambda: self.inner.put_object(key, recording, options), options=options, body=recording
+        )
 
     def head_object(self, key: str) -> StoredObject | None:
-        return self._recorded(BackendCall("head_object"), lambda: self.inner.head_object(key))
+        return self._recorded("head_object", lambda: self.inner.head_object(key))
 
-    def _recorded(self, call: BackendCall, action: Callable[[], _T], body: _RecordingBody | None = None) -> _T:
+    def _recorded(
+        self,
+        operation: str,
+        action: Callable[[], _T],
+        *,
+        upload_id: str | None = None,
+        part_number: int | None = None,
+        parts: tuple[UploadedPart, ...] = (),
+        options: ObjectOptions | None = None,
+        body: _RecordingBody | None = None,
+    ) -> _T:
         started = self._clock()
 
-        def record(*, returned: object = None, error: BaseException | None = None) -> None:
+        def record(returned: object, error: BaseException | None) -> None:
             data = b"" if body is None else body.data
-            ended = self._clock()
-            about = (call.operation, call.upload_id, call.part_number, data, call.parts, call.options)
-            self._record(BackendCall(*about, started, ended, returned, error))
+            about = (operation, upload_id, part_number, data, parts, options)
+            self._record(BackendCall(*about, started, self._clock(), returned, error))
 
         try:
             returned = action()
         except BaseException as error:
-            record(error=without_frames(error))
+            record(None, without_frames(error))
             raise
-        record(returned=returned)
+        record(returned, None)
         return returned
 
 
@@ -231,7 +250,7 @@ class RecordingStore:
 
     def __init__(self, store: CheckpointStore, history: History) -> None:
         self.inner = store
-        self._claims = store if isinstance(store, SupportsClaimCheck) else None
+        self._claims = cast("SupportsClaimCheck", store) if has_methods(store, ("check_claim",)) else None
         self._history = history
 
     def __repr__(self) -> str:

@@ -387,10 +387,8 @@ class Scenario:
             faulty = FaultyBackend(self._recorded(backend), plan, forget=self._drop_upload)
             observed = RecordingBackend(faulty, trace.backend_calls.append, self.clock.monotonic)
             faulty_store = FaultyCheckpointStore(RecordingStore(store, self.history), plan, tear=self._tear)
-            request = evolve(
-                self._upload_request(script, observed, faulty_store, FaultySource(source, plan)),
-                on_progress=on_progress,
-                on_event=on_event,
+            request = self._upload_request(
+                script, observed, faulty_store, FaultySource(source, plan), on_progress=on_progress, on_event=on_event
             )
             try:
                 trace.result = UploadRun(request, simulation.runtime(), control).run()
@@ -404,10 +402,21 @@ class Scenario:
         trace.most_bodies = source.most_bodies
 
     def _upload_request(
-        self, script: ProcessScript, backend: MultipartBackend, store: CheckpointStore, source: Source
+        self,
+        script: ProcessScript,
+        backend: MultipartBackend,
+        store: CheckpointStore,
+        source: Source,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_event: Callable[[UploadEvent], None] | None = None,
     ) -> UploadRequest:
         used_store = None if script.resume == "never" else store
-        return UploadRequest(backend, used_store, source, self.key, script.options, script.config, script.resume)
+        return UploadRequest(
+            *(backend, used_store, source, self.key, script.options, script.config, script.resume),
+            on_progress=on_progress,
+            on_event=on_event,
+        )
 
     @contextmanager
     def _handles(self) -> Iterator[tuple[MultipartBackend, CheckpointStore]]:
@@ -492,7 +501,8 @@ class _LineHandler(logging.Handler):
 def _logging_to(lines: list[str]) -> Iterator[None]:
     logger, handler = logging.getLogger("partwise"), _LineHandler(lines)
     level, propagate = logger.level, logger.propagate
-    logger.setLevel(logging.DEBUG)
+    if level != logging.DEBUG:  # to set a level forgets what is known about every other logger
+        logger.setLevel(logging.DEBUG)
     logger.propagate = False
     logger.addHandler(handler)
     try:
@@ -500,4 +510,5 @@ def _logging_to(lines: list[str]) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
-        logger.setLevel(level)
+        if level != logging.DEBUG:
+            logger.setLevel(level)

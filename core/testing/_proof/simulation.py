@@ -17,7 +17,7 @@ from copy import copy
 from functools import partial
 from typing import Literal
 
-from attrs import define, evolve
+from attrs import define
 
 from partwise._engine.context import Runtime
 from partwise._engine.throttle import TransferStopped
@@ -256,7 +256,7 @@ def _steps_of(job: PartJob) -> Generator[None, None, UploadedPart]:
             break  # the backend gets it now, and not a few steps later
     else:
         yield
-    part = evolve(job, body=body).run()
+    part = PartJob(job.backend, job.key, job.upload_id, job.part_number, body, job.second).run()
     yield
     return part
 

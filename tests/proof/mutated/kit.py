@@ -82,7 +82,7 @@ MUTATIONS = [
     Mutation(
         "a crash waits for a source that is being read",
         FAULTS,
-        "None if operation in SOURCE_OPERATIONS else threading.get_ident()",
+        "None if calling[0] in SOURCE_OPERATIONS else threading.get_ident()",
         "threading.get_ident()",
         FAULTS_TESTS,
     ),
