@@ -541,3 +541,17 @@ def test_bodies_in_reference_cycles_are_not_counted_as_held():
         gc.enable()
 
     assert source.most_bodies == 1
+
+
+def test_a_record_that_is_not_of_the_new_upload_is_not_a_lost_claim(make_scenario, config):
+    """
+    The upload id could not be saved, so the record was deleted by that id, and then, the claim being lost, without one.
+
+    The check of FENCED took the refusal of the first deletion for the loss of the claim.
+    """
+    faults = (Fault("save", FaultKind.DISK_FULL, 2), Fault("delete", FaultKind.CLAIM_LOST, 2))
+
+    trace = make_scenario().run(ProcessScript(faults, config=config()))
+
+    deleted = [(call.outcome, call.faults) for call in trace.calls if call.operation == "delete"]
+    assert deleted == [("ClaimLost", ()), ("ClaimLost", faults[1:])]
