@@ -95,7 +95,6 @@ class BelowPrefix(MemoryVariant):
     """All keys have a prefix."""
 
     prefix = "deep/er/"
-    examples = 10
 
 
 class PoorCapabilities(MemoryVariant):
@@ -173,7 +172,6 @@ class LocalBelowPrefix(LocalHarness):
 
     prefix = "deep/er/"
     page_size = None  # see `LocalHarness`
-    examples = 5
 
 
 class TestMemoryBackend(BackendConformance):
