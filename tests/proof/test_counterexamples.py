@@ -555,3 +555,16 @@ def test_a_record_that_is_not_of_the_new_upload_is_not_a_lost_claim(make_scenari
 
     deleted = [(call.outcome, call.faults) for call in trace.calls if call.operation == "delete"]
     assert deleted == [("ClaimLost", ()), ("ClaimLost", faults[1:])]
+
+
+def test_a_wrong_object_is_reported_with_the_checkpoint_that_a_lost_claim_has_kept(make_scenario, config):
+    """The error has that among its warnings; FENCED did not know this ending."""
+    faults = (
+        Fault("complete_upload", FaultKind.WRONG_CHECKSUM),
+        Fault("check_claim", FaultKind.CLAIM_LOST, 2),
+    )
+
+    trace = make_scenario().run(ProcessScript(faults, config=config()))
+
+    assert isinstance(trace.error, UploadFailed)
+    assert [warning for warning in trace.error.warnings if warning.startswith("the checkpoint was kept: ")]
