@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from itertools import chain
 
 from attrs import define, field
 
@@ -267,8 +266,7 @@ class PartScheduler:
         )
 
     def _is_line_busy(self) -> bool:
-        attempts = chain(self._in_flight.values(), self._copies.values())
-        return self._late_parts.is_busy(self._clock.monotonic(), [len(one.body) for one in attempts])
+        return self._late_parts.is_busy(self._clock.monotonic())
 
     def _send_again(self, part_number: int) -> None:
         """Send a second copy of a part in flight."""

@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Iterable
 from statistics import median
 
-from partwise.model import KIB
-
 #: Seconds that a part must have been in flight, at least. Over a LAN the whole tail is shorter.
 SECOND_COPY_AFTER = 0.5
 
@@ -28,9 +26,9 @@ _MEASUREMENTS = 4
 #: While the throughput exceeds this share of what the line carries, copies would only slow the others down.
 _BUSY_ABOVE = 0.7
 
-#: The kernel may still have as many bytes of each part in flight. Until the line could have carried them, it may be
-#: busy although nothing more is sent.
-_BUFFERED = 256 * KIB
+#: When the last bytes have been passed to the kernel, it takes a while until the line has carried them: what is
+#: buffered is in proportion to the round trip. For this multiple of the time of a small request, the line may be busy.
+_BUFFERED_LATENCIES = 1.0
 
 #: How many of the last parts show how long a part usually takes, and the share of that after which a part is late: the
 #: copy takes its time, too.
@@ -50,11 +48,15 @@ class LateParts:
     Args:
         after: seconds that a part must have been in flight, at least.
         measured: seconds over which the throughput is measured; 0: copies do not depend on it.
+        latency: seconds that a small request takes; 0 if that is not known.
     """
 
-    def __init__(self, after: float = SECOND_COPY_AFTER, measured: float = MEASURED_SECONDS) -> None:
+    def __init__(
+        self, after: float = SECOND_COPY_AFTER, measured: float = MEASURED_SECONDS, latency: float = 0.0
+    ) -> None:
         self._after = after
         self._measured = measured
+        self._latency = latency
         self._samples: deque[tuple[float, int]] = deque()  # time and bytes, of the last measurement's seconds
         self._rates: deque[float] = deque(maxlen=_MEASUREMENTS)
         self._rate = 0.0
@@ -111,18 +113,14 @@ class LateParts:
         """Count a part that is sent a second time."""
         self._copies += 1
 
-    def is_busy(self, now: float, in_flight: Iterable[int]) -> bool:
-        """
-        Return whether the line carries as much as before, as far as is known.
-
-        Args:
-            now: the time in seconds.
-            in_flight: the sizes of the parts in flight, in bytes.
-        """
+    def is_busy(self, now: float) -> bool:
+        """Return whether the line carries as much as before, as far as is known."""
         if not self._measured:
             return False
         usual = self._usual_rate()
-        return not usual or now - self._busy_at < sum(min(size, _BUFFERED) for size in in_flight) / usual
+        if not usual or self._rate >= _BUSY_ABOVE * usual:
+            return True
+        return now - self._busy_at < _BUFFERED_LATENCIES * self._latency
 
     def _usual_rate(self) -> float:
         highest = sorted(self._rates)[-2:]

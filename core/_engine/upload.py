@@ -64,6 +64,7 @@ from partwise._engine.scheduler import PartScheduler
 from partwise._engine.single_put import put_object
 from partwise._engine.stages import TRANSITIONS, Stage
 from partwise._engine.stream import StreamParts
+from partwise._engine.tail import LateParts
 from partwise._engine.throttle import ThrottledBody, TransferStopped
 from partwise._engine.workers import PartJob
 from partwise._units import format_bytes
@@ -484,6 +485,7 @@ class UploadRun:
             clock=context.clock,
             control=context.control,
             concurrency=self._concurrency(context.latency),
+            late_parts=LateParts(latency=context.latency),
             tick_interval=None if context.request.on_progress is None else context.request.config.progress_interval,
             make_job=self._job,
             on_part_uploaded=self._on_part_uploaded,

@@ -170,7 +170,7 @@ class SimulatedTransfer:
             return self._waiting.pop() if room else None
         if self._late_parts is None or self._retries:
             return None
-        if self._late_parts.is_busy(self._now, (int(one.size) for one in self._busy)):
+        if self._late_parts.is_busy(self._now):
             return None
         numbers = [one.number for one in self._busy]
         late = self._late_parts.due((one.number, one.started) for one in self._busy if numbers.count(one.number) == 1)

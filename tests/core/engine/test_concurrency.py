@@ -28,7 +28,7 @@ def seconds(line, size, number, *, part_size=MIB):
 
 def auto(line, size, *, part_size=MIB, maximum=128, **arguments):
     controller = AutoConcurrency(maximum, line.latency)
-    return SimulatedTransfer(line, size, part_size, controller, LateParts(), **arguments).run()
+    return SimulatedTransfer(line, size, part_size, controller, LateParts(latency=line.latency), **arguments).run()
 
 
 @pytest.mark.parametrize(

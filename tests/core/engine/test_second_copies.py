@@ -19,7 +19,7 @@ from partwise.backends.memory import MemoryBackend
 from partwise.clock import SystemClock
 from partwise.config import TransferConfig
 from partwise.errors import ConnectionFailed, SourceUnreadable, Throttled
-from partwise.model import MIB, ObjectOptions, PartLimits, UploadedPart
+from partwise.model import ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesBody, BytesSource
 from partwise.testing._proof.simulation import Simulation
 
@@ -296,16 +296,16 @@ def test_late_parts_are_those_that_take_longer_than_most():
 
 
 def test_the_line_is_busy_until_the_throughput_falls():
-    late = LateParts(measured=1.0)
-    assert late.is_busy(0.0, [MIB])
+    late = LateParts(measured=1.0, latency=1.5)
+    assert late.is_busy(0.0)
 
     for second in range(5):
         late.sample(float(second), 1_000_000 * second, ending=False)
-    assert late.is_busy(4.0, [MIB])
+    assert late.is_busy(4.0)
 
-    late.sample(5.0, 4_600_000, ending=False)
-    assert late.is_busy(5.0, 8 * [MIB]), "the kernel may still have a second's bytes of 8 parts"
-    assert not late.is_busy(5.0, 2 * [MIB])
+    late.sample(5.0, 4_200_000, ending=False)
+    assert late.is_busy(5.4), "what the kernel has is still on the line"
+    assert not late.is_busy(5.6)
 
 
 def test_a_long_tail_does_not_count_as_what_the_line_carries():
@@ -314,7 +314,7 @@ def test_a_long_tail_does_not_count_as_what_the_line_carries():
         moved += 1_000_000 if second < 10 else 100_000
         late.sample(float(second), moved, ending=second >= 10)
 
-    assert not late.is_busy(19.0, [MIB])
+    assert not late.is_busy(19.0)
 
 
 def test_a_line_that_became_slower_is_busy_again():
@@ -323,7 +323,7 @@ def test_a_line_that_became_slower_is_busy_again():
         moved += 1_000_000 if second < 10 else 100_000
         late.sample(float(second), moved, ending=False)
 
-    assert late.is_busy(19.0, [MIB])
+    assert late.is_busy(19.0)
 
 
 def test_only_a_share_of_the_parts_is_sent_twice():

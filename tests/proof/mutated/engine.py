@@ -1939,15 +1939,15 @@ MUTATIONS = [
     Mutation(
         "parts are sent twice while the line is busy",
         "core/_engine/tail.py",
-        "        return not usual or now - self._busy_at < sum(min(size, _BUFFERED) for size in in_flight) / usual",
-        "        return False",
+        "        if not usual or self._rate >= _BUSY_ABOVE * usual:",
+        "        if False:",
         SECOND_COPIES_TESTS,
     ),
     Mutation(
         "parts are sent twice while the kernel still has bytes of the others",
         "core/_engine/tail.py",
-        "sum(min(size, _BUFFERED) for size in in_flight) / usual",
-        "1e-9",
+        "now - self._busy_at < _BUFFERED_LATENCIES * self._latency",
+        "False",
         SECOND_COPIES_TESTS,
     ),
     Mutation(
