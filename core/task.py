@@ -42,7 +42,6 @@ class UploadTask:
         control: Control,
         key: str,
         callback: CallbackRunner | None = None,
-        before_start: Callable[[UploadTask], object] | None = None,
     ) -> None:
         from concurrent.futures import Future
 
@@ -55,15 +54,19 @@ class UploadTask:
         self._callback = callback
         # A daemon thread, so that a program can exit: for the upload that is like any other crash, and it is resumable.
         self._thread = threading.Thread(target=self._run, name=f"partwise upload of {key}", daemon=True)
+        self._key = key
         self._runs_in_caller = False
-        if before_start is not None:
-            before_start(self)
+
+    def _start(self) -> None:
+        """Start the thread; without a thread, upload in this one."""
         try:
             self._thread.start()
         except (RuntimeError, MemoryError) as error:
             if not lacks_resources(error):
                 raise
-            logger.warning("no thread can be started: %s; the upload of %s runs in the calling thread", error, key)
+            name = self._key
+            logger.warning("no thread can be started: %s; the upload of %s runs in the calling thread", error, name)
+            callback = self._callback
             if callback is not None and callback.loop is not None:
                 callback.stop_waiting()  # this thread blocks the event loop, which could await nothing
             self._runs_in_caller = True

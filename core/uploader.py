@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -213,7 +213,7 @@ class Uploader:
             InvalidInput: `progress` is a coroutine function, and no event loop is running here; or `key`, `options` or
                 `progress` has the wrong type, or `on_event` is a coroutine function.
         """
-        return self._start(
+        task = self._task(
             source,
             key,
             options=options,
@@ -223,8 +223,10 @@ class Uploader:
             expected_size=expected_size,
             expected_crc64=expected_crc64,
         )
+        task._start()  # noqa: SLF001  # of this package
+        return task
 
-    def _start(
+    def _task(
         self,
         source: SourceLike,
         key: str,
@@ -235,12 +237,11 @@ class Uploader:
         resume: ResumeMode = "auto",
         expected_size: int | None = None,
         expected_crc64: int | None = None,
-        before_start: Callable[[UploadTask], object] | None = None,
     ) -> UploadTask:
         """
-        Do what `start` does, and call `before_start` with the task first.
+        Return the task of `start`, which is not started yet.
 
-        A signal handler can so pause an upload whose start it interrupts.
+        Who has it before that can pause it from a signal handler that interrupts its start.
         """
         callback = _check_call(key, options, progress, loop=running_loop())
         check_event_callback(on_event)
@@ -261,7 +262,7 @@ class Uploader:
             )
             return self._prepare(request, control)
 
-        return UploadTask(prepare, control, key, callback, before_start)
+        return UploadTask(prepare, control, key, callback)
 
     def plan(
         self,

@@ -318,9 +318,8 @@ class UploadContext:
 
     def adapt_part_size(self) -> None:
         """Plan the parts again, if their size is automatic and the line is long."""
-        if self.request.config.part_size == "auto" and self.plan.size is not None:
-            self.plan = self.plan_for(self.latency)
-            self.ledger = Ledger(self.plan)
+        self.plan = self.plan_for(self.latency)
+        self.ledger = Ledger(self.plan)
 
     def plan_for(self, latency: float) -> PartPlan:
         """Return the parts of a new upload where a small request takes `latency` seconds."""

@@ -143,13 +143,8 @@ def _perform(
         task.pause()
         output.note("Stopping… press Ctrl-C again to quit immediately")
 
-    def remember(started: UploadTask) -> None:
-        nonlocal task
-        task = started
-
     with Signals(pause, meter.restore_screen) as signals, meter:
-        # A signal may come while the thread of the upload is being started, or after that.
-        task = uploader._start(  # noqa: SLF001  # of this package
+        task = uploader._task(  # noqa: SLF001  # of this package
             source,
             key,
             options=command.options.for_backend(backend),
@@ -157,9 +152,9 @@ def _perform(
             resume=command.resume,
             expected_size=command.expected.get("expected_size"),
             expected_crc64=command.expected.get("expected_crc64"),
-            before_start=remember,
         )
         try:
+            task._start()  # noqa: SLF001  # a signal may come meanwhile
             return _result_of(task)
         except UploadPaused as paused:
             raise _stopped(signals.received or signal.SIGINT, command, paused) from paused

@@ -42,10 +42,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a signal while an upload is being started does not know of it",
-        "core/task.py",
-        "        if before_start is not None:\n            before_start(self)\n        try:\n            self._thread.start()\n",
-        "        try:\n            self._thread.start()\n"
-        "            if before_start is not None:\n                before_start(self)\n",
+        "core/cli/upload.py",
+        "            task._start()  # noqa: SLF001  # a signal may come meanwhile\n",
+        "            created, task = task, None\n            created._start()\n            task = created\n",
         ("tests/cli/test_upload.py -k a_signal_while",),
     ),
     Mutation(

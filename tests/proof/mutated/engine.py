@@ -89,8 +89,8 @@ MUTATIONS = [
     Mutation(
         "a part size that was given is not kept on a long line",
         CONTEXT,
-        'if self.request.config.part_size == "auto" and self.plan.size is not None:',
-        "if self.plan.size is not None:",
+        'if self.request.config.part_size != "auto" or self.plan.size is None:',
+        "if self.plan.size is None:",
         ("tests/core/test_uploader.py",),
     ),
     # --- the order of things -----------------------------------------------------------------------------------------
