@@ -6,9 +6,14 @@ Private to partwise. It imports no other module of partwise.
 
 from __future__ import annotations
 
-__all__ = ["format_bytes", "format_seconds"]
+__all__ = ["format_bytes", "format_count", "format_seconds"]
 
 _UNITS = tuple((1024**power, f"{prefix}iB") for power, prefix in ((4, "T"), (3, "G"), (2, "M"), (1, "K")))
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a number of things: ``1 byte``, ``2 parts``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def format_seconds(seconds: float) -> str:

@@ -11,6 +11,7 @@ import io
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
+from partwise._units import format_count
 from partwise.checksums import CRC64_XZ, Checksum
 from partwise.errors import IntegrityError
 from partwise.model import KIB
@@ -152,7 +153,7 @@ def exact_chunks(body: Body, what: str, *, counted: bool = True) -> Generator[me
             break
         yield chunk
     if received != expected:
-        count = f"{received} bytes" if received < expected else f"more than {expected} bytes"
+        count = format_count(received, "byte") if received < expected else f"more than {expected} bytes"
         raise IntegrityError(f"the body of {what} had {count} instead of {expected}; nothing was stored")
 
 

@@ -17,6 +17,7 @@ from io import BufferedRandom, FileIO
 from typing import Protocol
 
 from partwise._os_errors import is_transient
+from partwise._units import format_count
 from partwise._validation import brief, check_integer, check_methods, check_path, check_type
 from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
@@ -221,9 +222,9 @@ class FileBody:
                 count = _read_into(file, buffer[: end - at], at, path)
                 readable = True
                 if not count:
+                    missing = format_count(end - at, "byte")
                     raise SourceChanged(
-                        f"{path} was truncated during the upload: it ends {end - at} bytes before byte {end}",
-                        source=path,
+                        f"{path} was truncated during the upload: it ends {missing} before byte {end}", source=path
                     )
                 at += count
                 yield buffer[:count]
@@ -624,7 +625,9 @@ class StreamSource:
             if not piece:
                 return
             if len(piece) > asked:
-                raise InvalidInput(f"the stream returned {len(piece)} bytes, more than the {asked} requested")
+                raise InvalidInput(
+                    f"the stream returned {format_count(len(piece), 'byte')}, more than the {asked} requested"
+                )
             self._position += len(piece)
             size -= len(piece)
             yield piece

@@ -6,6 +6,7 @@ No function here does I/O.
 
 from __future__ import annotations
 
+from partwise._units import format_count
 from partwise.checksums import Checksum
 from partwise.model import StoredObject
 from partwise.results import Verification
@@ -55,11 +56,12 @@ def _verdict(
     if stored is None:
         return False, "no object is stored under the key"
     if size is None:
-        return False, f"the source has more than the {stored.size} bytes of the object"
+        return False, f"the source has more than the {format_count(stored.size, 'byte')} of the object"
+    exact = format_count(size, "byte")
     if size != stored.size:
-        return False, f"the source has {size} bytes, the object {stored.size}"
+        return False, f"the source has {exact}, the object {stored.size}"
     if stored.checksum is None:
-        return None, f"both have {size} bytes, and the storage reports no checksum of the object to compare"
+        return None, f"both have {exact}, and the storage reports no checksum of the object to compare"
     if checksum != stored.checksum:
         return False, f"the source has the {algorithm.name} {checksum}, the object {stored.checksum}"
-    return True, f"both have {size} bytes and the {algorithm.name} {checksum}"
+    return True, f"both have {exact} and the {algorithm.name} {checksum}"

@@ -128,8 +128,8 @@ class Completion:
         context, ledger = self._context, self._context.ledger
         if not ledger.is_complete():
             raise SourceChanged(
-                f"{ledger.parts_done} parts of {ledger.bytes_done} bytes are not all of {context.description},"
-                f" which has {ledger.plan.size} bytes",
+                f"{context.description} has {ledger.plan.size} bytes, and its parts that were sent have"
+                f" {ledger.bytes_done}",
                 source=context.source.name,
             )
         known = context.fingerprint.crc64

@@ -19,6 +19,7 @@ from partwise._engine.patience import is_retryable
 from partwise._engine.plan import PartPlan
 from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.reconcile import is_same_etag
+from partwise._units import format_count
 from partwise.checkpoint import Checkpoint
 from partwise.errors import (
     BackendError,
@@ -430,11 +431,12 @@ def outcome_unknown_error(context: UploadContext, head: StoredObject) -> UploadS
 
 
 def _wrong_object_error(context: UploadContext, stored: StoredObject, sent: int | None) -> UploadStopped:
+    checksum, size = context.checksum.name, context.ledger.plan.size
     return stopped_error(
         context,
         UploadFailed,
-        f"{context.key} was stored with {stored.size} bytes and the {context.checksum.name} {stored.checksum}, but what"
-        f" was sent has {context.ledger.plan.size} bytes and the {context.checksum.name} {sent}",
+        f"{context.key} was stored with {format_count(stored.size, 'byte')} and the {checksum} {stored.checksum}, but"
+        f" what was sent has {size} and the {checksum} {sent}",
         hint="Delete or replace that object; the next run sends every part",
         resumable=False,
     )
@@ -485,4 +487,5 @@ def keep_or_discard(context: UploadContext, error: BaseException, *, with_note: 
 
 def _progress(context: UploadContext) -> str:
     total = context.ledger.plan.size
-    return f"{context.ledger.bytes_done} bytes" if total is None else f"{context.ledger.bytes_done} of {total} bytes"
+    done = context.ledger.bytes_done
+    return format_count(done, "byte") if total is None else f"{done} of {format_count(total, 'byte')}"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from attrs import define, evolve, field
 
 from partwise._engine.plan import PartPlan
-from partwise._units import format_bytes
+from partwise._units import format_bytes, format_count
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.model import Capabilities, PartLimits, StoredObject, UploadedPart
 
@@ -400,7 +400,8 @@ def _decide_part(  # noqa: PLR0911  # a table of cases
         why = "it was not sent yet" if recorded is None else "the storage does not hold it any more"
         return PartDecision(number, "send", why), None
     if listed.size != size:
-        return PartDecision(number, "send", f"the storage holds {listed.size} bytes of it, not {size}"), None
+        held = format_count(listed.size, "byte")
+        return PartDecision(number, "send", f"the storage holds {held} of it, not {size}"), None
     if recorded is not None and not is_same_part(recorded, listed):
         return PartDecision(number, "send", "the storage holds another version of it than the recorded one"), None
     checksum = listed.checksum if recorded is None or recorded.checksum is None else recorded.checksum

@@ -484,7 +484,7 @@ class UploadRun:
             patience=context.patience,
             clock=context.clock,
             control=context.control,
-            concurrency=self._concurrency(context.latency),
+            concurrency=self._concurrency(context.latency, self._bytes_missing()),
             late_parts=LateParts(latency=context.latency),
             tick_interval=None if context.request.on_progress is None else context.request.config.progress_interval,
             make_job=self._job,
@@ -529,14 +529,19 @@ class UploadRun:
             return 0
         return min(self._concurrency(latency).target, context.plan_for(latency).parts_total or 0)
 
-    def _concurrency(self, latency: float) -> Concurrency:
+    def _bytes_missing(self) -> int | None:
+        """Return how many bytes are to be sent; None for a stream."""
+        ledger = self._context.ledger
+        return None if ledger.plan.size is None else ledger.plan.size - ledger.bytes_done
+
+    def _concurrency(self, latency: float, size: int | None = None) -> Concurrency:
         context, config = self._context, self._context.request.config
         if context.concurrency != "auto":
             return FixedConcurrency(context.concurrency)
         maximum = config.concurrency_max
         if context.fingerprint.size is None:  # the parts in flight of a stream are in memory
             maximum = min(maximum, max(2, _STREAM_MEMORY // context.ledger.plan.part_size))
-        return AutoConcurrency(maximum, latency)
+        return AutoConcurrency(maximum, latency, size)
 
     def _missing_parts(self) -> Iterator[tuple[int, SourceBody]]:
         context = self._context

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from partwise._units import format_bytes, format_seconds
+from partwise._units import format_bytes, format_count, format_seconds
 from partwise.model import GIB, MIB
 
 
@@ -45,3 +45,8 @@ def test_only_one_second_is_singular(seconds: float, text: str) -> None:
 )
 def test_a_size_is_readable_and_exact(size: int, text: str) -> None:
     assert format_bytes(size) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 parts"), (1, "1 part"), (2, "2 parts"), (12_000, "12000 parts")])
+def test_only_one_thing_is_singular(number: int, text: str) -> None:
+    assert format_count(number, "part") == text

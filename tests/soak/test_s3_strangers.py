@@ -321,6 +321,12 @@ class TestMoto(BackendConformance):
     @pytest.mark.skip(reason="moto takes two minutes to refuse parts of an unknown upload, and is slow afterwards")
     def test_pipelined_parts(self) -> None: ...
 
+    @pytest.mark.skip(reason="moto looks for the object and then puts it, without a lock: under load, two may create it")
+    def test_forbid_overwrite_at_once(self) -> None: ...
+
+    @pytest.mark.skip(reason="moto replaces an object without a lock: under load, a reader may get a mixture")
+    def test_replaced_atomically(self) -> None: ...
+
     def test_no_sequence_of_processes_breaks_a_promise(self) -> None:
         run_machine(_on(Moto), examples=2, steps=4)
 

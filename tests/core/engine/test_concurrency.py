@@ -27,7 +27,7 @@ def seconds(line, size, number, *, part_size=MIB):
 
 
 def auto(line, size, *, part_size=MIB, maximum=128, **arguments):
-    controller = AutoConcurrency(maximum, line.latency)
+    controller = AutoConcurrency(maximum, line.latency, size)
     return SimulatedTransfer(line, size, part_size, controller, LateParts(latency=line.latency), **arguments).run()
 
 
@@ -171,6 +171,15 @@ def test_many_parts_must_bring_half_of_what_they_would_bring_alone(gain, is_kept
     targets = run_for(controller, 60, lambda _now, target: 50_000_000 * (gain if target > 64 else 1))
 
     assert (targets[-1] > 64) is is_kept
+
+
+@pytest.mark.parametrize(("seconds", "is_tried"), [(12, False), (40, True)])
+def test_many_parts_are_tried_only_while_enough_is_left_to_gain_by_them(seconds, is_tried):
+    controller = AutoConcurrency(128, 0.2, size=seconds * 50_000_000)
+
+    targets = run_for(controller, seconds, lambda _now, _target: 50_000_000)
+
+    assert (max(targets) > 64) is is_tried
 
 
 def test_parts_that_start_together_and_fill_the_buffers_are_not_mistaken_for_a_change():

@@ -1888,6 +1888,20 @@ MUTATIONS = [
         CONCURRENCY_TESTS,
     ),
     Mutation(
+        "many parts are tried shortly before the end",
+        CONCURRENCY,
+        "        return self._size - moved >= _PROBE_BEYOND_SECONDS * self._best\n",
+        "        return True\n",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "a number that has helped is not exceeded shortly before the end",
+        CONCURRENCY,
+        "        if self._size is None or self.target > _DOUBLES_TO:  # more have helped before\n",
+        "        if self._size is None:\n",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
         "a line that becomes faster is used by no more parts than at the start",
         CONCURRENCY,
         "self._maximum if self._confirmed else _DOUBLES_TO",
