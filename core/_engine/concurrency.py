@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from attrs import define
-
 from partwise.model import KIB
 
 #: Parts in flight at first. Over a loopback or a LAN, more gain nothing.
@@ -101,30 +99,83 @@ class Concurrency(Protocol):
         Take into account that the storage refused a part because of too many requests.
 
         Returns:
-            whether this was for another reason than the number of parts in flight, so that all parts must wait as long
-            as the storage asks for.
+            whether all parts must wait as long as the storage asks for, and not only the refused one.
         """
 
 
-@define
-class FixedConcurrency:
-    """Keep the number that the caller has chosen."""
+class _AcceptedParts:
+    """
+    Follow how many parts the storage accepts, once it has refused one.
 
-    target: int
-    interval: float | None = None
+    Each refused part takes one away. After a while without refusals, one more is tried.
 
-    def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:
-        """Ignore the measurement."""
+    Args:
+        target: the maximum number of parts in flight at first.
+        maximum: the most that it may become.
+    """
+
+    def __init__(self, target: int, maximum: int) -> None:
+        self.target = target
+        self._maximum = maximum
+        self._throttled = False  # the storage has refused a part
+        self._accepted_since = True  # a part was acknowledged since the last refusal
+        self._one_more_at = 0.0
+        self._refused_seconds = _REFUSED_SECONDS
 
     def acknowledged(self) -> None:
-        """Ignore it."""
+        """Take an acknowledged part into account; see `Concurrency`."""
+        self._accepted_since = True
 
-    def throttled(self, now: float) -> bool:  # noqa: ARG002  # of the protocol
-        """Return True: the number does not follow what the storage refuses."""
+    def throttled(self, now: float) -> bool:
+        """Reduce the target by the refused part; see `Concurrency`."""
+        again = not self._accepted_since
+        self._accepted_since = False
+        self.target = max(1, self.target - 1)
+        self._one_more_at = now + self._refused_seconds
+        if not again:
+            self._refused_seconds = min(_REFUSED_SECONDS_MAX, 2 * self._refused_seconds)
+        self._throttled = True
+        return again
+
+    def _try_one_more(self, now: float, in_flight: int) -> None:
+        if now >= self._one_more_at and in_flight >= self.target and self.target < self._maximum:
+            self.target += 1
+            self._one_more_at = now + self._refused_seconds
+
+
+class FixedConcurrency(_AcceptedParts):
+    """
+    Keep the number of the caller, unless the storage refuses that many.
+
+    A storage that accepts 8 parts refuses 56 of 64. If all of these were sent again and again, each would wait longer
+    after each refusal, so that in the end nothing would be in flight most of the time.
+
+    Args:
+        number: the maximum number of parts in flight.
+    """
+
+    interval: float | None = None
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, number)
+
+    def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:  # noqa: ARG002  # as declared
+        """Try one more part from time to time, if the storage has refused some."""
+        if self._throttled:
+            self._try_one_more(now, in_flight)
+
+    def throttled(self, now: float) -> bool:
+        """
+        Reduce the target by the refused part; see `Concurrency`.
+
+        Returns:
+            True.
+        """
+        super().throttled(now)
         return True
 
 
-class AutoConcurrency:
+class AutoConcurrency(_AcceptedParts):
     """
     Follow the throughput.
 
@@ -139,10 +190,9 @@ class AutoConcurrency:
     """
 
     def __init__(self, maximum: int, latency: float = 0.0, size: int | None = None) -> None:
-        self._maximum = maximum
         self._size = size
         initial = min(_INITIAL_MAX, max(CONCURRENCY_MIN, round(_STARTS_PER_SECOND * latency)))
-        self.target = min(maximum, initial)
+        super().__init__(min(maximum, initial), maximum)
         self._minimum = self.target
         self._measure_seconds = max(_MEASURE_SECONDS, _MEASURE_LATENCIES * latency)
         self.interval: float | None = self._measure_seconds / 2
@@ -159,17 +209,11 @@ class AutoConcurrency:
         self._confirmed = False  # a measurement since it has grown showed about the same throughput
         self._changed = 0  # measurements in a row that show a faster line; negative: a slower one
         self._probe_up = False
-        self._accepted_since = True  # a part was acknowledged since the last refusal
-        self._throttled = False  # the storage has refused a part: from then on it decides, not the throughput
-        self._one_more_at = 0.0
-        self._refused_seconds = _REFUSED_SECONDS
 
     def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:
         """Take a measurement into account; see `Concurrency`."""
-        if self._throttled:
-            if now >= self._one_more_at and in_flight >= self.target and self.target < self._maximum:
-                self.target += 1
-                self._one_more_at = now + self._refused_seconds
+        if self._throttled:  # from the first refusal on the storage decides, not the throughput
+            self._try_one_more(now, in_flight)
             return
         if in_flight < self.target or saturated:
             self._mark = None  # what limits the throughput is not the target: the end, a slow source, the processors
@@ -192,21 +236,6 @@ class AutoConcurrency:
             self._judge_probe(*self._before, rate)
         else:
             self._hold(rate, moved)
-
-    def acknowledged(self) -> None:
-        """Take an acknowledged part into account; see `Concurrency`."""
-        self._accepted_since = True
-
-    def throttled(self, now: float) -> bool:
-        """Reduce the target by the refused part; see `Concurrency`."""
-        again = not self._accepted_since
-        self._accepted_since = False
-        self.target = max(1, self.target - 1)
-        self._one_more_at = now + self._refused_seconds
-        if not again:
-            self._refused_seconds = min(_REFUSED_SECONDS_MAX, 2 * self._refused_seconds)
-        self._throttled = True
-        return again
 
     def _grow(self, rate: float) -> None:
         gained = rate >= self._best * _GAIN

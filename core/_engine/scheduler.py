@@ -23,7 +23,7 @@ from partwise._engine.throttle import TransferState
 from partwise._engine.workers import Outcome, PartJob, WorkerPool
 from partwise._signals import raised_by_signal
 from partwise.clock import Clock
-from partwise.errors import BackendError, ConnectionFailed, PartwiseError, UploadNotFound
+from partwise.errors import BackendError, ConnectionFailed, PartwiseError, Throttled, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import SourceBody
 
@@ -314,10 +314,9 @@ class PartScheduler:
         self._sample_at = now + (self._concurrency.interval or _SAMPLE_INTERVAL)
         moved = self._bytes_ended + self._state.bytes_on_the_line()
         self._late_parts.sample(now, moved, ending=self._exhausted)
-        if self._concurrency.interval is not None:
-            limit = self._state.limit
-            saturated = self._workers.saturated or (limit is not None and limit.is_binding())
-            self._concurrency.sample(now, moved, len(self._in_flight), saturated=saturated)
+        limit = self._state.limit
+        saturated = self._workers.saturated or (limit is not None and limit.is_binding())
+        self._concurrency.sample(now, moved, len(self._in_flight), saturated=saturated)
 
     def _cut_slow_parts(self, now: float) -> None:
         self._speed_at = now + _SPEED_INTERVAL
@@ -380,8 +379,9 @@ class PartScheduler:
         due = now + delay
         if self._next_probe <= now:
             self._next_probe = due
-        if getattr(error, "retry_after", None) and self._concurrency.throttled(now):
-            # The storage is throttling, so hold all parts, not just this one.
+        retry_after = getattr(error, "retry_after", None)
+        if (isinstance(error, Throttled) or retry_after) and self._concurrency.throttled(now) and retry_after:
+            # The storage asks all of this client's requests to wait, not just this one.
             self._hold_until = max(self._hold_until, due)
         heapq.heappush(self._retries, _Retry(due, outcome.part_number, attempts))
         drop_traceback(error)

@@ -321,7 +321,7 @@ class TestMoto(BackendConformance):
     @pytest.mark.skip(reason="moto takes two minutes to refuse parts of an unknown upload, and is slow afterwards")
     def test_pipelined_parts(self) -> None: ...
 
-    @pytest.mark.skip(reason="moto looks for the object and then puts it, without a lock: under load, two may create it")
+    @pytest.mark.skip(reason="moto looks for the object, then puts it, without a lock: under load, two may create it")
     def test_forbid_overwrite_at_once(self) -> None: ...
 
     @pytest.mark.skip(reason="moto replaces an object without a lock: under load, a reader may get a mixture")

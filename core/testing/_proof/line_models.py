@@ -23,6 +23,7 @@ _PACKET = 1448
 _BUFFER_MIN = 64 * 1024
 _GRANULE = 128 * 1024  # bytes count as sent in pieces of this size
 _RESPONSE_SECONDS = 0.01  # that the storage takes
+_SAMPLE_INTERVAL = 0.25  # seconds, as those of the scheduler where the number is fixed
 
 
 @define(kw_only=True, frozen=True)
@@ -217,9 +218,9 @@ class SimulatedTransfer:
         self._ended += 0 if connection.refused else connection.sent
 
     def _sample(self) -> None:
-        if self._concurrency.interval is None or self._now < self._sample_at:
+        if self._now < self._sample_at:
             return
-        self._sample_at = self._now + self._concurrency.interval
+        self._sample_at = self._now + (self._concurrency.interval or _SAMPLE_INTERVAL)
         sent = int(self._ended + sum(one.sent for one in self._busy if not one.refused))
         if self._late_parts is not None:
             self._late_parts.sample(self._now, sent, ending=not self._waiting)

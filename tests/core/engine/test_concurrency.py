@@ -249,14 +249,36 @@ def test_a_refused_number_is_tried_again_ever_more_rarely():
     assert len(late) <= now / 2 / 250
 
 
-def test_a_fixed_number_stays_as_it_is():
+def test_a_fixed_number_stays_as_it_is_whatever_the_throughput():
     controller = FixedConcurrency(7)
-    controller.sample(1.0, 10**9, 7, saturated=False)
-    controller.acknowledged()
+    for second in range(60):
+        controller.acknowledged()
+        controller.sample(float(second), 1000 * second**3, 7, saturated=second % 2 == 1)
 
-    assert controller.throttled(2.0)
     assert controller.target == 7
     assert controller.interval is None
+
+
+def test_a_fixed_number_is_reduced_by_each_refused_part_and_comes_back():
+    controller = FixedConcurrency(7)
+    for _ in range(4):
+        assert controller.throttled(0.0)
+    assert controller.target == 3
+
+    for second in range(1, 120):
+        controller.acknowledged()
+        controller.sample(float(second), 1000 * second, controller.target, saturated=False)
+        assert controller.target <= 7
+
+    assert controller.target == 7
+
+
+@pytest.mark.parametrize("number", [16, 64])
+def test_a_number_that_the_storage_refuses_is_as_fast_as_what_it_accepts(number):
+    run = SimulatedTransfer(THROTTLING, 256 * MIB, MIB, FixedConcurrency(number), count_from=2.0).run()
+
+    assert run.seconds <= seconds(THROTTLING, 256 * MIB, 8) / 0.8
+    assert run.refused < 0.05 * run.requests
 
 
 STEPS = st.lists(

@@ -38,6 +38,8 @@ class ScriptedWorkers:
         choose: the index of the attempt in flight that finishes next, given their number.
     """
 
+    saturated = False
+
     def __init__(self, clock, state, script=None, choose=lambda count: 0):
         self.clock = clock
         self.state = state
@@ -369,10 +371,17 @@ def test_retry_after_holds_all_parts(make_scenario):
 
 
 def test_backoff_holds_only_the_part_that_failed(make_scenario):
-    scenario = make_scenario({1: [Throttled()]}, parts=4)
+    scenario = make_scenario({1: [LOST]}, parts=4)
     scenario.run()
 
     assert scenario.times == {1: [0.0, 1.0], 2: [0.0], 3: [0.0], 4: [0.0]}
+
+
+def test_a_part_that_is_throttled_without_a_time_to_wait_leaves_one_less_in_flight(make_scenario):
+    scenario = make_scenario({1: [Throttled()]}, parts=4)
+    scenario.run()
+
+    assert scenario.times == {1: [0.0, 1.0], 2: [0.0], 3: [1.0], 4: [1.0]}
 
 
 def test_the_longest_retry_after_counts(make_scenario):
@@ -1022,7 +1031,8 @@ class RecordingConcurrency(FixedConcurrency):
     """Three parts in flight; keeps the samples."""
 
     def __init__(self):
-        super().__init__(3, interval=0.01)
+        super().__init__(3)
+        self.interval = 0.01
         self.samples = []
 
     def sample(self, now, moved, in_flight, *, saturated):

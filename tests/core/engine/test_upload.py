@@ -144,7 +144,7 @@ def test_the_parts_in_flight_of_a_stream_take_at_most_48_mebibytes(
 ):
     made = []
     monkeypatch.setattr(
-        upload_module, "AutoConcurrency", lambda most, latency: made.append(most) or FixedConcurrency(1)
+        upload_module, "AutoConcurrency", lambda most, latency, size: made.append(most) or FixedConcurrency(1)
     )
     uploader(concurrency="auto", part_size=part_size).upload(opened(data), "key")
 

@@ -1888,6 +1888,27 @@ MUTATIONS = [
         CONCURRENCY_TESTS,
     ),
     Mutation(
+        "a fixed number of parts is sent again and again to a storage that accepts fewer",
+        CONCURRENCY,
+        "        super().throttled(now)\n",
+        "",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "a fixed number that was refused once stays lower",
+        CONCURRENCY,
+        "            self._try_one_more(now, in_flight)\n\n",
+        "            pass\n\n",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "a part that is throttled without a time to wait changes nothing",
+        "core/_engine/scheduler.py",
+        "(isinstance(error, Throttled) or retry_after) and",
+        "retry_after and",
+        ("tests/core/engine/test_scheduler.py",),
+    ),
+    Mutation(
         "many parts are tried shortly before the end",
         CONCURRENCY,
         "        return self._size - moved >= _PROBE_BEYOND_SECONDS * self._best\n",
