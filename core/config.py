@@ -32,8 +32,8 @@ class TransferConfig:
             checkpoint.
         concurrency: the number of parts in flight, up to 1000, or "auto": it follows the throughput, the storage's
             responses and the processors. While the storage refuses a number, there are fewer. Each uses 1 MiB of memory
-            or less; for a stream, which can only be read once, a whole part (see `StreamSource`). A storage that takes parts in order gets one at a time, whatever this
-            says.
+            or less; for a stream, which can only be read once, a whole part (see `StreamSource`). A storage that takes
+            parts in order gets one at a time, whatever this says.
         concurrency_max: the maximum that "auto" may reach, up to 1000. For a stream it is less, so that the parts in
             flight take at most 48 MiB at the size of the first part, while there are at least two.
         give_up_after: seconds; the upload fails when nothing at all has moved for this time, counted over all requests,

@@ -60,6 +60,7 @@ ERRORS: dict[str | int, type[BackendError]] = {
     **dict.fromkeys(("InternalError", "ServiceUnavailable", "OperationAborted"), ServerFailed),
     **dict.fromkeys(("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"), Throttled),
     **dict.fromkeys(("RequestLimitExceeded", "BandwidthLimitExceeded", "RequestThrottled"), Throttled),
+    **dict.fromkeys(("SlowDownRead", "SlowDownWrite"), Throttled),  # MinIO
     "KMS.ThrottlingException": Throttled,
 }
 

@@ -60,6 +60,8 @@ TABLE = [
     ("ServiceUnavailable", 503, ServerFailed, True),
     ("OperationAborted", 409, ServerFailed, True),
     ("SlowDown", 503, Throttled, True),
+    ("SlowDownRead", 503, Throttled, True),
+    ("SlowDownWrite", 503, Throttled, True),
     ("ThrottlingException", 400, Throttled, True),
     ("KMS.ThrottlingException", 400, Throttled, True),
     ("PreconditionFailed", 412, ObjectExists, False),
