@@ -66,7 +66,8 @@ _HELD_LONGER = 2
 #: a row show it: grow again. One alone may be many parts that start at the same time and fill the kernel's buffers.
 _CHANGED, _CHANGED_MEASUREMENTS = 1.6, 2
 
-#: Seconds after which one more part than the storage accepted is tried. Each refusal doubles them, up to the maximum.
+#: Seconds after which one more part than the storage accepted is tried. Each refusal of it doubles them, up to the
+#: maximum.
 _REFUSED_SECONDS, _REFUSED_SECONDS_MAX = 5.0, 300.0
 
 
@@ -107,7 +108,8 @@ class _AcceptedParts:
     """
     Follow how many parts the storage accepts, once it has refused one.
 
-    Each refused part takes one away. After a while without refusals, one more is tried.
+    Each refused part takes one away. After a while without refusals, one more is tried. When the storage has accepted
+    as many parts as are in flight, twice as many more are tried, until the number is what it was before.
 
     Args:
         target: the maximum number of parts in flight at first.
@@ -117,30 +119,45 @@ class _AcceptedParts:
     def __init__(self, target: int, maximum: int) -> None:
         self.target = target
         self._maximum = maximum
-        self._throttled = False  # the storage has refused a part
+        self._throttled = False  # fewer parts are in flight than before the storage has refused one
+        self._target_before = target
         self._accepted_since = True  # a part was acknowledged since the last refusal
-        self._one_more_at = 0.0
-        self._refused_seconds = _REFUSED_SECONDS
+        self._accepted = 0  # parts that were acknowledged since the target has changed
+        self._step = 1  # what is added to the target next
+        self._more_at = 0.0  # when the first step is made
+        self._wait = self._next_wait = _REFUSED_SECONDS  # seconds after the last refusal, and after the next one
 
     def acknowledged(self) -> None:
         """Take an acknowledged part into account; see `Concurrency`."""
         self._accepted_since = True
+        self._accepted += 1
 
     def throttled(self, now: float) -> bool:
         """Reduce the target by the refused part; see `Concurrency`."""
         again = not self._accepted_since
+        if not self._throttled:
+            self._throttled, self._target_before = True, self.target
         self._accepted_since = False
         self.target = max(1, self.target - 1)
-        self._one_more_at = now + self._refused_seconds
-        if not again:
-            self._refused_seconds = min(_REFUSED_SECONDS_MAX, 2 * self._refused_seconds)
-        self._throttled = True
+        if not again:  # refusals without a success between them are one
+            self._wait = self._next_wait
+            self._next_wait = min(_REFUSED_SECONDS_MAX, 2 * self._wait)
+        self._step, self._more_at = 1, now + self._wait
         return again
 
-    def _try_one_more(self, now: float, in_flight: int) -> None:
-        if now >= self._one_more_at and in_flight >= self.target and self.target < self._maximum:
-            self.target += 1
-            self._one_more_at = now + self._refused_seconds
+    def _recover(self, now: float, in_flight: int) -> None:
+        """Increase the target, if the storage may accept more."""
+        if in_flight < self.target:
+            return
+        is_due = self._accepted >= self.target if self._step > 1 else now >= self._more_at
+        if not is_due:
+            return
+        if self.target >= self._target_before:
+            self._throttled, self._next_wait = False, _REFUSED_SECONDS
+            return
+        self.target = min(self._target_before, self.target + self._step)
+        self._step *= 2
+        self._accepted = 0
 
 
 class FixedConcurrency(_AcceptedParts):
@@ -160,9 +177,9 @@ class FixedConcurrency(_AcceptedParts):
         super().__init__(number, number)
 
     def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:  # noqa: ARG002  # as declared
-        """Try one more part from time to time, if the storage has refused some."""
+        """Return to the number from time to time, if the storage has refused it."""
         if self._throttled:
-            self._try_one_more(now, in_flight)
+            self._recover(now, in_flight)
 
     def throttled(self, now: float) -> bool:
         """
@@ -212,8 +229,9 @@ class AutoConcurrency(_AcceptedParts):
 
     def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:
         """Take a measurement into account; see `Concurrency`."""
-        if self._throttled:  # from the first refusal on the storage decides, not the throughput
-            self._try_one_more(now, in_flight)
+        if self._throttled:  # the storage decides, not the throughput
+            self._recover(now, in_flight)
+            self._mark, self._before = None, None
             return
         if in_flight < self.target or saturated:
             self._mark = None  # what limits the throughput is not the target: the end, a slow source, the processors

@@ -1,6 +1,7 @@
 """The number of parts in flight follows what the line shows."""
 
 from itertools import pairwise
+from statistics import median
 
 import pytest
 from hypothesis import example, given, settings
@@ -271,6 +272,29 @@ def test_a_fixed_number_is_reduced_by_each_refused_part_and_comes_back():
         assert controller.target <= 7
 
     assert controller.target == 7
+
+
+@pytest.mark.parametrize(
+    ("controller", "most"), [(FixedConcurrency(64), 64), (AutoConcurrency(128, 0.2), 96)], ids=["fixed", "auto"]
+)
+def test_the_number_comes_back_soon_after_the_storage_refused_nearly_everything(controller, most):
+    """As S3 does while it distributes the keys of a bucket to more servers."""
+    for _ in range(60):
+        controller.throttled(0.0)
+    assert controller.target == 4
+
+    now, targets = 0.0, []
+    while now < 60:  # all parts are accepted, and more of them than before bring nothing
+        now += 0.25
+        for _ in range(controller.target):
+            controller.acknowledged()
+        controller.sample(now, int(now * 50_000_000), controller.target, saturated=False)
+        targets.append(controller.target)
+
+    assert targets[int(5 / 0.25) - 2] == 4
+    assert targets[int(8 / 0.25)] == 64
+    assert median(targets[int(8 / 0.25) :]) == 64
+    assert max(targets) == most  # "auto" tries others from time to time, as before
 
 
 @pytest.mark.parametrize("number", [16, 64])

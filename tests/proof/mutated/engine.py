@@ -1827,8 +1827,8 @@ MUTATIONS = [
     Mutation(
         "a refused number of parts is tried again at once",
         CONCURRENCY,
-        "            self._refused_seconds = min(_REFUSED_SECONDS_MAX, 2 * self._refused_seconds)",
-        "            pass",
+        "            self._next_wait = min(_REFUSED_SECONDS_MAX, 2 * self._wait)\n",
+        "",
         CONCURRENCY_TESTS,
     ),
     Mutation(
@@ -1897,7 +1897,7 @@ MUTATIONS = [
     Mutation(
         "a fixed number that was refused once stays lower",
         CONCURRENCY,
-        "            self._try_one_more(now, in_flight)\n\n",
+        "            self._recover(now, in_flight)\n\n",
         "            pass\n\n",
         CONCURRENCY_TESTS,
     ),
@@ -1907,6 +1907,27 @@ MUTATIONS = [
         "(isinstance(error, Throttled) or retry_after) and",
         "retry_after and",
         ("tests/core/engine/test_scheduler.py",),
+    ),
+    Mutation(
+        "after a burst of refusals the number comes back one by one",
+        CONCURRENCY,
+        "        self._step *= 2\n",
+        "        self._step = 2\n",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "after refusals the number exceeds what it was before",
+        CONCURRENCY,
+        "min(self._target_before, self.target + self._step)",
+        "min(self._maximum, self.target + self._step)",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "the throughput counts no more once the storage has refused a part",
+        CONCURRENCY,
+        "            self._throttled, self._next_wait = False, _REFUSED_SECONDS\n",
+        "            self._next_wait = _REFUSED_SECONDS\n",
+        CONCURRENCY_TESTS,
     ),
     Mutation(
         "many parts are tried shortly before the end",
