@@ -31,9 +31,7 @@ def _quick(monkeypatch):
     """Skip syncs, which matter only for power losses; exclude earlier objects from garbage collection."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
     gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+    gc.freeze()  # for good: to unfreeze would include everything that `conftest.py` of all tests has excluded
 
 
 class Disk:
