@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import forked
 import pytest
 from attrs import define, evolve, field
 
@@ -293,13 +295,7 @@ class KilledUpload:
         number = len(self.log)
         out, err = self.place / f"{number}.out", self.place / f"{number}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "partwise", *self.line],
-                cwd=self.place,
-                env={**os.environ, **self.target.environment},
-                stdout=stdout,
-                stderr=stderr,
-            )
+            process = self._start(self.line, stdout=stdout, stderr=stderr, imported=stage != "start-up")
             try:
                 reached = self._await(process, stage)
             finally:
@@ -324,6 +320,21 @@ class KilledUpload:
             self.figures.too_late += 1
             return True
         return False
+
+    def _start(self, arguments: list[str], *, imported: bool = True, **streams: Any) -> subprocess.Popen[Any]:
+        """
+        Start the command in a process of its own.
+
+        Args:
+            arguments: its arguments.
+            imported: whether the process may be forked from one that has imported what the command needs, which saves
+                most of the time that it takes to start. A kill at the start-up is to hit the imports, too.
+            streams: its streams, as for `subprocess.Popen`.
+        """
+        options = {"cwd": self.place, "env": {**os.environ, **self.target.environment}, **streams}
+        if imported and forked.can_start(options):
+            return forked.ForkedCommand(arguments, **options)
+        return subprocess.Popen([sys.executable, "-m", "partwise", *arguments], **options)
 
     def _forgotten(self) -> bool:
         """
@@ -459,17 +470,12 @@ class KilledUpload:
         one_file = self.record.flags[:1] == ("--checkpoint",) and not (self.place / self.record.flags[1]).exists()
         record = ("--checkpoint-dir", ".") if one_file else self.record.flags
         for _ in range(5):
-            ended = subprocess.run(
-                [sys.executable, "-m", "partwise", "gc", url, *record, "--older-than", "0s", *again],
-                cwd=self.place,
-                env={**os.environ, **self.target.environment},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if ended.returncode == 0:
+            line = ["gc", url, *record, "--older-than", "0s", *again]
+            with self._start(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+                errors = process.communicate()[1]
+            if process.returncode == 0:
                 return
-        pytest.fail(f"gc: {ended.returncode} {ended.stderr}\n{self.describe()}")
+        pytest.fail(f"gc: {process.returncode} {errors.decode(errors='replace')}\n{self.describe()}")
 
 
 EXPECTED = {
