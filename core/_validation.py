@@ -152,6 +152,8 @@ def tuple_of(kind: type) -> Validator:
 
 def to_tuple(value: Iterable[Any]) -> tuple[Any, ...]:
     """Convert an iterable to a tuple; a string is refused."""
+    if type(value) is tuple:
+        return value
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise InvalidInput(f"several values must be a list or a tuple, not {brief(value)}")
     return tuple(value)

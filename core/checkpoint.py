@@ -158,7 +158,7 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """The checkpoint's name in a store, made of the backend, the key and the source."""
-        return _kept_name(self.location, self.key, self.source)
+        return checkpoint_name(self.location, self.key, self.source)
 
     @property
     def bytes_done(self) -> int:
@@ -190,6 +190,23 @@ class Checkpoint:
         return checkpoint
 
 
+def with_parts(checkpoint: Checkpoint, parts: tuple[UploadedPart, ...]) -> Checkpoint:
+    """
+    Return a copy of the checkpoint with other parts.
+
+    Nothing is validated again, nor are the options copied, as `evolve` does: it is called for each part.
+    """
+    copied = object.__new__(type(checkpoint))
+    for name in _FIELDS:
+        object.__setattr__(copied, name, getattr(checkpoint, name))
+    object.__setattr__(copied, "parts", parts)
+    return copied
+
+
+_FIELDS = tuple(Checkpoint.__annotations__)
+
+
+@lru_cache(maxsize=16)  # a run asks for it each time that it saves its checkpoint
 def checkpoint_name(location: str, key: str, source: str) -> str:
     """
     Return the name of this upload's checkpoint in a store: 32 hexadecimal digits.
@@ -201,10 +218,6 @@ def checkpoint_name(location: str, key: str, source: str) -> str:
 
     identity = json.dumps([location, key, source], separators=(",", ":"))
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
-
-
-#: A run asks for the name of its checkpoint each time that it saves it.
-_kept_name = lru_cache(maxsize=16)(checkpoint_name)
 
 
 # --- plain data ------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from partwise._engine.status import RunStatus, outage_reason
 from partwise._engine.throttle import BandwidthLimit, TransferState
 from partwise._engine.workers import WorkerPool
 from partwise._signals import raised_by_signal
-from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
+from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name, with_parts
 from partwise.clock import Clock, Random
 from partwise.config import TransferConfig
 from partwise.content_types import guess_content_type
@@ -241,11 +241,11 @@ class UploadContext:
             # A store that does not verify its records may return impossible values. Such a part does not count.
             if part.part_number <= limits.max_parts and part.size <= limits.max_part_size:
                 self.ledger.add(part, resumed=True)
-        self.checkpoint = evolve(checkpoint, parts=())
+        self.checkpoint = with_parts(checkpoint, ())
 
     def snapshot(self) -> Checkpoint | None:
         """Return the checkpoint with the current parts; None if there is no upload."""
-        return None if self.checkpoint is None else evolve(self.checkpoint, parts=self.ledger.parts())
+        return None if self.checkpoint is None else with_parts(self.checkpoint, self.ledger.parts())
 
     def clear(self) -> None:
         """Forget the upload, which no longer exists on the storage."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import evolve
-
 from partwise._engine.control import CallbackRaised
 from partwise._engine.ledger import Ledger
 from partwise._engine.status import RunStatus
 from partwise._engine.throttle import TransferState
-from partwise.checkpoint import Checkpoint
+from partwise.checkpoint import Checkpoint, with_parts
 from partwise.clock import Clock
 from partwise.results import Progress
 
@@ -106,4 +104,4 @@ def _checkpoint_now(checkpoint: Checkpoint, ledger: Ledger) -> Callable[[], Chec
     It is made only if the callback asks for it.
     """
     version = ledger.version
-    return lambda: evolve(checkpoint, parts=ledger.at_version(version))
+    return lambda: with_parts(checkpoint, ledger.at_version(version))

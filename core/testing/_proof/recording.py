@@ -19,7 +19,7 @@ from attrs import evolve
 
 from partwise._validation import has_methods
 from partwise.bodies import BodyWrapper, SourceBodyWrapper
-from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.checkpoint import Checkpoint, Fingerprint, with_parts
 from partwise.errors import CallbackError
 from partwise.model import Capabilities, ObjectOptions, PendingUpload, StoredObject, UploadedPart
 from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SourceBody, SupportsClaimCheck
@@ -178,7 +178,7 @@ class History:
         """Record that the store has made this part durable."""
         assert self.checkpoint is not None
         parts = {known.part_number: known for known in self.checkpoint.parts}
-        self.checkpoint = evolve(self.checkpoint, parts={**parts, part.part_number: part}.values())
+        self.checkpoint = with_parts(self.checkpoint, tuple({**parts, part.part_number: part}.values()))
         self._appended = part.part_number
 
     def part_torn(self) -> None:
@@ -186,7 +186,7 @@ class History:
         assert self.checkpoint is not None
         assert self._appended is not None
         kept = [part for part in self.checkpoint.parts if part.part_number != self._appended]
-        self.checkpoint = evolve(self.checkpoint, parts=kept)
+        self.checkpoint = with_parts(self.checkpoint, tuple(kept))
 
     def call_ended(self, call: BackendCall) -> None:
         """Record a call of the storage itself, if it took effect."""
