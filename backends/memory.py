@@ -449,14 +449,9 @@ class MemoryBackend(Closing):
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _on(self, storage: _Storage) -> MemoryBackend:
-        other = MemoryBackend(
-            limits=self._limits,
-            capabilities=self._capabilities,
-            page_size=self._page_size,
-            clock=self._clock,
-            callback=self._callback,
-        )
-        other._storage = storage
+        other = MemoryBackend.__new__(MemoryBackend)  # the constructor has checked these
+        same = ("_limits", "_capabilities", "_page_size", "_clock", "_callback")
+        vars(other).update({name: getattr(self, name) for name in same}, _storage=storage, _closed=False)
         return other
 
     def _check_call(self, operation: str, **given: object) -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from enum import Enum
@@ -199,12 +198,13 @@ class FaultPlan:
         for fault in self.faults:
             self._by_operation.setdefault(fault.operation, []).append(fault)
         self._sleep = sleep
-        self._state = threading.Condition()
-        self._counts: Counter[tuple[str, int | None]] = Counter()
+        self._state = threading.RLock()
+        self._counts: dict[tuple[str, int | None], int] = {}
         self._reached: list[Fault] = []
         self._calls: list[_Calling] = []
-        self._in_flight: Counter[int] = Counter()  # by thread, without reads of the source: they have no effect
+        self._in_flight: dict[int, int] = {}  # by thread, without reads of the source: they have no effect
         self._crashed = False
+        self._crashing: threading.Condition | None = None  # made when a crash waits for calls in flight
 
     def __repr__(self) -> str:
         return f"FaultPlan({list(self.faults)!r})"
@@ -245,7 +245,7 @@ class FaultPlan:
     def has_injected(self, kind: FaultKind) -> bool:
         """Return whether a fault of this kind was injected; some affect later calls."""
         with self._state:
-            return any(fault.kind is kind for fault in self._reached)
+            return kind in [fault.kind for fault in self._reached]
 
     def assert_all_reached(self) -> None:
         """
@@ -303,22 +303,22 @@ class FaultPlan:
         with self._state:
             if not self._crashed:
                 self._crashed = True
-                self._state.wait_for(lambda: not any(thread != me for thread in self._in_flight), _CRASH_TIMEOUT)
+                self._crashing = threading.Condition(self._state)
+                self._crashing.wait_for(lambda: not any(thread != me for thread in self._in_flight), _CRASH_TIMEOUT)
         raise SimulatedCrash(why)
 
     def _begin(self, calling: _Calling, thread: int | None) -> tuple[Fault, ...]:
         operation, part_number = calling[0], calling[3]
         with self._state:
             self.check_alive()
-            self._counts[operation, None] += 1
-            if part_number is not None:
-                self._counts[operation, part_number] += 1
             faults: tuple[Fault, ...] = ()
             if planned := self._by_operation.get(operation):
+                for number in {None, part_number}:
+                    self._counts[operation, number] = self._counts.get((operation, number), 0) + 1
                 faults = calling[4] = tuple([one for one in planned if self._applies(one, operation, part_number)])
             self._calls.append(calling)
             if thread is not None:
-                self._in_flight[thread] += 1
+                self._in_flight[thread] = self._in_flight.get(thread, 0) + 1
             if faults:
                 self._inject(faults)
             return faults
@@ -334,10 +334,11 @@ class FaultPlan:
         with self._state:
             calling[5] = outcome
             if thread is not None:
-                self._in_flight[thread] -= 1
-                if not self._in_flight[thread]:
-                    del self._in_flight[thread]
-                self._state.notify_all()
+                left = self._in_flight.pop(thread) - 1
+                if left:
+                    self._in_flight[thread] = left
+                if self._crashing is not None:
+                    self._crashing.notify_all()
 
     def _delay_by(self, faults: tuple[Fault, ...]) -> None:
         for fault in faults:

@@ -298,7 +298,7 @@ class FaultyCheckpointStore:
                 raise CheckpointUnwritable(f"{INJECTED}: {lost}", name=name)
 
     def _refuse(self, faults: Sequence[Fault], operation: str, name: str) -> None:
-        if self.plan.faults:
+        if self.plan.reached:
             self._refuse_by_earlier_faults(operation, name)
         refused = CheckpointError if operation in {"load", "scan", "check_claim"} else CheckpointUnwritable
         if fault := _of_kind(faults, FaultKind.UNREACHABLE):

@@ -62,11 +62,19 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str, int
 
 @pytest.fixture(scope="module")
 def level_of_scenarios() -> Iterator[None]:
-    """Set the log level that scenarios need, once for the thousands of processes of a module."""
+    """
+    Set up the logging that scenarios need, once for the thousands of processes of a module.
+
+    They use the messages alone. What else a record can contain is not collected, which takes as long as the rest.
+    """
     logger = logging.getLogger("partwise")
     level = logger.level
     logger.setLevel(logging.DEBUG)
-    yield
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(logging, "_srcfile", None)
+        for collected in ("logThreads", "logProcesses", "logMultiprocessing"):
+            patched.setattr(logging, collected, False)
+        yield
     logger.setLevel(level)
 
 

@@ -175,7 +175,7 @@ def no_mix(scenario: Scenario, trace: ProcessTrace) -> None:
             held = scenario.history.uploads[effect.upload_id or ""].parts
             if b"".join(held[part.part_number].data for part in effect.parts) not in known:
                 _broken("NO-MIX", "parts of more than one version were completed", trace)
-    for call_number, call in enumerate(trace.calls, start=1):
+    for call_number, call in enumerate(trace.calls if trace.changed_at else (), start=1):
         # Call no. 1 is the first fingerprint: a change before it can't be seen. Nor can one of an empty put.
         unseen = call.operation == "put_object" and trace.after.stored == b""
         made = call.operation in {"complete_upload", "put_object"} and call.outcome == "returned" and not unseen
@@ -423,6 +423,8 @@ def one_owner(scenario: Scenario, trace: ProcessTrace) -> None:
 
 def fenced(_: Scenario, trace: ProcessTrace) -> None:
     """A process that has lost its claim changes nothing more, and says so."""
+    if not injected(trace, None, FaultKind.CLAIM_LOST):
+        return
     # Before it was lost, a store may have refused to delete a record by one of the ids that it might have had.
     calls = dropwhile(lambda call: all(fault.kind is not FaultKind.CLAIM_LOST for fault in call.faults), trace.calls)
     # A call that was interrupted has not told the process that the claim is lost.

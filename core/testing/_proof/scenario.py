@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
+from functools import lru_cache
 from types import FrameType
 from typing import Self
 
@@ -52,7 +53,7 @@ from partwise.testing._proof.events import (
     TimeIsUp,
 )
 from partwise.testing._proof.recording import CountingSource, History, RecordingBackend, RecordingStore
-from partwise.testing._proof.simulation import SimulatedClock, Simulation
+from partwise.testing._proof.simulation import SimulatedClock, Simulation, drop_frames
 from partwise.testing._proof.sources import ScenarioSource
 from partwise.testing.conformance_backend import BackendHarness, shown_options
 from partwise.testing.conformance_store import StoreHarness
@@ -63,6 +64,7 @@ from partwise.testing.faulty import FaultyBackend, FaultyCheckpointStore, Faulty
 # --- storage and store in memory -------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=32)
 def _with_callbacks(capabilities: Capabilities) -> Capabilities:
     return evolve(
         capabilities,
@@ -171,10 +173,10 @@ class MemoryStoreHarness(StoreHarness):
 class _ScheduledFaults(FaultPlan):
     """The faults and the events of one process."""
 
-    def __init__(self, script: ProcessScript, clock: SimulatedClock, fire: Callable[[Event], None]) -> None:
+    def __init__(self, script: ProcessScript, clock: SimulatedClock, fire: Callable[[Event, int], None]) -> None:
         super().__init__(script.faults, sleep=clock.advance)
         self._events = script.events
-        self._fire = fire
+        self._fire = fire  # called with an event, and the number of calls that were started
         self._reached_points: Counter[str] = Counter()
         self.occurred: list[ScheduledEvent] = []
 
@@ -189,7 +191,7 @@ class _ScheduledFaults(FaultPlan):
         for scheduled in self._events:
             if (scheduled.operation, scheduled.occurrence) == (hook_point, self._reached_points[hook_point]):
                 self.occurred.append(scheduled)
-                self._fire(scheduled.event)
+                self._fire(scheduled.event, len(self._calls))
 
 
 class Scenario:
@@ -266,7 +268,8 @@ class Scenario:
         engine measures how much time passes, and only records what time it is. Storage and store have to be in memory.
         """
         backend, store = self._in_memory()
-        recorded = {**vars(self.history), "effects": None}  # each process is checked against its own effects
+        # The capabilities are always the same, and each process is checked against its own effects.
+        recorded = {**vars(self.history), "capabilities": None, "effects": None}
         return "\n".join(
             [
                 *(f"{name}: {sorted(value) if isinstance(value, set) else value}" for name, value in recorded.items()),
@@ -365,9 +368,9 @@ class Scenario:
         control = Control()
         simulation = Simulation(script.choices, self.clock, name=str(trace.process))
 
-        def fire(event: Event) -> None:
+        def fire(event: Event, calls: int) -> None:
             if event.changes_source and self.source.seen_changing:
-                trace.changed_at.append(len(plan.calls))
+                trace.changed_at.append(calls)
             self._fire(event, control)
 
         plan = _ScheduledFaults(script, self.clock, fire)
@@ -390,12 +393,20 @@ class Scenario:
             request = self._upload_request(
                 script, observed, faulty_store, FaultySource(source, plan), on_progress=on_progress, on_event=on_event
             )
+            run = None
             try:
-                trace.result = UploadRun(request, simulation.runtime(), control).run()
-            except SimulatedCrash:
+                run = UploadRun(request, simulation.runtime(), control)
+                trace.result = run.run()
+            except SimulatedCrash as crash:
                 trace.crashed = True
+                drop_frames(crash)
             except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # the check judges it
                 trace.error = error
+                drop_frames(error)
+            if run is not None:
+                # Thousands of processes are simulated, and the context is a part of many reference cycles: what it
+                # holds would stay in memory, with the trace, until the garbage collector has searched all of it.
+                vars(run._context).clear()  # noqa: SLF001  # nothing uses it any more
         trace.calls = plan.calls
         trace.occurred = tuple(plan.occurred)
         trace.worker_pools = simulation.worker_pools
@@ -489,17 +500,23 @@ def _time_is_up(_number: int, _frame: FrameType | None) -> None:
 
 
 class _LineHandler(logging.Handler):
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__()
-        self._lines = lines
+    """Appends a line for each record to the list of the process that runs."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(f"{record.getMessage()} {record.__dict__.get('key')} {record.__dict__.get('upload_id')}")
+    lines: list[str]
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.lines.append(f"{record.getMessage()} {record.__dict__.get('key')} {record.__dict__.get('upload_id')}")
+        return True
+
+
+#: One for all processes: to make a handler takes as long as some records.
+_line_handler = _LineHandler()
 
 
 @contextmanager
 def _logging_to(lines: list[str]) -> Iterator[None]:
-    logger, handler = logging.getLogger("partwise"), _LineHandler(lines)
+    logger, handler = logging.getLogger("partwise"), _line_handler
+    handler.lines = lines
     level, propagate = logger.level, logger.propagate
     if level != logging.DEBUG:  # to set a level forgets what is known about every other logger
         logger.setLevel(logging.DEBUG)

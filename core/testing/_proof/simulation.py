@@ -15,6 +15,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from copy import copy
 from functools import partial
+from traceback import clear_frames
 from typing import Literal
 
 from attrs import define
@@ -95,6 +96,21 @@ class WorkerEvent:
     part_number: int
     time: float  # when, on the clock of the simulation
     error: BaseException | None = None  # the error in the outcome, if there is one
+
+
+def drop_frames(error: BaseException) -> None:
+    """
+    Remove the frames of an error, its causes and its contexts.
+
+    They keep all that they used in memory.
+    """
+    found: list[BaseException | None] = [error]
+    while found:
+        one = found.pop()
+        if one is not None and one.__traceback__ is not None:
+            clear_frames(one.__traceback__)  # a frame may keep another error, which keeps the frame
+            one.__traceback__ = None
+            found += (one.__cause__, one.__context__)
 
 
 def without_frames(error: BaseException) -> BaseException:
