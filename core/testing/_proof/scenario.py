@@ -53,7 +53,7 @@ from partwise.testing._proof.events import (
     TimeIsUp,
 )
 from partwise.testing._proof.recording import CountingSource, History, RecordingBackend, RecordingStore
-from partwise.testing._proof.simulation import SimulatedClock, Simulation, drop_frames
+from partwise.testing._proof.simulation import SimulatedClock, Simulation, drop_frames, run_upload
 from partwise.testing._proof.sources import ScenarioSource
 from partwise.testing.conformance_backend import BackendHarness, shown_options
 from partwise.testing.conformance_store import StoreHarness
@@ -393,20 +393,14 @@ class Scenario:
             request = self._upload_request(
                 script, observed, faulty_store, FaultySource(source, plan), on_progress=on_progress, on_event=on_event
             )
-            run = None
             try:
-                run = UploadRun(request, simulation.runtime(), control)
-                trace.result = run.run()
+                trace.result = run_upload(request, simulation.runtime(), control)
             except SimulatedCrash as crash:
                 trace.crashed = True
                 drop_frames(crash)
             except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  # the check judges it
                 trace.error = error
                 drop_frames(error)
-            if run is not None:
-                # Thousands of processes are simulated, and the context is a part of many reference cycles: what it
-                # holds would stay in memory, with the trace, until the garbage collector has searched all of it.
-                vars(run._context).clear()  # noqa: SLF001  # nothing uses it any more
         trace.calls = plan.calls
         trace.occurred = tuple(plan.occurred)
         trace.worker_pools = simulation.worker_pools
@@ -483,7 +477,7 @@ class Scenario:
             observed = RecordingBackend(backend, calls.append, self.clock.monotonic)
             request = self._upload_request(ProcessScript(), observed, store, self.source.open())
             try:
-                outcome: object = UploadRun(request, simulation.runtime(), Control()).run()
+                outcome: object = run_upload(request, simulation.runtime(), Control())
             except CheckpointBusy:
                 outcome = None
             except Exception as error:  # noqa: BLE001  # any other error is reported below
