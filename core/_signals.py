@@ -74,24 +74,29 @@ def _is_signal_handler(frame: FrameType) -> bool:
     A handler is called with a number and the interrupted frame, which is also its caller. `signal.getsignal` alone
     would not do: a handler may have been replaced since, even by itself.
     """
-    code = frame.f_code
-    if not code.co_flags & CO_OPTIMIZED:
+    code, caller = frame.f_code, frame.f_back
+    if not code.co_flags & CO_OPTIMIZED or caller is None:
         return False  # the body of a module or a class, not a function
+    takes_any = bool(code.co_flags & CO_VARARGS)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + takes_any]
+    if len(names) < 2 and not takes_any:
+        return False  # it can't be called with two arguments
     values = frame.f_locals
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & CO_VARARGS)]
     given: list[object] = []
     for name in names:
         value = values.get(name)
-        given.extend(value if isinstance(value, tuple) else (value,))
+        if isinstance(value, tuple):
+            given += value
+        else:
+            given.append(value)
     if isinstance(values, dict):
         # Before Python 3.13 it is a copy that the frame keeps. With an exception among its values, that is a reference
         # cycle: what the frame references, such as the bytes of a part, would stay until the garbage collector runs.
         values.clear()
-    return any(
-        isinstance(number, int) and interrupted is frame.f_back
-        for number, interrupted in pairwise(given)
-        if interrupted is not None
-    )
+    for number, interrupted in pairwise(given):  # noqa: SIM110  # not by `any`: this is called for each frame
+        if interrupted is caller and isinstance(number, int):
+            return True
+    return False
 
 
 #: That of the interpreter, which `signal.getsignal` calls and then looks for an enum of each result: most of the time.
@@ -113,10 +118,10 @@ def _installed() -> set[CodeType]:
     found = set()
     for number in _valid_signals():
         handler: Any = _getsignal(number)
-        while isinstance(handler, partial):
-            handler = handler.func
         if handler is None or isinstance(handler, int):  # not installed by Python, or the default
             continue
+        while isinstance(handler, partial):
+            handler = handler.func
         code = getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
         if isinstance(code, CodeType):
             found.add(code)

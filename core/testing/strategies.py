@@ -286,11 +286,15 @@ def faults(
     if not pairs:
         raise InvalidInput(f"none of {sorted(kind.name for kind in allowed)} applies to {operations}")
 
-    def build(pair: tuple[str, FaultKind], occurrence: int, seconds: float) -> Fault:
-        timed = pair[1] in {FaultKind.DELAY, FaultKind.THROTTLED}
-        return Fault(pair[0], pair[1], occurrence, seconds=seconds if timed else 0.0)
+    chosen, occurrences, times = st.sampled_from(pairs), st.integers(1, occurrence_max), st.floats(0, 60)
 
-    return st.builds(build, st.sampled_from(pairs), st.integers(1, occurrence_max), st.floats(0, 60))
+    @st.composite
+    def drawn(draw: st.DrawFn) -> Fault:
+        operation, kind = draw(chosen)
+        timed = kind in {FaultKind.DELAY, FaultKind.THROTTLED}
+        return Fault(operation, kind, draw(occurrences), seconds=draw(times) if timed else 0.0)
+
+    return drawn()
 
 
 def fault_plans(

@@ -151,7 +151,7 @@ def test_a_crashed_process_stays_crashed(jobs):
             workers.next_outcome(None)
 
 
-@given(choices=st.lists(st.integers(0, 9), max_size=60), concurrency=st.integers(1, 4))
+@given(choices=st.binary(max_size=60), concurrency=st.integers(1, 4))
 def test_the_same_choices_give_the_same_run(choices, concurrency):
     def calls():
         backend = MemoryBackend("bucket", limits=PartLimits(min_part_size=1))
