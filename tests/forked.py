@@ -1,10 +1,13 @@
 """
-Commands in processes of their own that start fast: they are forked from one that has imported the command line.
+Commands in processes of their own that start fast: they are forked from one that has imported what they need.
 
 To start Python and to import what a command needs takes several times as long as most commands. Here one process
 imports that once. It has one thread and has run nothing, so that its fork is what ``python -m partwise`` is when its
 imports are done, with its own arguments, environment, directory and streams, and ends as an interpreter does. Commands
 with another terminal, other signals or another Python are for `subprocess`.
+
+`start_code` does the same for ``python -c``. Its processes are forked from another parent, which imports what they
+name, so that commands find no more modules imported than those below.
 """
 
 from __future__ import annotations
@@ -24,9 +27,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _MESSAGE_MAX = 200_000
@@ -51,11 +55,11 @@ _MODULES = (
 class _Parent:
     """The process that commands are forked from."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: tuple[str, ...]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, __file__, str(theirs.fileno()), *modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=_ENVIRONMENT,
@@ -105,9 +109,9 @@ class _Parent:
 
 
 @cache
-def _parent(_: int) -> _Parent:
-    """Return the parent of the commands of this process, whose id is the argument."""
-    return _Parent()
+def _parent(_: int, modules: tuple[str, ...] = _MODULES) -> _Parent:
+    """Return the parent of the commands of this process, whose id is the first argument."""
+    return _Parent(modules)
 
 
 def can_start(options: dict[str, Any]) -> bool:
@@ -133,8 +137,7 @@ class ForkedCommand(subprocess.Popen[Any]):
     """
 
     def __init__(self, arguments: list[str], *, program: str | None = None, **options: Any) -> None:
-        self._program = program
-        self._parent = _parent(os.getpid())
+        self._command, self._parent = {"program": program}, _parent(os.getpid())
         super().__init__(arguments, **options)
 
     def _execute_child(self, args: Any, *more: Any) -> None:
@@ -142,9 +145,9 @@ class ForkedCommand(subprocess.Popen[Any]):
         cwd, env, pipes = more[4], more[5], more[9:15]
         command = {
             "arguments": [os.fspath(argument) for argument in args],
-            "program": self._program,
             "cwd": os.fspath(cwd or Path.cwd()),
             "env": dict(os.environ if env is None else env),
+            **self._command,
         }
         streams = [number if fd == -1 else fd for number, fd in enumerate((pipes[0], pipes[3], pipes[5]))]
         try:
@@ -165,6 +168,44 @@ class ForkedCommand(subprocess.Popen[Any]):
             assert timeout is not None
             raise subprocess.TimeoutExpired(self.args, timeout)
         return self.returncode
+
+
+class _ForkedCode(ForkedCommand):
+    """
+    Code that runs: ``python -c`` without a new interpreter.
+
+    Args:
+        code: the code.
+        arguments: those of the code.
+        modules: what the parent imports before the fork, once for all processes.
+        options: as of a command.
+    """
+
+    def __init__(self, code: str, arguments: list[str], modules: tuple[str, ...], **options: Any) -> None:
+        self._command, self._parent = {"code": code, "modules": modules}, _parent(os.getpid(), ())
+        subprocess.Popen.__init__(self, arguments, **options)
+
+
+def start_code(
+    code: str, *arguments: str | os.PathLike[str], modules: tuple[str, ...] = (), **options: Any
+) -> subprocess.Popen[Any]:
+    """
+    Start code in another process, by a fork if that does the same.
+
+    Args:
+        code: the code.
+        arguments: its arguments, which are in ``sys.argv[1:]``.
+        modules: what it imports that takes long.
+        options: of `subprocess.Popen`.
+    """
+    if can_start(options):
+        return _ForkedCode(code, [os.fspath(argument) for argument in arguments], modules, **options)
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], **options)
+
+
+def start_claimant(code: str, argument: str, modules: tuple[str, ...] = ("partwise.stores.sqlite",)) -> Any:
+    """Start the process in which the kit claims a checkpoint: for `store_claims._start_python`."""
+    return start_code(code, argument, modules=modules, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 # --- the parent ------------------------------------------------------------------------------------------------------
@@ -194,6 +235,8 @@ def _serve(tests: socket.socket) -> dict[str, Any]:
         data, streams, _, _ = socket.recv_fds(tests, _MESSAGE_MAX, 3)
         if not data:
             os._exit(0)
+        command: dict[str, Any] = pickle.loads(data)
+        _import(command.get("modules", ()))
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
@@ -204,11 +247,21 @@ def _serve(tests: socket.socket) -> dict[str, Any]:
             for number, stream in enumerate(streams):
                 os.dup2(stream, number, inheritable=True)
                 os.close(stream)
-            command: dict[str, Any] = pickle.loads(data)
             return command
         for stream in streams:
             os.close(stream)
         tests.send(pickle.dumps(("started", pid, 0)))
+
+
+def _import(modules: Iterable[str]) -> None:
+    """Import those that are missing, and keep the garbage collector of every child away from what is shared."""
+    missing = [module for module in modules if module not in sys.modules]
+    for module in missing:
+        with contextlib.suppress(ImportError):  # the import in the child fails, too
+            importlib.import_module(module)
+    if missing:
+        gc.collect()
+        gc.freeze()
 
 
 def _become(command: dict[str, Any]) -> None:
@@ -227,22 +280,27 @@ def _become(command: dict[str, Any]) -> None:
         )
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    program = command["program"]
-    sys.argv = [program or "partwise", *command["arguments"]]
+    program = command.get("program")
+    sys.argv = ["-c" if "code" in command else program or "partwise", *command["arguments"]]
     sys.path.insert(0, str(Path(program).parent) if program else command["cwd"])
+
+
+def _run(command: dict[str, Any]) -> None:
+    """Run a command, or code in a new module ``__main__``."""
+    if "code" in command:
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(command["code"], "<string>", "exec"), vars(main))
+    elif command["program"] is None:
+        runpy.run_module("partwise", run_name="__main__", alter_sys=True)
+    else:
+        sys.exit(importlib.import_module("partwise.cli").main())
 
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as _tests:
+        _modules = sys.argv[2:]
         del sys.path[0]  # the directory of this file, which has no modules of the commands
-        for _module in _MODULES:
-            importlib.import_module(_module)
-        gc.collect()
-        gc.freeze()
-        _command = _serve(_tests)
-    _become(_command)
-    if _command["program"] is None:
-        runpy.run_module("partwise", run_name="__main__", alter_sys=True)
-    else:
-        main = importlib.import_module("partwise.cli").main
-        sys.exit(main())
+        _import(_modules)
+        _to_run = _serve(_tests)
+    _become(_to_run)
+    _run(_to_run)

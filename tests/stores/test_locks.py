@@ -8,13 +8,13 @@ import gc
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 import filelock
+import forked
 import pytest
 
 from partwise.errors import CheckpointBusy, CheckpointUnwritable
@@ -83,8 +83,9 @@ def another_process(opens: str, code: str) -> Iterator[subprocess.Popen[str]]:
         "say = lambda text: print(text, flush=True)",
         code,
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", "\n".join(lines)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    modules = ("partwise.stores.file", "partwise.stores.sqlite")
+    process = forked.start_code(
+        "\n".join(lines), modules=modules, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with process:
         try:
@@ -152,7 +153,7 @@ with store.claim(NAME):
 def test_a_started_program_does_not_keep_the_claim_of_a_killed_parent(opens, store) -> None:
     code = """
 with store.claim(NAME):
-    child = subprocess.Popen([sys.executable, '-c', 'import sys; sys.stdin.read()'], close_fds=False)
+    child = subprocess.Popen([sys.executable, '-ISc', 'import sys; sys.stdin.read()'], close_fds=False)
     say(child.pid)
     time.sleep(60)
 """

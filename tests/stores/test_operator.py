@@ -7,11 +7,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
+import forked
 import pytest
 
 from partwise import TransferConfig, UploadFailed
@@ -87,15 +87,20 @@ def source(tmp_path):
 @pytest.fixture
 def start_worker(tmp_path, server, source):
     """Start a worker, a process in a directory of its own."""
-    (tmp_path / "operator_of_the_page.py").write_text(code_of_the_page())
+    modules = (
+        "partwise.backends.oss",
+        "partwise.stores.sqlite",
+        "partwise.stores.postgres",
+        "partwise.stores._postgres",
+    )
     workers = []
 
     def start(store_url, *, bandwidth=0):
         home = tmp_path / f"worker {len(workers)}"
         home.mkdir()
+        (home / "operator_of_the_page.py").write_text(code_of_the_page())
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "HOME": str(home),
             "XDG_STATE_HOME": str(home),
             "OSS_ENDPOINT": server.endpoint,
@@ -103,10 +108,9 @@ def start_worker(tmp_path, server, source):
             "OSS_ACCESS_KEY_ID": server.access_key_id,
             "OSS_ACCESS_KEY_SECRET": server.access_key_secret,
         }
-        command = [sys.executable, "-c", WORKER, source, "oss://examplebucket/backup.tar", store_url, str(bandwidth)]
-        worker = subprocess.Popen(
-            command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        arguments = (source, "oss://examplebucket/backup.tar", store_url, str(bandwidth))
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        worker = forked.start_code(WORKER, *arguments, modules=modules, cwd=home, env=environment, **streams)
         workers.append(worker)
         return worker
 
@@ -158,6 +162,7 @@ def test_another_worker_resumes_after_kill_9_and_sends_no_part_twice(start_worke
         out, err = second.communicate(timeout=60)
         if "CheckpointBusy" not in err:  # the database has not noticed yet that the first one is gone: a retry
             break
+        time.sleep(0.05)
 
     assert second.returncode == 0, err
     assert bucket.read("backup.tar") == source.read_bytes()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from partwise.checkpoint import Checkpoint
@@ -53,10 +53,9 @@ def test_another_process_sees_the_owner(store: Any, checkpoint: MakeCheckpoint, 
     name = checkpoint().name
     code = "import sys; from partwise.stores._owners import read_record; print(read_record(sys.argv[1]))"
     with store.claim(name):
-        ran = subprocess.run(
-            [sys.executable, "-c", code, record_of(tmp_path)], capture_output=True, text=True, check=True
-        )
-        assert ran.stdout.strip() == str(ClaimOwner(HOST, os.getpid()))
+        with forked.start_code(code, record_of(tmp_path), stdout=subprocess.PIPE, text=True) as process:
+            output, _ = process.communicate()
+        assert output.strip() == str(ClaimOwner(HOST, os.getpid()))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="processes are not looked up there")

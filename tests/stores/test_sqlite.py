@@ -9,12 +9,12 @@ import signal
 import sqlite3
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import filelock
+import forked
 import pytest
 from attrs import evolve
 
@@ -630,7 +630,7 @@ with sqlite3.connect(sys.argv[1], isolation_level=None) as other:
 
 def test_an_upload_waits_for_another_process_that_has_locked_the_database(database, path: Path, saved) -> None:
     backend = MemoryBackend(limits=ANY_PART)
-    with subprocess.Popen([sys.executable, "-c", LOCKS_FOR_A_SECOND, path], stdout=subprocess.PIPE) as other:
+    with forked.start_code(LOCKS_FOR_A_SECOND, path, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"locked\n"
         with _short_timeouts():
             result = Uploader(backend, store=database, config=IN_PARTS).upload(b"0123456789" * 5, "key")
@@ -759,9 +759,8 @@ with store.claim(saved.name):
 
 
 def writer(path: Path, key: str, parts: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), key, str(parts)], stdout=subprocess.PIPE, text=True
-    )
+    modules = ("partwise.stores.sqlite",)
+    return forked.start_code(WRITER, path, key, str(parts), modules=modules, stdout=subprocess.PIPE, text=True)
 
 
 def test_processes_that_write_at_the_same_time_lose_nothing(path: Path) -> None:

@@ -29,7 +29,7 @@ from partwise.errors import (
 from partwise.model import UploadedPart
 from partwise.protocols import CheckpointStore
 from partwise.testing import STORE_CHECKS, NotApplicable, StoreHarness, run_machine, store_machine
-from partwise.testing.conformance import store_claims
+from partwise.testing.conformance import store_claims, store_records
 
 PASSWORD = "hunter2"  # of no account
 
@@ -237,9 +237,10 @@ class Full(Bare):
     examples = 5
 
     def elsewhere(self) -> Callable[[], CheckpointStore]:
-        # Another process can't import this module by name, so it runs the file.
-        runs = "__import__('runpy').run_path"
-        return partial(eval, f"{runs}({__file__!r})[{self.subject.__name__!r}]({self.path!r})")
+        # Another process does not find this module by name, and so has to be shown the folder.
+        this = Path(__file__)
+        opener = f"__import__({this.stem!r}).{self.subject.__name__}({self.path!r})"
+        return partial(eval, f"__import__('sys').path.append({str(this.parent)!r}) or {opener}")
 
     def advance(self, seconds: float) -> bool:
         with closing(sqlite3.connect(self.path)) as database, database:
@@ -499,7 +500,7 @@ class ClaimsWait(Shared):
     """For some time, as a lock does by default."""
 
     def acquire(self, name: str, token: str) -> None:
-        deadline = time.monotonic() + 1.2
+        deadline = time.monotonic() + 0.4
         while True:
             try:
                 super().acquire(name, token)
@@ -657,6 +658,15 @@ CHECKS = {
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _claimants_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new interpreter would import this module, and with it all of pytest and hypothesis."""
+    import forked  # the other process runs this file, too, and does not find it
+
+    modules = ("filelock", "hypothesis.stateful", "partwise.testing", "pytest")
+    monkeypatch.setattr(store_claims, "_start_python", partial(forked.start_claimant, modules=modules))
+
+
 def test_each_check_of_claims_and_servers_has_a_broken_store() -> None:
     assert {check for _, check, _ in BROKEN} >= CHECKS
 
@@ -679,7 +689,12 @@ def test_the_machine_passes_on_the_correct_store() -> None:
 )
 def test_it_is_caught(broken: type[Shared], name: str, hooks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """It raises an AssertionError, or the store raises an error; with no other hooks than those."""
-    monkeypatch.setattr(store_claims, "_WAITS_MAX", 2.5)  # to save time
+    for module, constant, value in (
+        (store_claims, "_REFUSED_WITHIN", 0.3),
+        (store_claims, "_WAITS_MAX", 1.0),
+        (store_records, "_TIMED", 5),
+    ):
+        monkeypatch.setattr(module, constant, value)  # to save time
     with pytest.raises((AssertionError, PartwiseError)):
         STORE_CHECKS[name](harness_of(broken, *hooks)())
 

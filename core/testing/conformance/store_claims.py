@@ -226,18 +226,19 @@ with opener().claim(name):
 @contextmanager
 def _claimed_elsewhere(opener: Callable[[], CheckpointStore], name: str) -> Iterator[int]:
     """Hold the claim in another process, killed at the end; yield its id."""
-    process = subprocess.Popen(  # noqa: S603  # fixed code in this interpreter
-        [sys.executable, "-c", _CLAIM, pickle.dumps((opener, name)).hex()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with process:
+    with _start_python(_CLAIM, pickle.dumps((opener, name)).hex()) as process:
         try:
             assert process.stdout is not None, "stdout is a pipe"
             assert process.stdout.readline().strip() == b"claimed", "another process can claim a checkpoint"
             yield process.pid
         finally:
             process.kill()
+
+
+def _start_python(code: str, argument: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603  # fixed code in this interpreter
+        [sys.executable, "-c", code, argument], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
 
 # --- fencing ---------------------------------------------------------------------------------------------------------
