@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import forked
 import pytest
+from shared.postgres_reads import ReadsInOneSession
 
 from partwise import TransferConfig, Uploader
 from partwise.backends.memory import MemoryBackend
@@ -46,6 +47,13 @@ stops = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="the system ha
 def url(postgres: PostgresServer) -> Iterator[str]:
     with postgres.new_schema() as schema:
         yield postgres.url(schema=schema)
+
+
+@pytest.fixture
+def reader(url: str) -> Iterator[ReadsInOneSession]:
+    """The store of an observer."""
+    with ReadsInOneSession(url) as reader:
+        yield reader
 
 
 def soon(call: Callable[[], object]) -> None:
@@ -121,9 +129,10 @@ class Watched:
 class Hosts:
     """Two hosts with one storage and one database."""
 
-    def __init__(self, postgres: PostgresServer, url: str) -> None:
+    def __init__(self, postgres: PostgresServer, url: str, reader: PostgresCheckpointStore) -> None:
         self.postgres = postgres
         self.url = url
+        self.reader = reader
         self.storage = MemoryBackend(limits=PartLimits(min_part_size=PART, max_part_size=1000, max_parts=100))
         self.log: list[tuple[str, ...]] = []
 
@@ -151,8 +160,7 @@ class Hosts:
         return outcome
 
     def checkpoints(self) -> list[Any]:
-        with PostgresCheckpointStore(self.url) as store:
-            return list(store.scan())
+        return list(self.reader.scan())
 
     def completed(self, host: str = "") -> list[tuple[str, ...]]:
         return [line for line in self.log if line[1] == "complete_upload" and line[0].startswith(host)]
@@ -172,12 +180,14 @@ def fail_at_the_second_part() -> Callable[[str], None]:
 
 @pytest.mark.parametrize("stops_there", [False, True], ids=["finishes", "stops"])
 @pytest.mark.parametrize("theirs", [SAME, CHANGED], ids=["same source", "changed source"])
-def test_a_host_that_has_lost_its_claim_does_no_harm_whenever_it_goes_on(postgres, url, theirs, stops_there) -> None:
+def test_a_host_that_has_lost_its_claim_does_no_harm_whenever_it_goes_on(
+    postgres, url, reader, theirs, stops_there
+) -> None:
     outcomes = set()
     at = 0
     while True:
         at += 1
-        hosts = Hosts(postgres, url)
+        hosts = Hosts(postgres, url, reader)
         left: list[Any] = []
 
         def take_over(hosts: Hosts = hosts, left: list[Any] = left) -> None:
@@ -217,11 +227,11 @@ def test_a_host_that_has_lost_its_claim_does_no_harm_whenever_it_goes_on(postgre
 
 
 @pytest.mark.parametrize("data", [SAME, SAME[: PART // 2]], ids=["parts", "one piece"])
-def test_an_upload_goes_on_whenever_its_session_ends(postgres, url, data) -> None:
+def test_an_upload_goes_on_whenever_its_session_ends(postgres, url, reader, data) -> None:
     at = 0
     while True:
         at += 1
-        hosts = Hosts(postgres, url)
+        hosts = Hosts(postgres, url, reader)
         recorded: list[int] = []
 
         def before(operation: str, recorded: list[int] = recorded, hosts: Hosts = hosts) -> None:
@@ -243,7 +253,7 @@ def test_an_upload_goes_on_whenever_its_session_ends(postgres, url, data) -> Non
 
 
 def test_an_upload_goes_on_after_a_restart_of_the_server_that_takes_two_seconds(postgres, url, caplog) -> None:
-    hosts = Hosts(postgres, url)
+    hosts = Hosts(postgres, url, PostgresCheckpointStore(url))
     data = pseudo_random_bytes(30 * PART)
     restarted = threading.Event()
 
@@ -306,6 +316,8 @@ else:
     print("done", flush=True)
 """
 
+HOST_MODULES = ("partwise.backends.oss", "partwise.stores.postgres", "partwise.stores._postgres")
+
 PARTS = 12
 
 
@@ -314,8 +326,8 @@ class Process:
 
     def __init__(self, server: OSSServer, url: str, file: Path) -> None:
         access = (server.endpoint, server.region, server.access_key_id, server.access_key_secret)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HOST, url, *access, str(file)], stdout=subprocess.PIPE, text=True
+        self.process = forked.start_code(
+            HOST, url, *access, file, modules=HOST_MODULES, stdout=subprocess.PIPE, text=True
         )
 
     def wait_for_parts(self, number: int) -> None:
@@ -397,7 +409,8 @@ def test_the_upload_of_a_killed_process_can_be_resumed_at_once(start, oss_server
 
 
 CLAIMS = """
-import os, subprocess, sys, time
+import os, subprocess, sys, time, warnings
+warnings.simplefilter("error")
 from partwise.errors import ClaimLost, CheckpointBusy, StoreClosed
 from partwise.stores.postgres import PostgresCheckpointStore
 store = PostgresCheckpointStore(sys.argv[1])
@@ -408,8 +421,10 @@ say = lambda text: print(text, flush=True)
 @contextmanager
 def running(code: str, url: str) -> Iterator[subprocess.Popen[str]]:
     """Run code in another process, which is killed at the end of the block."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", CLAIMS + code, url],
+    with forked.start_code(
+        CLAIMS + code,
+        url,
+        modules=("partwise.stores.postgres", "partwise.stores._postgres"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -467,7 +482,7 @@ say("left")
 def test_a_started_program_does_not_keep_the_claim_of_a_killed_parent(url) -> None:
     code = """
 with store.claim("a name"):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+    child = subprocess.Popen([sys.executable, "-ISc", "import time; time.sleep(60)"], close_fds=False)
     say(child.pid)
     time.sleep(60)
 """
