@@ -50,7 +50,7 @@ def keys() -> st.SearchStrategy[str]:
 
 def etags() -> st.SearchStrategy[str]:
     """Return ETags: hexadecimal digits, sometimes quoted or with a part count."""
-    digits = st.text(alphabet="0123456789ABCDEF", min_size=32, max_size=32)
+    digits = st.integers(0, 2**128 - 1).map("{:032X}".format)
     return digits | digits.map('"{}"'.format) | st.builds("{}-{}".format, digits, st.integers(1, 10_000))
 
 
@@ -195,8 +195,12 @@ def object_options(
         return st.just(option_type())
     # These two exclude each other.
     names = st.sets(st.sampled_from(allowed), max_size=4).filter(lambda chosen: not chosen >= _EXCLUDING)
-    given = names.flatmap(lambda chosen: st.fixed_dictionaries({name: values[name] for name in sorted(chosen)}))
-    return given.map(lambda chosen: option_type(**chosen))
+
+    @st.composite
+    def options(draw: st.DrawFn) -> ObjectOptions:
+        return option_type(**{name: draw(values[name]) for name in sorted(draw(names))})
+
+    return options()
 
 
 def uploaded_parts(numbers: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[UploadedPart]:
@@ -238,11 +242,22 @@ def fingerprints() -> st.SearchStrategy[Fingerprint]:
 
 def checkpoints() -> st.SearchStrategy[Checkpoint]:
     """Return checkpoints; names of sources may have lone surrogates, as paths can."""
-    return st.builds(
-        Checkpoint,
+    return _checkpoints(
         location=_WORD.map("memory://{}".format),
         key=keys(),
         source=st.text(min_size=1, max_size=20) | st.just("/a/\udcff/path"),
+    )
+
+
+def checkpoints_of_one_upload() -> st.SearchStrategy[Checkpoint]:
+    """Return checkpoints of one name, which takes less time than to draw it."""
+    return _checkpoints(location=st.just("memory://"), key=st.just("key"), source=st.just("source"))
+
+
+def _checkpoints(**name: st.SearchStrategy[str]) -> st.SearchStrategy[Checkpoint]:
+    return st.builds(
+        Checkpoint,
+        **name,
         fingerprint=fingerprints(),
         part_size=st.integers(1, 5 * 1024 * MIB),
         parts_per_doubling=st.none() | st.integers(1, 10_000),

@@ -21,7 +21,7 @@ from partwise.testing.conformance.machines import BoundedMachine
 from partwise.testing.conformance.store_harness import StoreHarness, append, close, delete, enter_claim, sample, save
 from partwise.testing.conformance.suite import must_raise
 from partwise.testing.oracles import in_order
-from partwise.testing.strategies import checkpoints, uploaded_parts
+from partwise.testing.strategies import checkpoints_of_one_upload, uploaded_parts
 
 __all__ = ["agreement_machine", "store_machine"]
 
@@ -54,7 +54,7 @@ class StoreMachine(BoundedMachine):
 
     # --- rules -------------------------------------------------------------------------------------------------------
 
-    @rule(number=_numbers, drawn=checkpoints())
+    @rule(number=_numbers, drawn=checkpoints_of_one_upload())
     def save(self, number: int, drawn: Checkpoint) -> None:
         upload = self._upload(number)
         checkpoint = evolve(drawn, location=upload.location, key=upload.key, source=upload.source)
