@@ -80,10 +80,19 @@ def form(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return make_form(request.param, tmp_path, monkeypatch)
 
 
-@pytest.fixture(params=[name for name in FORMS if name not in ("explicit file", "beside source")])
+ROOMY = [name for name in FORMS if name not in ("explicit file", "beside source")]
+
+
+@pytest.fixture(params=ROOMY)
 def roomy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Form:
     """A kind of store that can hold many checkpoints."""
     return make_form(request.param, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def all_roomy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Form]:
+    """All of these, for values that take longer to draw than to store."""
+    return [make_form(name, tmp_path, monkeypatch) for name in ROOMY]
 
 
 @pytest.fixture
