@@ -35,12 +35,16 @@ NO_SECRETS = {
 }
 
 
+#: Sequences of calls of a store alone. The machine of all stores, which does the same, draws far more of them at once.
+ALONE = 5
+
+
 class MemoryHarness(StoreHarness):
     durable = False
     hooks_left_out = NO_SECRETS | dict.fromkeys(
         ("elsewhere", "read_record", "open_unwritable"), "it is in the memory of one process"
     )
-    examples = 15
+    examples = ALONE
 
     def __init__(self) -> None:
         self.first = MemoryCheckpointStore()
@@ -67,7 +71,7 @@ class PlaceHarness(StoreHarness):
 
 class DirectoryHarness(PlaceHarness):
     tears = True
-    examples = 15
+    examples = ALONE
 
     def open(self) -> FileCheckpointStore:
         return FileCheckpointStore(self.root / "made" / "when needed")
@@ -84,7 +88,7 @@ class DirectoryHarness(PlaceHarness):
 
 
 class DefaultDirectoryHarness(PlaceHarness):
-    examples = 5  # the code is the same as for any directory
+    examples = ALONE  # the code is the same as for any directory
     hooks_left_out = NO_SECRETS | dict.fromkeys(("read_record", "open_unwritable"), "see DirectoryHarness")
 
     def __init__(self) -> None:
@@ -106,6 +110,7 @@ class DefaultDirectoryHarness(PlaceHarness):
 
 class ExplicitFileHarness(DirectoryHarness):
     holds_one = True
+    examples = 15
 
     def open(self) -> FileCheckpointStore:
         return FileCheckpointStore.for_file(self.root / "state.ucp")
@@ -115,7 +120,7 @@ class ExplicitFileHarness(DirectoryHarness):
 
 
 class BesideSourceHarness(ExplicitFileHarness):
-    examples = 5  # the code is the same as for any single file
+    examples = ALONE  # the code is the same as for any single file
 
     def open(self) -> FileCheckpointStore:
         return FileCheckpointStore.beside_source()(str(self.root / "backup.tar"))
@@ -124,7 +129,7 @@ class BesideSourceHarness(ExplicitFileHarness):
 class SQLiteHarness(PlaceHarness):
     """Its handles but the first keep the database open, as a claim does: most reads take less time then."""
 
-    examples = 15
+    examples = ALONE
     hooks_left_out = NO_SECRETS | {"read_record": "damaged rows and files are tested in test_sqlite"}
 
     def __init__(self) -> None:
@@ -172,12 +177,12 @@ class TestSQLite(CheckpointStoreConformance):
 
 
 @pytest.mark.parametrize(
-    "harnesses",
+    ("harnesses", "examples"),
     [
-        [MemoryHarness, DirectoryHarness, SQLiteHarness],
-        [MemoryHarness, DirectoryHarness, SQLiteHarness, ExplicitFileHarness],
+        ([MemoryHarness, DirectoryHarness, SQLiteHarness], 22),
+        ([MemoryHarness, DirectoryHarness, SQLiteHarness, ExplicitFileHarness], 12),
     ],
     ids=["many checkpoints", "one checkpoint"],
 )
-def test_all_stores_agree(harnesses: list[Callable[[], StoreHarness]]) -> None:
-    run_machine(agreement_machine(harnesses), 12)
+def test_all_stores_agree(harnesses: list[Callable[[], StoreHarness]], examples: int) -> None:
+    run_machine(agreement_machine(harnesses), examples)

@@ -44,6 +44,7 @@ class StoreMachine(BoundedMachine):
         self.stores = [harness.open_for_test() for harness in self.harnesses]
         self.readers = [harness.open_for_test() for harness in self.harnesses]
         self.holds_one = any(harness.holds_one for harness in self.harnesses)
+        self.names = {self._upload(number).name for number in (1, 2, 3)}
         self.model: dict[str, Checkpoint] = {}
 
     def teardown(self) -> None:
@@ -115,9 +116,8 @@ class StoreMachine(BoundedMachine):
     @invariant()
     def checkpoints_are_as_in_the_model(self) -> None:
         expected = {name: in_order(checkpoint) for name, checkpoint in self.model.items()}
-        names = {self._upload(number).name for number in (1, 2, 3)}
         for reader in self.readers:
-            for name in names:
+            for name in self.names:
                 found = reader.load(name)
                 loaded = None if found is None else in_order(found)
                 assert loaded == expected.get(name), f"{reader!r} loads what was saved last"
