@@ -210,7 +210,7 @@ class OptionTable:
         present = options.explicitly_set()
         headers: dict[str, str] = {}
         for rule in self.rules:
-            if kind & rule.requests and rule.option in present:
+            if rule.option in present and kind & rule.requests:
                 headers.update(rule.write(rule.header, getattr(options, rule.option)))
         return headers
 

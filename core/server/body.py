@@ -7,14 +7,13 @@ It is read once, from the socket, and verified before its end.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Self
 
-from partwise.checksums import Checksum, RunningChecksum, crc64
+from partwise.checksums import MD5, Checksum, RunningChecksum, crc64
 from partwise.model import GIB, KIB, MIB
 from partwise.server.errors import ServiceError
 
@@ -47,7 +46,6 @@ class RequestBody:
         self._length = length
         self._awaits_continue = awaits_continue
         self._spooled: BinaryIO | None = None
-        self._md5 = hashlib.md5(usedforsecurity=False)
         self._crc64 = 0
         self._ended = False
         self._tracked: dict[Checksum, RunningChecksum] = {}
@@ -88,9 +86,13 @@ class RequestBody:
         return self._crc64 if self._ended else None
 
     @property
-    def md5(self) -> bytes:
-        """The MD5 of the bytes that the reader got so far."""
-        return self._md5.digest()
+    def md5(self) -> str:
+        """
+        The MD5 of the bytes that the reader got so far, in base64.
+
+        It has to be tracked.
+        """
+        return MD5.to_base64(self.tracked(MD5))
 
     def track(self, algorithm: Checksum) -> None:
         """Compute this checksum, too, of the bytes that the reader gets."""
@@ -118,7 +120,6 @@ class RequestBody:
             if self.corrupt_at is not None and offset <= self.corrupt_at < offset + len(chunk):
                 chunk = bytearray(chunk)  # noqa: PLW2901 -- the changed copy replaces the chunk
                 chunk[self.corrupt_at - offset] ^= 1
-            self._md5.update(chunk)
             self._crc64 = crc64(chunk, self._crc64)
             for running in self._tracked.values():
                 running.update(chunk)

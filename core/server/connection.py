@@ -30,6 +30,8 @@ _RATE_MIN = KIB
 
 _STATUSES_WITHOUT_BODY = (204, 304)
 
+_REASONS = {status.value: status.phrase for status in http.HTTPStatus}
+
 # Callback, callback variables and metadata may have 5, 5 and 8 KB.
 _HEAD_BYTES_MAX = 64 * KIB
 
@@ -57,6 +59,7 @@ class ClientConnection:
         self._refuse = refuse
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES_MAX)
         self._idle_timeout = idle_timeout
+        self._timeout: float | None = None  # that of the socket
         self._is_head = False
 
     def serve(self) -> None:
@@ -113,7 +116,7 @@ class ClientConnection:
         started = time.monotonic()
         if timeout <= 0:
             raise TimeoutError
-        self._socket.settimeout(timeout)
+        self._set_timeout(timeout)
         self._http.receive_data(self._socket.recv(limit))
         return time.monotonic() - started
 
@@ -154,7 +157,7 @@ class ClientConnection:
     def _send(self, response: ServerResponse) -> bool:
         """Send the response; return whether the connection can be reused."""
         # The timeout of one `sendall`, however few bytes the client reads at a time.
-        self._socket.settimeout(self._idle_timeout)
+        self._set_timeout(self._idle_timeout)
         raw = self._raw(response)
         if response.cut_after is not None:
             left = response.cut_after
@@ -181,7 +184,7 @@ class ClientConnection:
         if self._http.their_state is not h11.DONE:
             # The rest of the request may still arrive, and can't be distinguished from a next request.
             headers.append((b"Connection", b"close"))
-        reason = http.HTTPStatus(response.status).phrase if response.status in set(http.HTTPStatus) else ""
+        reason = _REASONS.get(response.status, "")
         raw = self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason)) or b""
         if not self._is_head and response.status not in _STATUSES_WITHOUT_BODY:
             for chunk in response.chunks():
@@ -190,6 +193,12 @@ class ClientConnection:
         raw += self._http.send(h11.EndOfMessage()) or b""
         if raw:
             yield raw
+
+    def _set_timeout(self, seconds: float) -> None:
+        # Most requests need one timeout only, and each change is a system call, and an occasion to lose the GIL.
+        if seconds != self._timeout:
+            self._socket.settimeout(seconds)
+            self._timeout = seconds
 
     def _close(self, *, reset: bool) -> None:
         if reset:

@@ -9,6 +9,7 @@ page, in its Host or Origin header, and is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ def host_of(header: str) -> str:
     return header.partition(":")[0].lower().removeprefix(".")
 
 
+# Each request asks several times, for one or two hosts.
+@lru_cache(maxsize=16)
 def is_address(host: str) -> bool:
     """Return whether the host is an IP address rather than a name."""
     try:
@@ -34,6 +37,7 @@ def is_address(host: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=16)
 def is_loopback(host: str) -> bool:
     """
     Return whether a host is reachable from this machine only.

@@ -5,27 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import selectors
 import socket
-import socketserver
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
-# How often the accepting thread checks whether to stop, in seconds. Each test that stops a server waits this long.
-_POLL_SECONDS = 0.005
+#: How many connections may wait to be accepted.
+_BACKLOG = 128
+
+#: The pause after a connection could not be accepted, as with too many open files, in seconds.
+_PAUSE_SECONDS = 0.005
 
 
-class Listener(socketserver.TCPServer):
+class Listener:
     """
     Accepts connections, and keeps track of open ones and their threads.
 
     `serve_client` serves one connection and closes it. Above `max_connections`, further ones are closed at once.
     """
-
-    # On Windows this would let a second server listen on the same port.
-    allow_reuse_address = os.name == "posix"
-    request_queue_size = 128
 
     def __init__(
         self,
@@ -33,18 +31,19 @@ class Listener(socketserver.TCPServer):
         serve_client: Callable[[socket.socket], None],
         max_connections: Callable[[], int],
     ) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._serve_client = serve_client
         self._max_connections = max_connections
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, socket.socket] = {}
-        self._accepting = threading.Thread(target=self.serve_forever, args=(_POLL_SECONDS,), daemon=True)
-        super().__init__(address, socketserver.BaseRequestHandler)
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._socket = _listen(address)
+        # A byte ends the accepting thread, which waits without a timeout.
+        self._end, self._ended = socket.socketpair()
 
     @property
     def address(self) -> tuple[str, int]:
         """The host and port that it listens on."""
-        host, port = self.socket.getsockname()[:2]
+        host, port = self._socket.getsockname()[:2]
         return host, port
 
     def start(self) -> None:
@@ -52,14 +51,15 @@ class Listener(socketserver.TCPServer):
         try:
             self._accepting.start()
         except RuntimeError as error:
-            self.server_close()
+            self._close()
             raise OSError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: {error}") from error
 
     def stop(self) -> None:
         """Accept no more connections, shut down the open ones, and wait for the threads."""
-        self.shutdown()
+        with contextlib.suppress(OSError):  # stopped before
+            self._end.send(b"\0")
         self._accepting.join()
-        self.server_close()
+        self._close()
         with self._lock:
             serving = dict(self._open)
         for connection in serving.values():
@@ -67,32 +67,36 @@ class Listener(socketserver.TCPServer):
         for thread in serving:
             thread.join()
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """
-        Accept a connection.
+    def _close(self) -> None:
+        for opened in (self._socket, self._end, self._ended):
+            opened.close()
 
-        After a failure, such as too many open files, wait before the next attempt.
-        """
-        try:
-            return super().get_request()
-        except OSError:
-            time.sleep(_POLL_SECONDS)
-            raise
+    def _accept(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for watched in (self._socket, self._ended):
+                selector.register(watched, selectors.EVENT_READ)
+            while all(key.fileobj is not self._ended for key, _ in selector.select()):
+                try:
+                    connection, _ = self._socket.accept()
+                except OSError:
+                    time.sleep(_PAUSE_SECONDS)
+                else:
+                    self._start(connection)
 
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 -- the base class's signature
+    def _start(self, connection: socket.socket) -> None:
         """Serve one client in its own thread, unless too many are connected."""
-        thread = threading.Thread(target=self._serve, args=(request,), daemon=True)
+        thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
         with self._lock:
             if len(self._open) >= self._max_connections():
-                request.close()
+                connection.close()
                 return
-            self._open[thread] = request
+            self._open[thread] = connection
         try:
             thread.start()
         except RuntimeError:  # no more threads can be started
             with self._lock:
                 del self._open[thread]
-            request.close()
+            connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -100,6 +104,21 @@ class Listener(socketserver.TCPServer):
         finally:
             with self._lock:
                 del self._open[threading.current_thread()]
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    """Return a socket that listens; raise OSError if the address can't be used."""
+    listening = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    try:
+        # On Windows this would let a second server listen on the same port.
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
 
 
 def shut_down(connection: socket.socket) -> None:

@@ -7,11 +7,11 @@ are computed over bytes, so the text must convert back to exactly the bytes that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
-from attrs import define
+from attrs import Factory, define, field
 
 from partwise.model import KIB
 
@@ -30,7 +30,7 @@ def to_bytes(text: str) -> bytes:
 
 def is_utf8(text: str) -> bool:
     """Return whether the bytes behind the text were valid UTF-8."""
-    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+    return text.isascii() or not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 @define(frozen=True)
@@ -43,12 +43,16 @@ class ServerRequest:
     path: str  # the path, percent-decoded once
     # the decoded query parameters, in the order sent. A parameter without a value has the value ``""``.
     query: tuple[tuple[str, str], ...]
+    # the values of the headers by name. An operation looks for dozens of headers that most requests do not have.
+    _values: Mapping[str, str] = field(
+        default=Factory(lambda self: _joined(self.headers), takes_self=True), init=False, eq=False, repr=False
+    )
 
     @classmethod
     def parsed(cls, method: str, raw_target: str, headers: Sequence[tuple[str, str]]) -> ServerRequest:
         """Parse a request target in origin form."""
         raw_path, _, raw_query = raw_target.partition("?")
-        pairs = (field.partition("=") for field in raw_query.split("&") if field)
+        pairs = (parameter.partition("=") for parameter in raw_query.split("&") if parameter)
         query = tuple((_form_decoded(name), _form_decoded(value)) for name, _, value in pairs)
         path = to_text(unquote_to_bytes(raw_path))
         return cls(method, raw_target, tuple((name.lower(), value) for name, value in headers), path, query)
@@ -59,8 +63,7 @@ class ServerRequest:
 
         Repeated headers are joined by commas.
         """
-        values = [value for given, value in self.headers if given == name]
-        return ",".join(values) if values else None
+        return self._values.get(name)
 
     def param(self, name: str) -> str | None:
         """
@@ -75,9 +78,16 @@ class ServerRequest:
         return self.param(name) is not None
 
 
-def _form_decoded(field: str) -> str:
+def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in headers:
+        values[name] = f"{values[name]},{value}" if name in values else value
+    return values
+
+
+def _form_decoded(text: str) -> str:
     # In a query a plus is a space: oss2 encodes spaces like that. In a path it is a plus.
-    return to_text(unquote_to_bytes(field.replace("+", " ")))
+    return to_text(unquote_to_bytes(text.replace("+", " ")))
 
 
 @define(frozen=True)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote
-from xml.etree import ElementTree as ET
 from xml.parsers import expat
+from xml.sax.saxutils import escape
 
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.messages import ServerRequest
@@ -31,17 +31,13 @@ def document(root: str, content: str | Sequence[Node]) -> bytes:
 
     Characters that XML does not allow are replaced by U+FFFD; clients avoid that by ``encoding-type=url``.
     """
-    text = ET.tostring(_element(root, content), encoding="unicode")
+    text = _NOT_XML.sub("\ufffd", _element(root, content))
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
 
 
-def _element(name: str, content: str | Sequence[Node]) -> ET.Element:
-    element = ET.Element(name)
-    if isinstance(content, str):
-        element.text = _NOT_XML.sub("\ufffd", content)
-    else:
-        element.extend(_element(*child) for child in content)
-    return element
+def _element(name: str, content: str | Sequence[Node]) -> str:
+    inner = escape(content) if isinstance(content, str) else "".join([_element(*child) for child in content])
+    return f"<{name}>{inner}</{name}>" if inner else f"<{name} />"
 
 
 def xml_time(seconds: float) -> str:

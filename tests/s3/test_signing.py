@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from unittest import mock
 from urllib.parse import urlsplit
@@ -44,6 +45,25 @@ VALUE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=
 NAME = st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
 
 
+class Clock:
+    """The clock of botocore in this module."""
+
+    now = datetime.fromtimestamp(NOW, UTC)
+
+    def read(self) -> datetime:
+        return self.now
+
+
+CLOCK = Clock()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clock_of_botocore() -> Iterator[None]:
+    # Once, since a patch takes as long as a signature.
+    with mock.patch.object(botocore.auth, "get_current_datetime", CLOCK.read):
+        yield
+
+
 def botocores(request: PathRequest, credentials: Credentials, time: float, region: str, service: str) -> dict[str, str]:
     """Return the headers of a request after botocore has signed it."""
     headers = {name: value for name, value in request.headers.items() if name.lower() != PAYLOAD_HEADER}
@@ -53,12 +73,9 @@ def botocores(request: PathRequest, credentials: Credentials, time: float, regio
     payload = request.headers.get(PAYLOAD_HEADER, "UNSIGNED-PAYLOAD")
     pair = BotocoreCredentials(credentials.access_key_id, credentials.access_key_secret, credentials.security_token)
     auth = botocore.auth.S3SigV4Auth(pair, service, region)
-    now = datetime.fromtimestamp(time, UTC)
-    with (
-        mock.patch.object(botocore.auth, "get_current_datetime", return_value=now),
-        mock.patch.object(auth, "payload", return_value=payload),
-    ):
-        auth.add_auth(signed)
+    auth.payload = lambda _: payload
+    CLOCK.now = datetime.fromtimestamp(time, UTC)
+    auth.add_auth(signed)
     return {name.lower(): value for name, value in signed.headers.items()}
 
 
@@ -99,7 +116,7 @@ def random_request(rng):
     """Return a request by cheaper means than Hypothesis, which finds smaller ones."""
 
     def text(size, characters):
-        return "".join(rng.choice(characters) for _ in range(rng.randrange(1, size)))
+        return "".join(rng.choices(characters, k=rng.randrange(1, size)))
 
     query = {text(8, "abcXYZ-"): rng.choice([None, text(12, ODD)]) for _ in range(rng.randrange(4))}
     headers = {"Host": rng.choice(["s3.eu-west-1.amazonaws.com", "b.example.com:9000"])}

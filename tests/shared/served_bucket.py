@@ -28,8 +28,14 @@ _Server = TypeVar("_Server", bound=StorageServer)
 
 
 class ServedBucketHarness(BackendHarness, Generic[_Backend, _Server]):
-    """A bucket on a test server. Every other server of it that fails in some way has the same bucket."""
+    """
+    A bucket on a test server. Every other server of it that fails in some way has the same bucket.
 
+    The pages of listings are smaller than those of the services, so that one more entry than a page takes a hundred
+    requests, and not a thousand. tests/oss/test_xml.py has pages of a thousand.
+    """
+
+    page_size = 100
     secrets = ("partwise-test-secret",)
     throttled: ClassVar[str]
     """The error code of a request that is one too many."""
@@ -37,9 +43,13 @@ class ServedBucketHarness(BackendHarness, Generic[_Backend, _Server]):
     """The error code of a temporary key that has expired."""
 
     def __init__(self) -> None:
-        self.bucket = MemoryBackend("examplebucket")
+        self.bucket = self.make_bucket()
         self.servers: list[_Server] = []
         self.server = self.serve()
+
+    def make_bucket(self) -> MemoryBackend:
+        """Return an empty bucket."""
+        return MemoryBackend("examplebucket")
 
     @abstractmethod
     def make_server(self) -> _Server:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 
+from partwise.checksums import MD5
 from partwise.server.body import RequestBody
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
@@ -52,6 +52,12 @@ class OSSDialect:
     error_for = staticmethod(errors.error_for)
 
     def authenticate(self, exchange: Exchange) -> None:
+        """
+        Check the signature, and arrange that the MD5 of the body is computed.
+
+        Responses report it.
+        """
+        exchange.body.track(MD5)
         authenticate(exchange.request, exchange.target, exchange.settings, exchange.now)
 
     def perform(self, exchange: Exchange) -> ServerResponse:
@@ -60,7 +66,7 @@ class OSSDialect:
     def verify_body(self, request: ServerRequest, body: RequestBody) -> None:
         """Compare the body with the Content-MD5 and the CRC-64 in the headers."""
         md5, crc64 = request.header("content-md5"), request.header(CHECKSUM)
-        if md5 is not None and md5 != base64.b64encode(body.md5).decode():
+        if md5 is not None and md5 != body.md5:
             raise ServiceError("InvalidDigest")
         if crc64 is not None and crc64 != str(body.checksum):
             raise ServiceError("InvalidCRC64")

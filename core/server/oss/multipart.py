@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote
 
@@ -80,7 +79,7 @@ def upload_part(exchange: Exchange) -> ServerResponse:
     bucket.part_times.put((upload_id, number), exchange.now, 1)
     headers = (
         ("ETag", quoted(part.etag)),
-        ("Content-MD5", base64.b64encode(body.md5).decode()),
+        ("Content-MD5", body.md5),
         *checksum_headers(exchange, body.checksum if part.checksum is None else part.checksum),
         *encryption_headers(upload.options),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-
 from partwise.model import ObjectOptions, StoredObject
 from partwise.server.body import BODY_BYTES_MAX
 from partwise.server.buckets import ObjectInfo
@@ -80,7 +78,7 @@ def object_info(exchange: Exchange, stored: StoredObject, options: ObjectOptions
     """Return what the server remembers of the object that this request stored."""
     etag = stored.etag.strip('"')
     if object_type == "Normal":
-        md5 = base64.b64encode(exchange.body.md5).decode()
+        md5 = exchange.body.md5
         return ObjectInfo(stored, etag, options, object_type, exchange.now, md5)
     rename = exchange.settings.multipart_etag
     return ObjectInfo(stored, rename(etag) if rename else etag, options, object_type, exchange.now)

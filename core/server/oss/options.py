@@ -113,8 +113,10 @@ def _tags(request: ServerRequest) -> dict[str, str]:
 
 def for_backend(options: ObjectOptions, supported: frozenset[str]) -> ObjectOptions:
     """Return the options that the backend supports; the server remembers the others."""
-    default = type(options)()
     unsupported = options.explicitly_set() - (supported - _NOT_FOR_BACKENDS)
+    if not unsupported:
+        return options
+    default = type(options)()
     return evolve(options, **{name: getattr(default, name) for name in unsupported})
 
 

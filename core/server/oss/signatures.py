@@ -14,6 +14,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote
 
@@ -210,7 +211,7 @@ def _check_time(claim: _Claim, now: float) -> None:
     if claim.presigned:
         _check_validity(claim, now)
         return
-    moment = _signing_time(claim)
+    moment = _signing_time(claim.version, claim.date)
     if abs(now - moment) > SKEW_MAX:
         raise ServiceError(
             "RequestTimeTooSkewed",
@@ -231,7 +232,7 @@ def _check_validity(claim: _Claim, now: float) -> None:
             raise _refusal(
                 "InvalidArgument", "0002-00000232", f"x-oss-expires must be from 1 to {PRESIGNED_MAX} seconds."
             )
-        moment = _signing_time(claim)
+        moment = _signing_time(claim.version, claim.date)
         begin, end = moment - SKEW_MAX, moment + seconds
     if now < begin:
         raise ServiceError("AccessDenied", "Request is not valid yet.", elements={"ServerTime": xml_time(now)})
@@ -246,11 +247,13 @@ def _integer(name: str, text: str) -> int:
     return int(text)
 
 
-def _signing_time(claim: _Claim) -> float:
+# Many requests are signed in the same second.
+@lru_cache(maxsize=16)
+def _signing_time(version: str, date: str) -> float:
     try:
-        if claim.version == "v4":
-            return datetime.strptime(claim.date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-        return parsedate_to_datetime(claim.date).timestamp()
+        if version == "v4":
+            return datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        return parsedate_to_datetime(date).timestamp()
     except ValueError:
         raise ServiceError("AccessDenied", "OSS authentication requires a valid Date.") from None
 
@@ -354,10 +357,16 @@ def _v4_string_to_sign(claim: _Claim, canonical_request: bytes) -> bytes:
 
 
 def _v4_signature(secret: str, scope: str, string_to_sign: bytes) -> str:
+    return hmac.digest(_derived_key(secret, scope), string_to_sign, "sha256").hex()
+
+
+# It is the same for a day.
+@lru_cache(maxsize=16)
+def _derived_key(secret: str, scope: str) -> bytes:
     key = b"aliyun_v4" + to_bytes(secret)
     for step in scope.split("/"):
         key = hmac.digest(key, to_bytes(step), "sha256")
-    return hmac.digest(key, string_to_sign, "sha256").hex()
+    return key
 
 
 def _refusal(code: str, ec: str, message: str | None = None, elements: Mapping[str, str] | None = None) -> ServiceError:

@@ -188,8 +188,10 @@ def _tags(request: ServerRequest) -> dict[str, str]:
 
 def for_backend(options: ObjectOptions, supported: frozenset[str]) -> ObjectOptions:
     """Return the options that the backend supports; the server remembers the others."""
-    default = ObjectOptions()
     unsupported = options.explicitly_set() - supported
+    if not unsupported:
+        return options
+    default = ObjectOptions()
     return evolve(options, **{name: getattr(default, name) for name in unsupported})
 
 

@@ -7,12 +7,11 @@ compared with the digest that was signed, with Content-MD5, and with the checksu
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from partwise.checksums import CRC32, CRC32C, CRC64_NVME, SHA1, SHA256, Checksum
+from partwise.checksums import CRC32, CRC32C, CRC64_NVME, MD5, SHA1, SHA256, Checksum
 from partwise.model import KIB, MIB
 from partwise.server.body import RequestBody
 from partwise.server.errors import ServiceError
@@ -115,10 +114,11 @@ def prepare_body(
     if payload.is_chunked:
         body.decode(payload.decode, payload.decoded_length())
     announced = announced_algorithm(request) if of_body else None
-    algorithms = {announced, default, SHA256 if payload.signed_digest else None}
-    for algorithm in algorithms - {None}:
-        assert algorithm is not None
-        body.track(algorithm)
+    signed = SHA256 if payload.signed_digest else None
+    md5 = None if request.header("content-md5") is None else MD5
+    for algorithm in (announced, default, signed, md5):
+        if algorithm is not None:
+            body.track(algorithm)
     return payload
 
 
@@ -214,7 +214,7 @@ class Payload:
         """
         request = self._request
         md5 = request.header("content-md5")
-        if md5 is not None and md5 != base64.b64encode(body.md5).decode():
+        if md5 is not None and md5 != body.md5:
             raise ServiceError("BadDigest", "The Content-MD5 you specified did not match what we received.")
         if self.signed_digest is not None and self.signed_digest != SHA256.to_hex(body.tracked(SHA256)):
             raise ServiceError("XAmzContentSHA256Mismatch")

@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from attrs import define
@@ -180,7 +181,7 @@ def _check_scope(claim: SignatureClaim, region: str) -> None:
 
 
 def _check_time(claim: SignatureClaim, now: float) -> None:
-    moment = _signing_time(claim)
+    moment = _signing_time(claim.date)
     if not claim.presigned:
         if abs(now - moment) > SKEW_MAX:
             raise ServiceError(
@@ -203,9 +204,11 @@ def _check_time(claim: SignatureClaim, now: float) -> None:
         raise ServiceError("AccessDenied", "Request has expired", elements=elements)
 
 
-def _signing_time(claim: SignatureClaim) -> float:
+# Many requests are signed in the same second.
+@lru_cache(maxsize=16)
+def _signing_time(date: str) -> float:
     try:
-        return datetime.strptime(claim.date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        return datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
         raise ServiceError("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header") from None
 
@@ -233,10 +236,7 @@ def _check_signature(claim: SignatureClaim, request: ServerRequest, access_key: 
             elements={"HeadersNotSigned": ", ".join(unsigned)},
         )
     canonical = _canonical_request(claim, request)
-    key = b"AWS4" + to_bytes(access_key.access_key_secret)
-    for step in claim.scope.split("/"):
-        key = hmac.digest(key, to_bytes(step), "sha256")
-    signing_key = SigningKey(key, claim.date, claim.scope)
+    signing_key = SigningKey(_derived_key(access_key.access_key_secret, claim.scope), claim.date, claim.scope)
     digest = hashlib.sha256(canonical).hexdigest()
     if not _equal(signing_key.sign(_ALGORITHM, (digest,)), claim.signature):
         raise ServiceError(
@@ -249,6 +249,15 @@ def _check_signature(claim: SignatureClaim, request: ServerRequest, access_key: 
             },
         )
     return signing_key
+
+
+# It is the same for a day.
+@lru_cache(maxsize=16)
+def _derived_key(secret: str, scope: str) -> bytes:
+    key = b"AWS4" + to_bytes(secret)
+    for step in scope.split("/"):
+        key = hmac.digest(key, to_bytes(step), "sha256")
+    return key
 
 
 def _canonical_request(claim: SignatureClaim, request: ServerRequest) -> bytes:

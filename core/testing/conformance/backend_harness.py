@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -461,6 +463,17 @@ def skip_unless_supports(backend: MultipartBackend, name: str) -> None:
     """Skip the check for a backend that does not support this option."""
     if name not in backend.capabilities.options:
         raise NotApplicable(f"the backend does not support {name}, as declared")
+
+
+@contextmanager
+def frequent_switches() -> Iterator[None]:
+    """Switch threads as often as possible, so that a race shows."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def part_contents(part_size: int, count: int, seed: object) -> list[bytes]:

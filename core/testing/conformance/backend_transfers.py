@@ -10,7 +10,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TypeVar
 
 from attrs import evolve
@@ -33,6 +33,7 @@ from partwise.testing.conformance.backend_harness import (
     BackendHarness,
     body_of,
     calls_of_every_method,
+    frequent_switches,
     listed_parts,
     must_be_stored,
 )
@@ -179,17 +180,6 @@ class _WaitingBody(StrictBody):
             return
 
 
-@contextmanager
-def _frequent_switches() -> Iterator[None]:
-    """Switch threads as often as possible, so that a race shows."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
 @CHECKS.covers(43)
 def check_bodies_sent_at_the_same_time(harness: BackendHarness) -> None:
     """Threads that send pieces of their bodies in turns do not share a buffer."""
@@ -207,7 +197,7 @@ def check_bodies_sent_at_the_same_time(harness: BackendHarness) -> None:
         body = _WaitingBody(contents[n], backend.capabilities.checksum, barrier)
         return backend.put_object(harness.key(f"same-time-put/{n}"), body, NO_OPTIONS)
 
-    with _frequent_switches(), ThreadPoolExecutor(max_workers=_THREADS) as pool:
+    with frequent_switches(), ThreadPoolExecutor(max_workers=_THREADS) as pool:
         parts = list(pool.map(send, range(_THREADS)))
         barrier.reset()
         list(pool.map(put, range(_THREADS)))

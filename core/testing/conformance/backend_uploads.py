@@ -16,6 +16,7 @@ from partwise.testing.conformance.backend_harness import (
     WAYS,
     BackendHarness,
     body_of,
+    frequent_switches,
     listed_parts,
     must_be_stored,
     must_not_be_found,
@@ -327,7 +328,8 @@ def check_replaced_atomically(harness: BackendHarness) -> None:
         while not done.is_set():
             seen.add(harness.read(harness.key("watched")))
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    # A thread that only reads would keep the others from running for five milliseconds at a time.
+    with frequent_switches(), ThreadPoolExecutor(max_workers=1) as pool:
         watching = pool.submit(watch)
         try:
             for version in versions:

@@ -123,7 +123,7 @@ MUTATIONS = [
     Mutation(
         "a response has the remaining timeout of its request",
         "core/server/connection.py",
-        "        self._socket.settimeout(self._idle_timeout)\n",
+        "        self._set_timeout(self._idle_timeout)\n",
         "        pass\n",
         LIMITS,
     ),
