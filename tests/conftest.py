@@ -95,6 +95,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def fast_collection() -> None:
+    """
+    Exempt what exists already from garbage collection, for tests that call ``gc.collect``.
+
+    It is not garbage of the test, and in a process that has run thousands of tests a search of it takes 0.2 seconds.
+    """
+    gc.freeze()
+
+
 class _FewMessages:
     """
     In a process that runs tests for another one: send the result of a test in one message.

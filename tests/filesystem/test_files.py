@@ -241,6 +241,7 @@ def content_for(way: str) -> Any:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("fast_collection")
 def test_an_exception_that_leaves_the_with_block_stores_nothing(
     fs: UploadFileSystem, backend: MemoryBackend, way: str
 ) -> None:
@@ -343,6 +344,7 @@ def test_a_file_that_is_never_closed_is_not_stored_and_that_is_logged(
     assert record.getMessage() == f"{PATH} was not closed, so what was written to it is not stored"
 
 
+@pytest.mark.usefixtures("fast_collection")
 def test_a_file_whose_creation_failed_is_no_file(
     fs: UploadFileSystem,
     backend: MemoryBackend,

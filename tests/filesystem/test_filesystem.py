@@ -375,6 +375,7 @@ def test_an_option_that_the_storage_does_not_have_is_refused_before_a_file_is_wr
         LocalUploadFileSystem(options={"acl": "private"}).open(tmp_path / "one", "wb")
 
 
+@pytest.mark.usefixtures("fast_collection")
 def test_the_store_of_a_url_is_opened_once_and_closed_with_the_filesystem(
     fs: UploadFileSystem, tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,6 +402,7 @@ def test_the_store_of_a_url_is_opened_once_and_closed_with_the_filesystem(
     assert closed == opened
 
 
+@pytest.mark.usefixtures("fast_collection")
 def test_backends_are_opened_once_for_each_bucket_and_closed_with_the_filesystem(fs: UploadFileSystem) -> None:
     opened: dict[str, MemoryBackend] = {}
 

@@ -86,6 +86,7 @@ def read_all(sock, size):
     return data
 
 
+@pytest.mark.usefixtures("fast_collection")
 def test_with_many_connections_only_8_encrypt_large_batches(serve, trusting):
     """Each socket keeps the memory of its largest batch, also while it is idle."""
     data = os.urandom(1 << 20)

@@ -788,6 +788,7 @@ def test_copies_of_a_backend_share_connections_even_if_each_is_closed(server, co
     assert [request.connection for request in server.requests] == [1, 1, 1, 1, 2]
 
 
+@pytest.mark.usefixtures("fast_collection")
 def test_a_garbage_collected_backend_leaves_no_connection_open(server, connect, body):
     backend = OSSBackend(
         "examplebucket", endpoint=server.endpoint, region="cn-hangzhou", credentials=Credentials("id", "secret")
