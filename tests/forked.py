@@ -3,8 +3,8 @@ Commands in processes of their own that start fast: they are forked from one tha
 
 To start Python and to import what a command needs takes several times as long as most commands. Here one process
 imports that once. It has one thread and has run nothing, so that its fork is what ``python -m partwise`` is when its
-imports are done, with its own arguments, environment, directory and streams, and ends as an interpreter does. Commands
-with another terminal, other signals or another Python are for `subprocess`.
+imports are done, with its own arguments, environment, directory and streams, and ends as an interpreter does, but for
+the modules. Commands with another terminal, other signals or another Python are for `subprocess`.
 
 `start_code` does the same for ``python -c``. Its processes are forked from another parent, which imports what they
 name, so that commands find no more modules imported than those below.
@@ -37,18 +37,35 @@ _MESSAGE_MAX = 200_000
 
 _ENVIRONMENT = dict(os.environ)
 
-#: What commands import when they run.
+#: What commands import when they run, if it is installed. The packages of the storages import most of their modules on
+#: first use.
 _MODULES = (
+    "awscrt.checksums",
+    "cattrs",
+    "concurrent.futures",
+    "encodings.idna",
+    "mimetypes",
     "partwise.backends.local",
-    "partwise.backends.oss",
-    "partwise.backends.s3",
+    "partwise.backends.oss.backend",
+    "partwise.backends.oss.urls",
+    "partwise.backends.s3.backend",
+    "partwise.backends.s3.probe",
+    "partwise.backends.s3.urls",
+    "partwise.cli.abort",
     "partwise.cli.app",
+    "partwise.cli.demo",
+    "partwise.cli.gc",
+    "partwise.cli.probe",
+    "partwise.cli.progress_bar",
     "partwise.cli.progress_display",
+    "partwise.cli.serve",
     "partwise.cli.status",
     "partwise.cli.upload",
     "partwise.cli.uploads",
     "partwise.cli.verify",
+    "partwise.server",
     "partwise.stores.file",
+    "platformdirs",
 )
 
 
@@ -253,6 +270,21 @@ def _serve(tests: socket.socket) -> dict[str, Any]:
         tests.send(pickle.dumps(("started", pid, 0)))
 
 
+#: The modules that were imported before any command was forked, by name.
+_kept: dict[str, Any] = {}
+
+
+def _keep_modules() -> None:
+    """
+    Take the modules that were imported early out of what is cleared when a command ends.
+
+    To clear them all takes several times as long as most commands, because each process does it in memory of its own.
+    Everything else ends as it does in an interpreter: threads, streams, and what the command has made.
+    """
+    for name in _kept.keys() - {"__main__", "builtins", "sys"}:
+        sys.modules.pop(name, None)
+
+
 def _import(modules: Iterable[str]) -> None:
     """Import those that are missing, and keep the garbage collector of every child away from what is shared."""
     missing = [module for module in modules if module not in sys.modules]
@@ -260,6 +292,8 @@ def _import(modules: Iterable[str]) -> None:
         with contextlib.suppress(ImportError):  # the import in the child fails, too
             importlib.import_module(module)
     if missing:
+        _kept.update(sys.modules)
+        _kept[""] = _kept  # a cycle, which is not collected once it is frozen
         gc.collect()
         gc.freeze()
 
@@ -300,6 +334,7 @@ if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as _tests:
         _modules = sys.argv[2:]
         del sys.path[0]  # the directory of this file, which has no modules of the commands
+        atexit.register(_keep_modules)  # the first, and so called as the last
         _import(_modules)
         _to_run = _serve(_tests)
     _become(_to_run)

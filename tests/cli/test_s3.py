@@ -74,15 +74,15 @@ def test_an_upload_that_is_killed_at_random_instants_is_one_upload(
     environment = environment_of(child("serve", "--dialect", "s3", "--json", "buckets"))
     random = Random(14)
     seen: set[str] = set()
-    slowly = as_one_upload("--bandwidth-limit", "10M", "--concurrency", "1")
+    slowly = as_one_upload("--bandwidth-limit", "20M", "--concurrency", "1")
     for number in range(KILLS):
         line = child("upload", "large.bin", URL, *slowly, env=environment)
         if number == 0:
             recorded()
         else:
-            # It has sent nothing, a part, or two. A whole upload takes 6 seconds.
+            # It has sent nothing, a part, or two. A whole upload takes 3 seconds.
             with pytest.raises(subprocess.TimeoutExpired):
-                line.process.wait(random.uniform(0.2, 1.6))
+                line.process.wait(random.uniform(0.05, 0.5))
         line.process.kill()
         assert line.end().code != 0
         listed = child("uploads", "s3://examplebucket", "--json", env=environment).end()

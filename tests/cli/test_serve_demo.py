@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import pytest
 from attrs import evolve
 
@@ -397,9 +398,18 @@ def test_the_demo_succeeds_and_leaves_nothing(child: Start, temporary: Path) -> 
     assert list(temporary.iterdir()) == []
 
 
-def test_the_demo_takes_a_file(child: Start, temporary: Path, large: Path) -> None:
+def test_the_demo_takes_a_file(
+    partwise: Callable[..., Any], temporary: Path, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs here, and its commands are forked; above, interpreters are started for all of them."""
+
+    def start(command: list[str], **options: Any) -> forked.ForkedCommand:
+        assert command[:3] == [sys.executable, "-m", "partwise"]
+        return forked.ForkedCommand(command[3:], **options)
+
+    monkeypatch.setattr("partwise.cli.demo.subprocess", SimpleNamespace(Popen=start))
     before = large.read_bytes()
-    ended = child("demo", str(large)).end()
+    ended = partwise("demo", str(large))
     assert ended.code == 0, ended.err
     assert f"$ partwise upload {large} oss://demo/large.bin" in ended.out
     assert large.read_bytes() == before
@@ -550,7 +560,7 @@ def test_any_other_signal_stops_the_demo_at_once() -> None:
 
 @posix
 def test_the_demo_can_be_stopped_and_leaves_nothing(child: Start, temporary: Path) -> None:
-    demo = child("demo", "--size", "64MiB")
+    demo = child("demo", "--size", "16MiB")
     demo.read_until("$ partwise upload")
     assert demo.send(signal.SIGTERM).code == 143
     assert list(temporary.iterdir()) == []
