@@ -333,7 +333,10 @@ def hints_of_the_library() -> Iterator[tuple[str, str]]:
     package = Path(partwise.__file__).parent
     roots = [package, *(Path(module.__file__).parent for module in (partwise.backends, partwise.stores))]
     for path in {path for root in roots for path in root.rglob("*.py") if path.parent.name != "cli"}:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        if "hint" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.keyword) and node.arg == "hint":
                 for part in ast.walk(node.value):
                     if isinstance(part, ast.Constant) and isinstance(part.value, str):
