@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -101,8 +102,9 @@ set_hypothesis_home_dir({str(ROOT / ".hypothesis")!r})
 """
 
 
+@cache
 def blocks(document: Path) -> list[tuple[str, str, int]]:
-    """Return language, text and first line of each fenced block."""
+    """Return language, text and first line of each fenced block; several tests read them."""
     tokens = MarkdownIt().parse(document.read_text(encoding="utf-8"))
     return [(token.info.strip(), token.content, (token.map or [0])[0] + 1) for token in tokens if token.type == "fence"]
 

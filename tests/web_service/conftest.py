@@ -55,6 +55,7 @@ class Service:
         self._target = target
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+        self._limit = 0
         # Bound, but not listening: the port stays reserved while the service is down, and connections are refused.
         self._address = socket.socket()
         self._address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,6 +65,7 @@ class Service:
 
     def start(self, *, bandwidth_limit: int = 0) -> None:
         """Start the service, and wait until it responds. `bandwidth_limit` is in bytes per second; 0: unlimited."""
+        self._limit = bandwidth_limit
         self._process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(self.spool), self._target, str(self._port), str(bandwidth_limit)],
             env={**os.environ, **self._environment, "PYTHONPATH": str(EXAMPLE)},
@@ -75,6 +77,14 @@ class Service:
                 return
             assert time.monotonic() < give_up, "the service does not respond"
             time.sleep(0.02)
+
+    def ensure_running(self, *, bandwidth_limit: int = 0) -> None:
+        """Start the service, or restart it with this limit, unless it runs with it."""
+        if self._process is not None and self._process.poll() is None:
+            if self._limit == bandwidth_limit:
+                return
+            self.stop()
+        self.start(bandwidth_limit=bandwidth_limit)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Send a signal to the service, and return its exit code."""

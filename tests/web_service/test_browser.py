@@ -50,33 +50,48 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser):
+@pytest.fixture(scope="module")
+def tab(browser: Browser):
+    """The page that all tests use one after the other: to create one takes longer than to load it again."""
     with browser.new_context() as context:
-        page = context.new_page()
-        page.set_default_timeout(SOON)
-        errors: list[object] = []
-        page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108  # a built-in can't be marked
-        yield page
-        assert errors == []
+        yield context.new_page()
 
 
 @pytest.fixture
-def storage():
-    """The storage of the service: an OSS server with a bucket in memory."""
+def page(tab: Page):
+    tab.set_default_timeout(SOON)
+    errors: list[object] = []
+    tab.on("pageerror", note := lambda error: errors.append(error))  # noqa: PLW0108  # a built-in can't be marked
+    yield tab
+    tab.goto("about:blank")
+    tab.remove_listener("pageerror", note)
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def server():
     with OSSServer(buckets={"examplebucket": (bucket := MemoryBackend())}) as server:
         server.bucket = bucket
         yield server
 
 
 @pytest.fixture
-def service(make_service, storage):
+def storage(server):
+    """The storage of the service: an OSS server with a bucket in memory, and the keys of the objects of this test."""
+    before = server.bucket.keys()
+    server.new_keys = lambda: sorted({*server.bucket.keys()} - {*before})
+    return server
+
+
+@pytest.fixture(scope="module")
+def service(make_service, server):
+    """A service that the tests start, kill and restart; it takes longer to start than most of them."""
     return make_service(
         "oss://examplebucket/incoming/",
-        OSS_ENDPOINT=storage.endpoint,
-        OSS_REGION=storage.region,
-        OSS_ACCESS_KEY_ID=storage.access_key_id,
-        OSS_ACCESS_KEY_SECRET=storage.access_key_secret,
+        OSS_ENDPOINT=server.endpoint,
+        OSS_REGION=server.region,
+        OSS_ACCESS_KEY_ID=server.access_key_id,
+        OSS_ACCESS_KEY_SECRET=server.access_key_secret,
     )
 
 
@@ -124,9 +139,33 @@ def format_size(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
+def test_the_buttons_pause_resume_and_cancel(page, service, storage):
+    data = pseudo_random_bytes(SIZE // 2)
+    service.ensure_running(bandwidth_limit=SLOW)
+    page.goto(service.url)
+    choose(page, "one.bin", data)
+    choose(page, "two.bin", data)
+    one, two = row_of(page, "one.bin"), row_of(page, "two.bin")
+    wait_until_sent(page, one, 0.2)
+
+    one.get_by_role("button", name="Pause").click()
+    wait_for_state(one, "paused")
+    expect(one.get_by_role("button", name="Pause")).to_be_hidden()
+    two.get_by_role("button", name="Cancel").click()
+    expect(two).to_have_count(0, timeout=SOON)
+    assert {upload.key for upload in storage.bucket.list_uploads()} == {"incoming/one.bin"}
+
+    one.get_by_role("button", name="Resume").click()
+    wait_for_state(one, "stored")
+    one.get_by_role("button", name="Dismiss").click()
+    expect(one).to_have_count(0, timeout=SOON)
+    assert storage.new_keys() == ["incoming/one.bin"]
+    assert storage.bucket.read("incoming/one.bin") == data
+
+
 def test_a_service_killed_within_an_upload_resumes_it_and_the_page_shows_that(page, service, storage):
     data = pseudo_random_bytes(SIZE)
-    service.start(bandwidth_limit=SLOW)
+    service.ensure_running(bandwidth_limit=SLOW)
     page.goto(service.url)
     choose(page, "holiday.mov", data)
     row = row_of(page, "holiday.mov")
@@ -151,49 +190,25 @@ def test_a_service_killed_within_an_upload_resumes_it_and_the_page_shows_that(pa
 
 def test_a_service_that_is_stopped_pauses_its_upload_and_resumes_it_after_a_restart(page, service, storage):
     data = pseudo_random_bytes(SIZE)
-    service.start(bandwidth_limit=SLOW)
+    service.ensure_running(bandwidth_limit=FAST)
     page.goto(service.url)
-    choose(page, "holiday.mov", data)
-    row = row_of(page, "holiday.mov")
+    choose(page, "concert.mov", data)
+    row = row_of(page, "concert.mov")
     wait_until_sent(page, row, 0.3)
 
     assert service.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
     service.start()
     wait_for_state(row, "stored")
     assert kept_by(row) != "0.0 kB"
-    assert storage.bucket.read("incoming/holiday.mov") == data
-
-
-def test_the_buttons_pause_resume_and_cancel(page, service, storage):
-    data = pseudo_random_bytes(SIZE)
-    service.start(bandwidth_limit=SLOW)
-    page.goto(service.url)
-    choose(page, "one.bin", data)
-    choose(page, "two.bin", data)
-    one, two = row_of(page, "one.bin"), row_of(page, "two.bin")
-    wait_until_sent(page, one, 0.2)
-
-    one.get_by_role("button", name="Pause").click()
-    wait_for_state(one, "paused")
-    expect(one.get_by_role("button", name="Pause")).to_be_hidden()
-    two.get_by_role("button", name="Cancel").click()
-    expect(two).to_have_count(0, timeout=SOON)
-    assert {upload.key for upload in storage.bucket.list_uploads()} == {"incoming/one.bin"}
-
-    one.get_by_role("button", name="Resume").click()
-    wait_for_state(one, "stored")
-    one.get_by_role("button", name="Dismiss").click()
-    expect(one).to_have_count(0, timeout=SOON)
-    assert storage.bucket.keys() == ["incoming/one.bin"]
-    assert storage.bucket.read("incoming/one.bin") == data
+    assert storage.bucket.read("incoming/concert.mov") == data
 
 
 def test_a_failure_is_shown_and_the_upload_can_be_resumed(page, service, storage):
     storage.plan(ServerFault("InitiateMultipartUpload", Fail("AccessDenied")))
-    service.start()
+    service.ensure_running()
     page.goto(service.url)
-    choose(page, "holiday.mov", pseudo_random_bytes(SIZE))
-    row = row_of(page, "holiday.mov")
+    choose(page, "theatre.mov", pseudo_random_bytes(SIZE))
+    row = row_of(page, "theatre.mov")
     wait_for_state(row, "failed")
     expect(row.locator(".error")).to_contain_text("AccessDenied")
 
@@ -205,21 +220,21 @@ def test_a_failure_is_shown_and_the_upload_can_be_resumed(page, service, storage
 def test_a_file_name_is_shown_as_text_and_never_interpreted(page, service, storage):
     """The client chooses the name."""
     name = "<img src=x onerror='document.title=1'>& 100% ü#?.bin"
-    service.start()
+    service.ensure_running()
     page.goto(service.url)
     choose(page, name, b"some bytes")
     wait_for_state(row_of(page, name), "stored")
 
     assert page.title() == "Uploads"
-    assert storage.bucket.keys() == [f"incoming/{name}"]
+    assert storage.new_keys() == [f"incoming/{name}"]
 
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_fits_its_window(page, service, width):
-    service.start()
+    service.ensure_running()
     page.set_viewport_size({"width": width, "height": 700})
     page.goto(service.url)
-    name = "a-very-long-name-" * 8 + ".bin"
+    name = "a-very-long-name-" * 8 + f"{width}.bin"
     choose(page, name, b"some bytes")
     wait_for_state(row_of(page, name), "stored")
 
