@@ -79,6 +79,8 @@ class _Parent:
                 [sys.executable, __file__, str(theirs.fileno()), *modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                # Not that of the first test, which is removed: coverage starts in each fork, and needs one.
+                cwd=Path(__file__).parent,
                 env=_ENVIRONMENT,
             )
         self._ended: dict[int, int] = {}
