@@ -91,6 +91,15 @@ def test_a_part_of_a_composite_upload_needs_its_checksum(client: Any) -> None:
     assert client.part(upload_id, 1, b"x").code == "InvalidRequest"
 
 
+def test_an_object_is_not_completed_with_another_type_of_checksum_or_without_its_upload(client: Any) -> None:
+    upload_id = client.create(x_amz_checksum_algorithm="CRC64NVME", x_amz_checksum_type="FULL_OBJECT")
+    parts = send_all(client, upload_id)
+
+    assert client.complete(upload_id, parts, x_amz_checksum_type="COMPOSITE").code == "InvalidRequest"
+    assert client("PUT", "key", {"partNumber": "1"}, b"x").code == "InvalidArgument"
+    assert client.complete(upload_id, parts, x_amz_checksum_type="FULL_OBJECT").status == 200
+
+
 @pytest.mark.parametrize(
     ("algorithm", "kind"), [("SHA256", "FULL_OBJECT"), ("CRC64NVME", "COMPOSITE"), ("CRC7", ""), ("CRC32", "ANY")]
 )

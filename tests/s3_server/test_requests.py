@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import time
+from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -18,8 +21,15 @@ from hypothesis import strategies as st
 
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import CRC32, CRC64_NVME
-from partwise.server import AccessKey, Fail, S3Server, ServerFault, ServerSettings
+from partwise.errors import AccessDenied, BackendError, ServerFailed, SourceChanged, Throttled
+from partwise.model import PartLimits
+from partwise.server import AccessKey, Fail, S3Server, ServerFault, ServerSettings, ServiceError
+from partwise.server.messages import ServerRequest
+from partwise.server.s3.addressing import parse_target
+from partwise.server.s3.errors import error_for
 from partwise.server.s3.server import default_settings
+
+posix_time = pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process can't be changed")
 
 # --- signatures ------------------------------------------------------------------------------------------------------
 
@@ -90,6 +100,57 @@ def test_a_header_that_is_not_signed_is_refused(client: Any) -> None:
     assert (reply.code, reply.text("HeadersNotSigned")) == ("AccessDenied", "x-amz-acl")
 
 
+@posix_time
+@pytest.mark.parametrize("zone", ["UTC", "UTC-8"])
+def test_a_request_may_be_signed_with_its_date_header(client: Any, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    """The server may be in any time zone."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        reply = client("PUT", "key", body=b"data", headers={"Date": formatdate()})
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert reply.status == 200, reply.body
+
+
+@pytest.mark.parametrize(
+    ("header", "change"), [("Date", lambda _: "yesterday"), ("X-Amz-Date", lambda date: f"{date[:8]}Tnoon")]
+)
+def test_a_date_that_is_not_one_is_refused(client: Any, header: str, change: Callable[[str], str]) -> None:
+    given = {"Date": formatdate()} if header == "Date" else {}
+    request = client.signed("GET", "key", {}, b"", given, signed_body=False)
+    request.headers.replace_header(header, change(request.headers[header]))
+    reply = client.send(request, b"")
+
+    assert (reply.status, "valid Date or x-amz-date header" in (reply.text("Message") or "")) == (403, True)
+
+
+def test_a_request_with_two_signatures_and_one_without_its_digest_are_refused(client: Any) -> None:
+    request = client.signed("GET", "key", {}, b"", {}, signed_body=False)
+    url, request.url = request.url, f"{request.url}?X-Amz-Signature=0"
+    twice = client.send(request, b"")
+    request.url = url
+    del request.headers["X-Amz-Content-SHA256"]
+    without = client.send(request, b"")
+
+    assert (twice.code, without.code) == ("InvalidArgument", "MissingSecurityHeader")
+
+
+def test_a_server_for_anyone_accepts_requests_without_a_signature(server: S3Server, client: Any) -> None:
+    server.settings = evolve(server.settings, allow_anonymous=True)
+    request = client.signed("PUT", "key", {}, b"data", {}, signed_body=False)
+    del request.headers["Authorization"]
+    assert client.send(request, b"data").status == 200
+    assert client("GET", "key").body == b"data"
+    request.headers.replace_header("X-Amz-Content-SHA256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")
+    request.headers["x-amz-decoded-content-length"] = "5"
+    body = b"5;chunk-signature=0\r\nhello\r\n0;chunk-signature=0\r\n\r\n"
+    assert client.send(request, body).status == 200
+    assert client("GET", "key").body == b"hello"
+
+
 def test_a_clock_that_is_off_is_refused(server: S3Server, client: Any) -> None:
     server.settings = evolve(server.settings, clock_offset=1000)
 
@@ -137,6 +198,12 @@ def test_a_presigned_url_is_valid_until_it_expires(server: S3Server, client: Any
     request.url = request.url.replace("/key", "/other")
     assert client.send(request, b"").code == "SignatureDoesNotMatch"
     assert client.send(presigned(server, expires=700_000), b"").code == "AuthorizationQueryParametersError"
+    request = presigned(server)
+    request.url = request.url.replace("X-Amz-Expires=100", "X-Amz-Expires=")
+    assert client.send(request, b"").code == "AuthorizationQueryParametersError"
+    server.settings = evolve(server.settings, clock_offset=-1000)
+    early = client.send(presigned(server), b"")
+    assert (early.code, early.text("Message")) == ("AccessDenied", "Request is not valid yet")
 
 
 def test_a_signed_body_must_have_its_digest(client: Any) -> None:
@@ -174,6 +241,21 @@ def test_a_body_in_chunks_is_verified_by_its_trailer(client: Any) -> None:
     wrong = chunked([b"hello ", b"WORLD"], b"x-amz-checksum-crc32:" + checksum + b"\r\n")
     assert unsigned_trailer(client, wrong, 11).code == "BadDigest"
     assert unsigned_trailer(client, chunked([b"hello world"]), 11).status == 400, "the trailer is missing"
+    without_last_line = body.removesuffix(b"\r\n")
+    assert unsigned_trailer(client, without_last_line, 11).status == 200
+    assert unsigned_trailer(client, body, 11, trailer="x-amz-checksum-crc7").code == "InvalidRequest"
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"X-Amz-Content-SHA256": "STREAMING-AWS4-ECDSA", "x-amz-decoded-content-length": "5"}, "InvalidArgument"),
+        ({"X-Amz-Content-SHA256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}, "MissingContentLength"),
+    ],
+)
+def test_a_body_in_chunks_needs_a_known_framing_and_its_length(client: Any, headers: dict[str, str], code: str) -> None:
+    assert client("PUT", "key", body=chunked([b"hello"]), headers=headers).code == code
+    assert client("HEAD", "key").status == 404
 
 
 @pytest.mark.parametrize(
@@ -194,13 +276,18 @@ def test_a_malformed_body_in_chunks_is_refused(client: Any, body: bytes) -> None
     assert client("HEAD", "key").status == 404
 
 
-def signed_chunks(client: Any, pieces: list[bytes], *, forge: bool = False) -> int:
-    """Send chunks that are signed one by one, by a signer of this test."""
+def signed_chunks(client: Any, pieces: list[bytes], *, forge: bool = False, trailer: str = "", sent: str = "") -> int:
+    """
+    Send chunks that are signed one by one, by a signer of this test.
+
+    A trailer is signed, too; `sent` is what is sent in its place.
+    """
     server = client.server
     length = sum(map(len, pieces))
     headers = {
-        "X-Amz-Content-SHA256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+        "X-Amz-Content-SHA256": f"STREAMING-AWS4-HMAC-SHA256-PAYLOAD{'-TRAILER' if trailer else ''}",
         "x-amz-decoded-content-length": str(length),
+        **({"x-amz-trailer": trailer.partition(":")[0]} if trailer else {}),
     }
     request = client.signed("PUT", "key", {}, b"", headers, signed_body=False)
     date = request.headers["X-Amz-Date"]
@@ -214,8 +301,14 @@ def signed_chunks(client: Any, pieces: list[bytes], *, forge: bool = False) -> i
         digest = hashlib.sha256(piece).hexdigest()
         text = f"AWS4-HMAC-SHA256-PAYLOAD\n{date}\n{scope}\n{signature}\n{empty}\n{digest}"
         signature = hmac.digest(key, text.encode(), "sha256").hex()
-        sent = piece[::-1] if forge else piece
-        body += b"%x;chunk-signature=%b\r\n%b\r\n" % (len(piece), signature.encode(), sent)
+        data = piece[::-1] if forge else piece
+        body += b"%x;chunk-signature=%b\r\n%b\r\n" % (len(piece), signature.encode(), data)
+    if trailer:
+        digest = hashlib.sha256(f"{trailer}\n".encode()).hexdigest()
+        text = f"AWS4-HMAC-SHA256-TRAILER\n{date}\n{scope}\n{signature}\n{digest}"
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        lines = f"{sent or trailer}\r\nx-amz-trailer-signature:{signature}\r\n\r\n"
+        body = body.removesuffix(b"\r\n") + lines.encode()
     return client.send(request, body).status
 
 
@@ -223,6 +316,15 @@ def test_chunks_with_signatures_are_verified_one_by_one(client: Any) -> None:
     assert signed_chunks(client, [b"a" * 9000, b"bc"]) == 200
     assert client("GET", "key").body == b"a" * 9000 + b"bc"
     assert signed_chunks(client, [b"abc"], forge=True) == 403
+
+
+def test_a_signed_trailer_is_verified(client: Any) -> None:
+    right, other = (f"x-amz-checksum-crc32:{CRC32.to_base64(CRC32.compute(data))}" for data in (b"abcd", b"other"))
+
+    assert signed_chunks(client, [b"ab", b"cd"], trailer=right) == 200
+    assert client("GET", "key").body == b"abcd"
+    assert signed_chunks(client, [b"other"], trailer=right, sent=other) == 403
+    assert signed_chunks(client, [b"abcd"], trailer=other) == 400
 
 
 # --- objects ---------------------------------------------------------------------------------------------------------
@@ -253,6 +355,25 @@ def test_an_object_keeps_what_it_was_stored_with(client: Any) -> None:
     assert client("GET", "key", {"tagging": ""}).texts("TagSet/Tag/Value") == ["1", " "]
 
 
+def customer_key(key: str, md5: str = "") -> dict[str, str]:
+    """Return the headers of a key of the customer; by default with the MD5 of the key."""
+    try:
+        raw = base64.b64decode(key, validate=True)
+    except ValueError:
+        raw = b""
+    name = "x-amz-server-side-encryption-customer"
+    digest = md5 or base64.b64encode(hashlib.md5(raw, usedforsecurity=False).digest()).decode()
+    return {f"{name}-algorithm": "AES256", f"{name}-key": key, f"{name}-key-MD5": digest}
+
+
+def test_an_object_with_a_key_of_the_customer_is_read_only_with_it(client: Any) -> None:
+    own, other = (customer_key(base64.b64encode(byte * 32).decode()) for byte in (b"k", b"o"))
+    assert client("PUT", "key", body=b"data", headers=own).status == 200
+
+    assert client("GET", "key", headers=own).body == b"data"
+    assert [client("GET", "key", headers=headers).status for headers in ({}, other)] == [400, 400]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -261,10 +382,15 @@ def test_an_object_keeps_what_it_was_stored_with(client: Any) -> None:
         {"x-amz-server-side-encryption": "SM4"},
         {"x-amz-server-side-encryption-aws-kms-key-id": "key"},
         {"x-amz-object-lock-mode": "GOVERNANCE"},
+        {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": "tomorrow"},
         {"x-amz-object-lock-legal-hold": "yes"},
         {"x-amz-tagging": "&".join(f"t{n}=v" for n in range(11))},
+        {"x-amz-tagging": "=value"},
         {"x-amz-meta-long": "x" * 3000},
         {"x-amz-server-side-encryption-customer-algorithm": "AES256"},
+        customer_key("not base64"),
+        customer_key(base64.b64encode(b"k" * 31).decode()),
+        customer_key(base64.b64encode(b"k" * 32).decode(), md5="not the MD5 of it"),
         {"x-amz-request-payer": "me"},
         {"x-amz-checksum-crc32": "not base64"},
         {"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-crc32c": "AAAAAA=="},
@@ -275,6 +401,31 @@ def test_an_object_keeps_what_it_was_stored_with(client: Any) -> None:
 def test_a_header_with_a_wrong_value_is_refused(client: Any, headers: dict[str, str]) -> None:
     assert client("PUT", "key", body=b"data", headers=headers).status == 400
     assert client("HEAD", "key").status == 404
+
+
+def test_the_acl_of_an_object_is_that_of_its_owner_and_the_canned_one(client: Any) -> None:
+    client("PUT", "private", body=b"data")
+    client("PUT", "public", body=b"data", headers={"x-amz-acl": "public-read"})
+
+    for key, canned in (("private", "private"), ("public", "public-read")):
+        reply = client("GET", key, {"acl": ""})
+        assert reply.text("Owner/ID") == reply.text("AccessControlList/Grant/Grantee/ID") == "123456789012"
+        assert reply.text("AccessControlList/Grant/Permission") == "FULL_CONTROL"
+        assert reply.text("AccessControlList/Canned") == canned
+    assert client("GET", "other", {"acl": ""}).code == "NoSuchKey"
+
+
+def test_a_body_above_the_limits_of_the_storage_is_refused(client_of: Any) -> None:
+    limits = PartLimits(max_part_size=10, max_put_size=20, max_object_size=20)
+    with S3Server({"examplebucket": MemoryBackend(limits=limits)}) as server:
+        client = client_of(server)
+        upload_id = client.create()
+        assert client("PUT", "key", body=b"x" * 20).status == client.part(upload_id, 1, b"x" * 10).status == 200
+        for reply, size in (
+            (client("PUT", "key", body=b"x" * 21), "21"),
+            (client.part(upload_id, 1, b"x" * 11), "11"),
+        ):
+            assert (reply.code, reply.text("ProposedSize")) == ("EntityTooLarge", size)
 
 
 def test_another_owner_of_the_bucket_is_refused(client: Any) -> None:
@@ -339,11 +490,44 @@ def test_buckets_can_be_created_and_found(client: Any) -> None:
     other = evolve(client, bucket="other.bucket")
 
     assert other("HEAD").status == 404
+    assert client("HEAD").headers["x-amz-bucket-region"] == client.server.region
     assert evolve(client, bucket="other-bucket")("PUT").status == 200
     assert evolve(client, bucket="other-bucket")("PUT").code == "BucketAlreadyOwnedByYou"
     assert evolve(client, bucket="other-bucket")("GET", "", {"location": ""}).status == 200
     assert evolve(client, bucket="other-bucket")("GET", "", {"versioning": ""}).status == 200
     assert evolve(client, bucket="")("GET").texts("Buckets/Bucket/Name") == ["examplebucket", "other-bucket"]
+
+
+def test_a_bucket_that_demands_digests_has_an_object_lock(server: S3Server, client: Any) -> None:
+    assert client("GET", "", {"object-lock": ""}).code == "ObjectLockConfigurationNotFoundError"
+    server.settings = evolve(server.settings, require_digests=True)
+    assert client("GET", "", {"object-lock": ""}).text("ObjectLockEnabled") == "Enabled"
+
+
+@pytest.mark.parametrize(
+    ("host", "bucket"),
+    [
+        ("examplebucket.localhost", "examplebucket"),
+        ("examplebucket.example.com", "examplebucket"),
+        ("my.dots.localhost", "my.dots"),
+        ("my.dots.s3.example.com", "my.dots"),
+        ("s3.example.com", ""),
+    ],
+)
+def test_the_bucket_is_what_stands_before_the_endpoint_in_the_host_name(host: str, bucket: str) -> None:
+    settings = ServerSettings(region="us-east-1", hosts=["s3.example.com"])
+    target = parse_target(ServerRequest.parsed("GET", "/a/b", [("host", host)]), settings)
+
+    assert (target.bucket, target.key) == ((bucket, "a/b") if bucket else ("a", "b"))
+
+
+def test_a_path_that_names_no_object_is_refused(server: S3Server, client: Any) -> None:
+    request = client.signed("GET", "key", {}, b"", {}, signed_body=False)
+    request.url = f"{server.endpoint}/examplebucket/%FF"
+    assert client.send(request, b"").code == "InvalidURI"
+    with pytest.raises(ServiceError) as caught:
+        parse_target(ServerRequest.parsed("OPTIONS", "*", []), server.settings)
+    assert caught.value.code == "InvalidURI"
 
 
 @pytest.mark.parametrize("host", ["examplebucket.localhost", "examplebucket.s3.localhost", "my.dots.s3.localhost"])
@@ -398,3 +582,19 @@ def test_a_range_of_an_object_comes_without_the_checksum_of_the_object(client: A
 
     assert (part.status, part.body) == (206, b"234")
     assert ("x-amz-checksum-type" in whole.headers, "x-amz-checksum-type" in part.headers) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ServerFailed("busy"), "InternalError"),
+        (BackendError("no"), "InvalidRequest"),
+        (SourceChanged("changed"), "InternalError"),
+        (Throttled("slow"), "SlowDown"),
+        (AccessDenied("no", code="InvalidAccessKeyId"), "InvalidAccessKeyId"),
+        (AccessDenied("no", code="ACodeOfAnotherService"), "AccessDenied"),
+    ],
+    ids=repr,
+)
+def test_an_error_of_the_storage_behind_the_server_has_a_code_of_s3(error: Exception, code: str) -> None:
+    assert error_for(error).code == code

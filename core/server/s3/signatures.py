@@ -163,7 +163,8 @@ def _date_of(request: ServerRequest) -> str:
         moment = parsedate_to_datetime(request.header("date") or "")
     except ValueError:
         raise ServiceError("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header") from None
-    return f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    # A date with the zone -0000 is in UTC, too, and then `moment` has no zone.
+    return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y%m%dT%H%M%SZ}"
 
 
 # --- scope, time and token -------------------------------------------------------------------------------------------
