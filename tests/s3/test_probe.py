@@ -11,13 +11,13 @@ from attrs import evolve
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.s3.dialects import DIALECTS
 from partwise.backends.s3.flags import SUGGESTIONS
-from partwise.backends.s3.probe import ChecksumFacts, Observations, judge
+from partwise.backends.s3.probe import ChecksumFacts, Observations, judge, table
 from partwise.backends.s3.probing import LockedBucket, Prober
 from partwise.bodies import bytes_body
 from partwise.checksums import CRC32C
-from partwise.errors import AccessDenied, BucketNotFound, ServerFailed
+from partwise.errors import AccessDenied, BucketNotFound, CredentialsExpired, ServerFailed
 from partwise.model import GIB, KIB, MIB, ObjectOptions, PartLimits
-from partwise.server import Fail, LoseResponse, S3Server, ServerFault, ServiceError
+from partwise.server import Fail, LoseResponse, ReplaceResponse, S3Server, ServerFault, ServiceError
 from partwise.server.messages import ServerResponse
 from partwise.server.s3.dialect import S3Dialect
 
@@ -51,10 +51,16 @@ class Deviating(S3Dialect):
             rule = b"<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule>"
             return ServerResponse(200, (), b"<ObjectLockConfiguration>" + rule + b"</ObjectLockConfiguration>")
         self._change_request(exchange)
-        response = self._versioned(exchange) if "versioned" in self.deviations else super().perform(exchange)
+        try:
+            response = self._versioned(exchange) if "versioned" in self.deviations else super().perform(exchange)
+        except ServiceError as error:
+            if "errors with 200" in self.deviations and exchange.operation == "CompleteMultipartUpload":
+                return ServerResponse(200, (), f"<Error><Code>{error.code}</Code></Error>".encode())
+            raise
         return self._changed(exchange, response)
 
     def _change_request(self, exchange) -> None:
+        self._refuse(exchange)
         operation, request, has = exchange.operation, exchange.request, self.deviations.__contains__
         dropped: tuple[str, ...] = ()
         if has("no checksums"):
@@ -82,8 +88,35 @@ class Deviating(S3Dialect):
                 query = tuple((name, "\0" if name == "prefix" else value) for name, value in request.query)
                 exchange.request = evolve(request, query=query)
 
+        if has("ignores markers"):
+            markers = ("key-marker", "upload-id-marker", "part-number-marker")
+            query = tuple(pair for pair in request.query if pair[0] not in markers)
+            exchange.request = evolve(request, query=query)
+
+    def _refuse(self, exchange) -> None:
+        operation, request, has = exchange.operation, exchange.request, self.deviations.__contains__
+        names_checksum = any(name.startswith("x-amz-checksum-") for name, _ in request.headers)
+        if names_checksum and (
+            (has("refuses checksums") and operation in ("PutObject", "CreateMultipartUpload"))
+            or (has("refuses checksums of parts") and operation == "UploadPart")
+        ):
+            raise ServiceError("NotImplemented")
+        if has("denies the object of conditions") and operation == "PutObject" and exchange.key.endswith("/condition"):
+            raise ServiceError("AccessDenied")
+        if has("refuses pages") and (request.has_param("max-uploads") or request.has_param("max-parts")):
+            raise ServiceError("NotImplemented")
+        is_first = operation == "UploadPart" and exchange.key.endswith("/sizes") and exchange.target.part_number == 1
+        if has("looks at sizes on arrival") and is_first and len(exchange.body) < 100 * KIB:
+            raise ServiceError("EntityTooSmall")
+        if has("one part only") and operation == "CompleteMultipartUpload":
+            parts = list(exchange.bucket.backend.list_parts(exchange.key, exchange.target.upload_id))
+            if len(parts) > 1:
+                raise ServiceError("InvalidPart")
+
     def _changed(self, exchange, response: ServerResponse) -> ServerResponse:
         operation, has = exchange.operation, self.deviations.__contains__
+        if has("garbled pages") and {"max-uploads", "max-parts"} & {name for name, _ in exchange.request.query}:
+            response = evolve(response, body=b"<html></html>")
         if has("goog hash") and operation in ("PutObject", "HeadObject"):
             value = CRC32C.to_base64(CRC32C.compute(exchange.bucket.backend.read(exchange.key)))
             response = evolve(response, headers=(*response.headers, ("x-goog-hash", f"crc32c={value},md5=x")))
@@ -306,6 +339,96 @@ def test_what_is_denied_is_not_known(serve) -> None:
     assert_clean(server)
 
 
+NOTHING_REPORTED = {"reports_object": False, "refuses_wrong_object": False, "reports_whole": False}
+
+
+@pytest.mark.parametrize(
+    ("deviation", "facts"),
+    [
+        ("refuses checksums", evolve(ChecksumFacts(), **NOTHING_REPORTED)),
+        (
+            "refuses checksums of parts",
+            ChecksumFacts(refuses_wrong_object=True, reports_object=True, reports_part=False, reports_whole=False),
+        ),
+    ],
+)
+def test_a_storage_that_refuses_requests_with_checksums_reports_none(serve, deviation, facts) -> None:
+    server = serve(deviation)
+    observed, prober = probed(server)
+    assert observed.checksums == dict.fromkeys(("crc64nvme", "crc32c", "crc32"), facts)
+    assert not any("CRC" in text for text in prober.judge(observed).unused)
+    assert_clean(server)
+
+
+@pytest.mark.parametrize(
+    ("deviation", "paged"), [("ignores markers", False), ("garbled pages", False), ("refuses pages", None)]
+)
+def test_lists_whose_pages_do_not_follow_each_other_are_not_paged(serve, deviation, paged) -> None:
+    server = serve(deviation)
+    observed, _ = probed(server)
+    assert (observed.lists_uploads, observed.uploads_paged, observed.parts_paged) == (True, paged, paged)
+    assert_clean(server)
+
+
+def test_a_list_of_uploads_that_is_not_one_lists_none(serve) -> None:
+    server = serve()
+    server.plan(ServerFault("ListMultipartUploads", ReplaceResponse(b"<html></html>", 200, "text/html"), times=None))
+    observed, _ = probed(server)
+    assert (observed.lists_uploads, observed.uploads_ordered, observed.uploads_paged) == (False, None, None)
+    assert_clean(server)
+
+
+def test_a_storage_may_look_at_the_size_of_a_part_when_it_arrives(serve) -> None:
+    server = serve("looks at sizes on arrival")
+    observed, _ = probed(server)
+    assert (observed.min_part_size, observed.equal_part_sizes) == (100 * KIB, False)
+    assert_clean(server)
+
+
+def test_no_size_of_parts_is_found_where_objects_have_one_part(serve) -> None:
+    server = serve("one part only", min_part_size=KIB)
+    observed, _ = probed(server)
+    assert (observed.min_part_size, observed.equal_part_sizes) == (None, None)
+    assert_clean(server)
+
+
+def test_a_refusal_in_a_response_with_status_200_is_one(serve) -> None:
+    server = serve("errors with 200")
+    observed, _ = probed(server)
+    assert (observed.complete_conditions, observed.min_part_size) == (BOTH, 100 * KIB)
+    assert {facts.refuses_wrong_whole for facts in observed.checksums.values()} == {True}
+    assert_clean(server)
+
+
+def test_conditions_are_not_known_where_their_object_is_denied(serve) -> None:
+    server = serve("denies the object of conditions")
+    observed, prober = probed(server)
+    assert (observed.put_conditions, observed.complete_conditions) == (BOTH, {})
+    assert observed.honours("if_match") is None
+    assert prober.judge(observed).fits
+    assert_clean(server)
+
+
+def test_parts_that_can_t_be_listed_say_nothing_about_checksums_and_pages(serve) -> None:
+    server = serve()
+    server.plan(ServerFault("ListParts", Fail("AccessDenied"), times=None))
+    observed, _ = probed(server)
+    assert ({facts.lists_parts for facts in observed.checksums.values()}, observed.parts_paged) == ({None}, None)
+    assert_clean(server)
+
+
+@pytest.mark.parametrize(("code", "aborts"), [("AccessDenied", None), ("NotImplemented", False)])
+def test_uploads_that_can_t_be_aborted_are_named(serve, code, aborts) -> None:
+    server = serve()
+    server.plan(ServerFault("AbortMultipartUpload", Fail(code), times=None))
+    with closing(prober_of(server)) as prober:
+        assert prober.run().aborts is aborts
+        remaining = prober.remove()
+    left = {one.upload_id for one in server.backend().list_uploads()} - {server.other_upload}
+    assert left
+    assert {text.split()[2] for text in remaining} == left
+
+
 # --- nothing is left behind ------------------------------------------------------------------------------------------
 
 
@@ -317,6 +440,16 @@ def test_every_version_is_deleted_in_a_bucket_that_keeps_them(serve) -> None:
     assert server.dialect.versions == [("tmp/other", "theirs")]
     server.dialect.versions.clear()
     assert_clean(server)
+
+
+def test_versions_that_can_t_be_listed_are_named(serve) -> None:
+    server = serve("versioned")
+    server.plan(ServerFault("ListObjects", Fail("AccessDenied"), times=None))
+    with closing(prober_of(server)) as prober:
+        prober.run()
+        (remaining,) = prober.remove()
+    assert remaining.startswith("old versions of the objects below tmp/partwise-probe-")
+    assert server.dialect.versions
 
 
 @pytest.mark.parametrize("operation", ["PutObject", "CreateMultipartUpload", "CompleteMultipartUpload", "UploadPart"])
@@ -339,9 +472,28 @@ def test_a_failure_half_way_leaves_nothing_behind(serve, operation, occurrence) 
     assert_clean(server)
 
 
-def test_what_can_t_be_removed_is_named(serve) -> None:
+@pytest.mark.parametrize(
+    ("operation", "occurrence", "code", "error"),
+    [
+        ("PutObject", 1, "ExpiredToken", CredentialsExpired),
+        ("PutObject", 2, "AccessDenied", AccessDenied),
+        ("CreateMultipartUpload", 4, "AccessDenied", AccessDenied),
+        ("UploadPart", 10, "AccessDenied", AccessDenied),
+        ("UploadPart", 12, "InternalError", ServerFailed),
+    ],
+)
+def test_what_every_upload_needs_and_is_refused_ends_the_probe(serve, operation, occurrence, code, error) -> None:
     server = serve()
-    server.plan(ServerFault("DeleteObject", Fail("AccessDenied"), occurrence=2, times=None))
+    server.plan(ServerFault(operation, Fail(code), occurrence=occurrence, times=9))
+    with pytest.raises(error):
+        probed(server)
+    assert_clean(server)
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InternalError"])
+def test_what_can_t_be_removed_is_named(serve, code) -> None:
+    server = serve()
+    server.plan(ServerFault("DeleteObject", Fail(code), occurrence=2, times=None))
     with closing(prober_of(server)) as prober:
         prober.run()
         remaining = prober.remove()
@@ -471,6 +623,18 @@ def test_if_none_fits_the_nearest_is_named_with_what_differs() -> None:
 def test_what_is_not_known_rules_no_dialect_out() -> None:
     assert judge(Observations()).fits
     assert judge(Observations(), "gcs").dialect == "gcs"
+
+
+def test_the_table_shows_what_is_required_and_what_is_not_known() -> None:
+    observed = observed_of(
+        checksums={"crc64nvme": evolve(EVERYTHING, needs_part=True)},
+        reports_goog_hash=True,
+        put_conditions={"forbid_overwrite": False},
+        complete_conditions={"forbid_overwrite": False},
+    )
+    rows = dict(table(observed))
+    assert (rows["CRC-64/NVME required"], rows["x-goog-hash"]) == ("parts", "yes")
+    assert (rows["If-None-Match"], rows["If-Match"], rows["CRC-32C reported"]) == ("no", "not known", "not known")
 
 
 def test_the_shell_suggests_every_dialect() -> None:
