@@ -29,6 +29,7 @@ from partwise.backends.s3.credentials import (
     find_provider,
 )
 from partwise.backends.s3.profiles import Settings, read_settings
+from partwise.backends.s3.sts import _request
 from partwise.errors import CredentialsExpired, InvalidInput, PartwiseError
 
 LATER = datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -196,6 +197,19 @@ def test_a_file_that_is_no_text_is_refused(home: Path, data: bytes) -> None:
         find_provider(profile="any")
 
 
+def test_a_directory_in_place_of_a_file_is_an_error(home: Path) -> None:
+    (home / ".aws" / "config").mkdir()
+    with pytest.raises(InvalidInput, match="can't be read: Is a directory"):
+        read_settings()
+
+
+def test_a_file_below_a_home_directory_that_there_is_not_has_no_settings(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", "~no-such-user/config")
+    assert read_settings() == Settings()
+
+
 # --- a process -------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +221,8 @@ def test_a_process_prints_credentials(home: Path, write: Any) -> None:
 
     assert same("p") == ("A", "S", "T")
     assert find_provider(profile="p").fetch().expiration == LATER
+    script.write_text(f"print({json.dumps(json.dumps(answer | {'Expiration': None}))})")
+    assert find_provider(profile="p").fetch().expiration is None
 
 
 @pytest.mark.parametrize(
@@ -214,6 +230,7 @@ def test_a_process_prints_credentials(home: Path, write: Any) -> None:
     [
         *(("{}", "no Version 1"), ("[]", "not a JSON object"), ("secret", "not a JSON object")),
         ('{"Version": 1}', "no access key"),
+        ('{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "Expiration": "soon"}', "is not a time"),
     ],
 )
 def test_a_process_that_prints_something_else_is_a_transient_failure(
@@ -321,6 +338,67 @@ def test_a_role_of_the_environment_is_assumed_by_a_web_identity(
     assert parse_qs(service.requests[-1][3])["WebIdentityToken"] == ["a newer token"]
 
 
+def test_a_profile_may_name_the_token_of_its_web_identity(
+    service: Service, home: Path, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "token").write_text("the-token")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+    write(
+        f"[profile w]\nrole_arn = arn:aws:iam::123456789012:role/r\nweb_identity_token_file = {home / 'token'}\n"
+        "role_session_name = session\nregion = eu-west-1\n"
+    )
+    service.answers["POST", "/"] = ASSUMED.format("AssumeRoleWithWebIdentity")
+
+    assert same("w") == ("A", "S", "T")
+    ours, theirs = (parse_qs(request[3]) for request in service.requests)
+    assert ours == theirs
+    (home / "token").write_text("t" * (64 * 1024 + 1))
+    with pytest.raises(CredentialsExpired, match="more than 65536 bytes"):
+        find_provider(profile="w").fetch()
+
+
+SURROUNDINGS = {
+    "Environment": {"AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "ES", "AWS_SESSION_TOKEN": "ET"},
+    "EcsContainer": {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/creds"},
+    "Ec2InstanceMetadata": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "{url}", "AWS_EC2_METADATA_DISABLED": "false"},
+}
+
+
+@pytest.mark.parametrize("source", SURROUNDINGS)
+def test_a_role_is_assumed_by_the_credentials_of_its_surroundings(
+    service: Service, write: Any, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    for name, value in SURROUNDINGS[source].items():
+        monkeypatch.setenv(name, value.format(url=service.url))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+    write(f"[profile r]\nrole_arn = arn:aws:iam::1:role/r\ncredential_source = {source}\nregion = eu-west-1\n")
+    roles = "/latest/meta-data/iam/security-credentials/"
+    own = {**ANSWER, "AccessKeyId": "E", "SecretAccessKey": "ES", "Token": "ET"}
+    service.answers |= {
+        ("POST", "/"): ASSUMED.format("AssumeRole"),
+        ("PUT", "/latest/api/token"): "token",
+        ("GET", roles): "my-role",
+        ("GET", f"{roles}my-role"): own,
+        ("GET", "/creds"): own,
+    }
+
+    assert same("r") == ("A", "S", "T")
+    ours, theirs = (headers for method, path, headers, _ in service.requests if (method, path) == ("POST", "/"))
+    assert "Credential=E/" in ours["authorization"]
+    assert "Credential=E/" in theirs["authorization"]
+    assert ours["x-amz-security-token"] == theirs["x-amz-security-token"] == "ET"
+
+
+def test_the_token_service_of_a_region_has_its_own_host() -> None:
+    assert {region: _request("AssumeRole", {}, region, None)[0] for region in (None, "eu-west-1", "cn-north-1")} == {
+        None: "https://sts.amazonaws.com/",
+        "eu-west-1": "https://sts.eu-west-1.amazonaws.com/",
+        "cn-north-1": "https://sts.cn-north-1.amazonaws.com.cn/",
+    }
+    with pytest.raises(InvalidInput, match="'sts' is not the URL of a token service"):
+        _request("AssumeRole", {}, None, "sts")
+
+
 def test_a_web_identity_comes_before_the_keys_of_a_profile_and_after_its_role(
     service: Service, home: Path, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,6 +473,18 @@ def test_a_login_gives_the_credentials_of_a_role(service: Service, sso: Any, ses
     assert headers["x-amz-sso_bearer_token"] == "login"
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"), [({}, "portal has no credentials"), ("<html>", "answer is not a JSON object")]
+)
+def test_a_portal_that_answers_something_else_is_a_transient_failure(
+    service: Service, sso: Any, answer: Any, message: str
+) -> None:
+    sso()
+    service.answers["GET", "/federation/credentials"] = answer
+    with pytest.raises(CredentialsExpired, match=message):
+        find_provider(profile="p").fetch()
+
+
 def test_an_old_login_says_to_log_in_again(sso: Any, home: Path) -> None:
     sso(expires=datetime.now(UTC) - timedelta(seconds=1))
     with pytest.raises(InvalidInput, match="has expired") as caught:
@@ -452,6 +542,12 @@ def test_the_token_of_a_container_is_sent_to_no_other_host(url: str) -> None:
         ContainerCredentials({"AWS_CONTAINER_CREDENTIALS_FULL_URI": url})
 
 
+def test_a_relative_address_of_a_container_is_that_of_its_service() -> None:
+    names = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/id"}
+    for environment in (names, {**names, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://example.com/"}):
+        assert ContainerCredentials(environment)._url == "http://169.254.170.2/v2/id"
+
+
 @pytest.mark.parametrize("url", ["http://169.254.170.23/v1", "http://localhost:80/", "https://example.com/creds"])
 def test_hosts_of_containers_are_accepted(url: str) -> None:
     assert "Container" in repr(ContainerCredentials({"AWS_CONTAINER_CREDENTIALS_FULL_URI": url}))
@@ -475,6 +571,16 @@ def test_a_machine_has_credentials_by_version_2_of_its_service(
         ("GET", f"{roles}my-role"),
     ]
     assert service.requests[2][2]["x-aws-ec2-metadata-token"] == "token"
+
+
+def test_a_machine_without_a_role_has_no_credentials(service: Service) -> None:
+    service.answers |= {
+        ("PUT", "/latest/api/token"): "token",
+        ("GET", "/latest/meta-data/iam/security-credentials/"): "\n",
+    }
+    with pytest.raises(InvalidInput, match="this machine has no role") as caught:
+        MachineCredentials({"AWS_EC2_METADATA_SERVICE_ENDPOINT": service.url}).fetch()
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
 
 
 def test_a_machine_without_the_service_fails_within_seconds() -> None:
@@ -544,6 +650,9 @@ def test_no_repr_has_a_secret(write: Any) -> None:
     )
     for profile in ("r", "s", "c"):
         assert "TOPSECRET" not in repr(find_provider(profile=profile))
+    session = botocore.session.Session()
+    session.set_credentials("B", "TOPSECRET", "TOPSECRET")
+    assert repr(as_provider(session)) == "FrozenCredentials(Session)"
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -553,6 +662,7 @@ def test_settings_come_from_the_profile_and_the_environment(write: Any, monkeypa
     write(
         "[default]\nregion = eu-west-1\nservices = mine\nca_bundle = /ca.pem\n"
         "s3 =\n  addressing_style = path\n  use_accelerate_endpoint = true\n"
+        "[plugins]\nregion = of a plug-in\n"
         "[services mine]\ns3 =\n  endpoint_url = http://127.0.0.1:9\nsts =\n  endpoint_url = http://127.0.0.1:8\n"
     )
     assert read_settings() == Settings("eu-west-1", "http://127.0.0.1:9", "path", False, True, "/ca.pem")
