@@ -15,10 +15,18 @@ from attrs import define, evolve
 
 from partwise.backends.local import LocalBackend
 from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.cli.abort import _RecordedSource
 from partwise.cli.status import StatusRow, names_of, table
 from partwise.cli.targets import url_of
 from partwise.clock import SystemClock
-from partwise.errors import AccessDenied, CheckpointError, CheckpointUnwritable, ConnectionFailed
+from partwise.errors import (
+    AccessDenied,
+    CheckpointError,
+    CheckpointUnwritable,
+    ClaimLost,
+    ConnectionFailed,
+    SourceUnreadable,
+)
 from partwise.model import MIB, Capabilities, ClaimOwner, ObjectOptions, UploadedPart
 from partwise.registry import open_backend, open_checkpoint_store, register_checkpoint_store
 from partwise.stores.file import FileCheckpointStore
@@ -569,6 +577,53 @@ def test_a_running_upload_is_not_aborted(
     assert list(store.scan()) != []
 
 
+def test_an_owner_that_is_not_known_is_not_named(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FileCheckpointStore, "claim_owner", lambda *_: None)
+    with store.claim(unfinished.name):
+        ended = partwise("abort", "small.bin", url, *HERE)
+    assert (ended.code, "right now. Nothing was aborted" in ended.err) == (3, True)
+    assert "Wait until process" not in ended.err
+
+
+def test_a_claim_that_is_lost_while_aborting_names_no_owner_to_wait_for(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(self: FileCheckpointStore, name: str, upload_id: str | None) -> None:
+        raise ClaimLost("another run has claimed the checkpoint", name=name)
+
+    monkeypatch.setattr(FileCheckpointStore, "delete", lose)
+    ended = partwise("abort", "small.bin", url, *HERE)
+    assert (ended.code, "another run has claimed the checkpoint" in ended.err) == (3, True)
+    assert "Wait until process" not in ended.err
+
+
+def test_a_checkpoint_that_can_t_be_read_at_first_is_aborted_without_its_size(
+    partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is loaded for the messages may fail; what the abort itself loads decides."""
+    load, failures = FileCheckpointStore.load, [CheckpointError("no answer")]
+
+    def fail_once(self: FileCheckpointStore, name: str) -> Checkpoint | None:
+        if failures:
+            raise failures.pop()
+        return load(self, name)
+
+    monkeypatch.setattr(FileCheckpointStore, "load", fail_once)
+    ended = partwise("abort", "small.bin", url, *HERE)
+    assert (ended.code, ended.out) == (0, f"dropped the upload of small.bin to {url}, and its checkpoint\n")
+    assert (list(store.scan()), failures) == ([], [])
+
+
+def test_the_recorded_source_of_an_abort_is_never_read() -> None:
+    checkpoint = a_checkpoint("oss://b@r", "/f")
+    source = _RecordedSource(checkpoint)
+    assert (source.name, source.fingerprint()) == ("/f", checkpoint.fingerprint)
+    with pytest.raises(SourceUnreadable, match="/f is not read here"):
+        source.body(0, 1)
+
+
 def test_abort_deletes_a_damaged_checkpoint(
     partwise: Run, store: FileCheckpointStore, unfinished: Checkpoint, place: Path, url: str
 ) -> None:
@@ -826,6 +881,43 @@ def test_an_upload_that_is_beginning_here_may_have_the_id(
     assert orphan in {one.upload_id for one in LocalBackend(bucket).list_uploads()}
     assert (partwise(*line).code, len(list(store.scan()))) == (0, 2)
     assert orphan not in {one.upload_id for one in LocalBackend(bucket).list_uploads()}
+
+
+@pytest.mark.parametrize("is_its_own", [True, False], ids=["the id", "another id"])
+def test_an_id_that_a_beginning_upload_has_got_meanwhile_is_looked_at_again(  # noqa: PLR0917  # fixtures
+    partwise: Run,
+    store: FileCheckpointStore,
+    unfinished: Checkpoint,
+    bucket: Path,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_its_own: bool,
+) -> None:
+    beginning = evolve(unfinished, source="/other", upload_id=None, parts=())
+    store.save(beginning)
+    orphan = LocalBackend(bucket).initiate_upload("copy", ObjectOptions())
+    begun = evolve(beginning, upload_id=orphan if is_its_own else "another")
+    load = FileCheckpointStore.load
+    monkeypatch.setattr(
+        FileCheckpointStore, "load", lambda self, name: begun if name == begun.name else load(self, name)
+    )
+    with store.claim(beginning.name):
+        ended = partwise("abort", "--upload-id", orphan, url, *HERE)
+    is_pending = orphan in {one.upload_id for one in LocalBackend(bucket).list_uploads()}
+    assert (ended.code, is_pending) == ((3, True) if is_its_own else (0, False)), ended.err
+    assert ("right now. Nothing was aborted" in ended.err) == is_its_own
+
+
+def test_an_id_is_aborted_on_a_storage_that_lists_no_uploads(
+    partwise: Run, bucket: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = LocalBackend(bucket).initiate_upload("copy", ObjectOptions())
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalBackend, "capabilities", Capabilities(lists_uploads=False))
+        ended = partwise("abort", "--upload-id", upload_id, url)
+    assert (ended.code, "if there was one; the storage does not list uploads" in ended.out) == (0, True)
+    assert list(LocalBackend(bucket).list_uploads()) == []
 
 
 def test_an_id_is_aborted_where_uploads_can_not_be_listed(
