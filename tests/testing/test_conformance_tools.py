@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from partwise.backends.memory import DEFAULT_CAPABILITIES, MemoryBackend
 from partwise.errors import AccessDenied, BackendError, InvalidInput, PartRejected
-from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
+from partwise.model import MIB, ObjectOptions, PartLimits, StoredObject, UploadedPart
 from partwise.protocols import Body, MultipartBackend
 from partwise.testing import (
     BACKEND_CHECKS,
@@ -32,8 +33,8 @@ from partwise.testing import (
     run_machine,
     shown_options,
 )
-from partwise.testing.conformance.machines import BoundedMachine
-from partwise.testing.conformance.suite import Suite
+from partwise.testing.conformance.machines import BoundedMachine, _shrinking_for
+from partwise.testing.conformance.suite import Suite, must_raise, must_return
 from partwise.testing.faults import BACKEND_OPERATIONS
 
 pytest_plugins = ["pytester"]
@@ -93,6 +94,20 @@ def test_a_check_without_its_hook_says_why() -> None:
         BACKEND_CHECKS["failures_are_not_retried"](MemoryHarness())
     with pytest.raises(NotApplicable, match="requests is left out: it sends no requests"):
         BACKEND_CHECKS["failures_are_not_retried"](WithOptions())
+
+
+def test_a_failing_handle_is_needed_to_count_the_requests_of_a_failure() -> None:
+    class Counts(MemoryHarness):
+        def requests(self) -> int:
+            return 0
+
+    class FailsInNoWayThatIsTried(KnowsSomeFailures, Counts):
+        requests = Counts.requests
+
+    assert Counts().open_failing(AccessDenied) is None
+    for harness in (Counts(), FailsInNoWayThatIsTried()):
+        with pytest.raises(NotApplicable, match="does not give open_failing"):
+            BACKEND_CHECKS["failures_are_not_retried"](harness)
 
 
 class KnowsSomeFailures(MemoryHarness):
@@ -235,6 +250,47 @@ def test_a_declared_behaviour_does_not_hide_the_rest_of_its_check() -> None:
         SUITE["colours"](with_deviations(colours__red="it is kept by nothing", blue="")())
 
 
+def test_a_behaviour_that_is_skipped_is_neither_kept_nor_deviating() -> None:
+    suite: Suite[BackendHarness] = Suite()
+
+    @suite.covers(1, behaviours=("red",))
+    def check_skipped(harness: BackendHarness) -> None:
+        with harness.behaviour("red"):
+            raise harness.without("requests")
+
+    declared = type("Declared", (MemoryHarness,), {"deviations": {"skipped: red": "it is kept by nothing"}})
+    with pytest.raises(NotApplicable, match="does not give requests"):
+        suite["skipped"](declared())
+
+
+def test_the_function_of_a_check_knows_no_deviations() -> None:
+    with pytest.raises(AssertionError, match="red is not kept"):
+        check_colours(with_deviations(colours__red="it is kept by nothing")())
+
+
+def failing(error: Exception) -> Callable[[], None]:
+    def call() -> None:
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize("error", [AssertionError("broken"), NotApplicable("skipped")], ids=repr)
+def test_what_a_call_asserts_or_skips_is_not_its_error(error: Exception) -> None:
+    for call in (partial(must_raise, AccessDenied, "it works"), partial(must_return, "it works")):
+        with pytest.raises(type(error)) as caught:
+            call(failing(error))
+        assert caught.value is error
+
+
+def test_an_error_of_another_library_breaks_a_duty() -> None:
+    for call in (partial(must_raise, AccessDenied, "it works"), partial(must_return, "it works")):
+        with pytest.raises(AssertionError, match=r"it works.* OSError .*, which is no error of partwise: broken"):
+            call(failing(OSError("broken")))
+        with pytest.raises(AssertionError, match=r"it works.* PartRejected was raised: no"):
+            call(failing(PartRejected("no")))
+
+
 class StoresOneClass(MemoryBackend):
     """Accepts any storage class, and stores one."""
 
@@ -324,6 +380,24 @@ def test_memory_of_other_threads_is_not_that_of_the_backend() -> None:
     BACKEND_CHECKS["bodies_are_not_held_in_memory"](sink_harness(Threaded)())
 
 
+@pytest.mark.parametrize("large", ["upload_part", "put_object"])
+def test_a_request_whose_bodies_are_always_small_is_not_measured(large: str) -> None:
+    """The backend would fail, and does with the large bodies of the other request."""
+    sizes = {"max_part_size": 8 * MIB if large == "upload_part" else 100}
+    sizes["max_put_size"] = 100 if large == "upload_part" else 8 * MIB
+
+    class Small(sink_harness(SinkOfLists)):  # type: ignore[misc]  # the base is made by a function
+        limits = PartLimits(**sizes)
+
+    with pytest.raises(AssertionError, match=f"^{large} sends the chunks of a body one by one"):
+        BACKEND_CHECKS["bodies_are_not_held_in_memory"](Small())
+
+    class Deviating(Small):
+        deviations: ClassVar = {f"bodies_are_not_held_in_memory: {large}": "it joins them"}
+
+    BACKEND_CHECKS["bodies_are_not_held_in_memory"](Deviating())
+
+
 def test_memory_that_was_traced_before_is_traced_afterwards() -> None:
     tracemalloc.start(3)
     try:
@@ -333,6 +407,25 @@ def test_memory_that_was_traced_before_is_traced_afterwards() -> None:
         tracemalloc.stop()
     BACKEND_CHECKS["bodies_are_not_held_in_memory"](sink_harness(Sink)())
     assert not tracemalloc.is_tracing()
+
+
+# --- another process -------------------------------------------------------------------------------------------------
+
+
+class Unpicklable(MemoryBackend):
+    """Can be pickled, and not unpickled."""
+
+    def __reduce__(self) -> Any:
+        return int, ("not a number",)
+
+
+def test_a_handle_that_can_t_be_unpickled_elsewhere_says_nothing_about_other_processes() -> None:
+    class Harness(MemoryHarness):
+        subject = Unpicklable
+        picklable = True
+
+    with pytest.raises(NotApplicable, match=r"give `elsewhere`: (.|\n)*not a number"):
+        BACKEND_CHECKS["another_process"](Harness())
 
 
 # --- the state machines ----------------------------------------------------------------------------------------------
@@ -458,6 +551,15 @@ def test_the_time_for_shrinking_is_that_of_hypothesis_again_afterwards() -> None
     assert set(during) == {1.5}
 
     assert before == engine.MAX_SHRINKING_SECONDS
+
+
+def test_a_hypothesis_that_keeps_its_limit_elsewhere_shrinks_as_long_as_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(engine, "MAX_SHRINKING_SECONDS")
+    with _shrinking_for(1.0):
+        assert not hasattr(engine, "MAX_SHRINKING_SECONDS")
+    assert not hasattr(engine, "MAX_SHRINKING_SECONDS")
 
 
 class FixedPartSize(MemoryHarness):

@@ -753,6 +753,18 @@ def test_a_claim_is_checked_if_the_store_can() -> None:
     assert [call.operation for call in plan.calls] == ["claim", *["check_claim"] * 3]
 
 
+def test_a_lease_is_held_by_one_handle_at_a_time() -> None:
+    leased = LeasedCheckpointStore()
+    other = leased.handle()
+    with leased.claim(NAME):
+        leased.save(CHECKPOINT)
+        with pytest.raises(CheckpointBusy), other.claim(NAME):
+            pass
+    with other.claim(NAME):
+        assert (list(other.scan()), other.load(NAME)) == ([CHECKPOINT], CHECKPOINT)
+    assert repr(leased) == f"<LeasedCheckpointStore on {leased.inner!r}>"
+
+
 def test_the_claim_of_a_store_that_can_t_lose_one_is_not_checked() -> None:
     store, plan = store_with()
     store.check_claim(NAME)

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import TracebackType
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 import partwise.testing
 from partwise.checkpoint import Checkpoint, Fingerprint
-from partwise.checksums import crc64
+from partwise.checksums import CRC32, CRC32C, CRC64_XZ, MD5, SHA1, SHA256, Checksum, crc64
 from partwise.errors import ConnectionFailed, SourceChanged
 from partwise.model import UploadedPart
 from partwise.protocols import Body, Source, SourceBody
@@ -29,6 +30,7 @@ from partwise.testing import (
     crashes_at,
     in_order,
     pseudo_random_bytes,
+    slow_checksum,
     slow_crc64,
 )
 from partwise.testing._proof.simulation import without_frames
@@ -138,6 +140,18 @@ def test_the_slow_checksum_has_the_published_check_value() -> None:
 @given(data=st.binary(max_size=300))
 def test_the_slow_checksum_and_the_fast_one_agree(data: bytes) -> None:
     assert slow_crc64(data) == crc64(data)
+
+
+@pytest.mark.parametrize("algorithm", [CRC64_XZ, CRC32C, CRC32, MD5, SHA1, SHA256], ids=lambda kind: kind.name)
+def test_every_checksum_of_the_package_has_an_independent_computation(algorithm: Checksum) -> None:
+    data = b"123456789" * 10
+    broken = evolve(algorithm, start=lambda: pytest.fail("it is computed by the package"))
+    assert slow_checksum(broken, data) == algorithm.compute(data)
+
+
+def test_a_checksum_that_a_backend_brings_along_computes_itself() -> None:
+    own = Checksum("own", 256, SHA256.start)
+    assert slow_checksum(own, b"data") == SHA256.compute(b"data")
 
 
 def test_the_order_of_parts_is_not_compared() -> None:
