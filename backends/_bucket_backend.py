@@ -240,9 +240,9 @@ class BucketBackend(Closing):
     # --- properties --------------------------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def location(self) -> str:
         """A URL of the bucket, without credentials: the same for each of its endpoints."""
-        return self._address.location
 
     @property
     def bucket(self) -> str:

@@ -188,11 +188,6 @@ def host_of(endpoint: str) -> str:
     return _parsed(endpoint).host
 
 
-def is_access_point(bucket: str) -> bool:
-    """Return whether a bucket is given by the ARN of an access point."""
-    return _ARN.fullmatch(bucket) is not None
-
-
 def _check_bucket(bucket: str) -> None:
     if not (_BUCKET.fullmatch(bucket) or _OTHER_BUCKET.fullmatch(bucket)):
         raise InvalidInput(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from partwise.checkpoint import Checkpoint, Fingerprint
+from partwise.cli.completion import VARIABLE
 from partwise.stores.file import FileCheckpointStore
 
 Run = Callable[..., Any]
@@ -316,6 +317,12 @@ def test_completion_is_installed_once(
         first, added = (home / startup).read_text().splitlines()
         assert first == before
         assert str(home / file) in added
+
+
+def test_an_empty_variable_asks_for_no_completion(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    ended = partwise("--version")
+    assert (ended.code, ended.out.split()[0]) == (0, "partwise")
 
 
 def test_an_unknown_shell_is_wrong_usage(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,6 +272,20 @@ def test_a_question_is_escaped(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert capsys.readouterr().err == f"{ESCAPED} [y/N] "
 
 
+def test_a_question_that_is_not_answered_by_text_is_answered_by_no(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8"))
+    assert Output().ask("Delete?") is False
+    assert capsys.readouterr().err == "Delete? [y/N] \n"
+
+
+def test_a_quiet_command_prints_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(quiet=True).warning("it is slow")
+    Output().warning("it is slow")
+    assert capsys.readouterr().err == "warning: it is slow\n"
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -290,6 +304,34 @@ def test_a_bar_and_what_is_written_above_it_are_escaped(monkeypatch: pytest.Monk
     assert f"{ESCAPED}\n" in written
     assert "\x1b[2J" not in written
     assert not {"\x9b", "\u202e", "\u2066", "\x7f", "\udc9b"} & set(written)
+
+
+def test_what_is_written_above_a_bar_goes_to_the_terminal_of_the_bar(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    with (tmp_path / "screen").open("w") as file:
+        file.isatty = lambda: True  # type: ignore[method-assign]  # as a terminal
+        monkeypatch.setattr("sys.stderr", file)
+        with meter_for(Output(), "f", "f") as meter:
+            assert (sys.stderr.isatty(), sys.stderr.fileno()) == (True, file.fileno())
+            assert sys.stderr is not file
+        monkeypatch.setattr("sys.__stderr__", file)
+        file.flush()
+        meter.restore_screen()
+    assert (tmp_path / "screen").read_text().endswith("\x1b[?25h\n")
+
+
+def test_a_bar_that_can_t_be_started_for_another_reason_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    meter = meter_for(Output(), "f", "f")
+    monkeypatch.setattr(type(meter._display), "start", fail)
+    with pytest.raises(RuntimeError, match="a defect"), meter:
+        pytest.fail("it has started")
 
 
 # --- one place ---
@@ -411,8 +453,52 @@ def test_a_pipe_that_does_not_block_is_waited_for() -> None:
     assert bytes(read) == text.encode()
 
 
+class Full(io.StringIO):
+    """A pipe that does not block and is full, `times` times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def write(self, text: str) -> int:
+        super().write(text)
+        if self.times:
+            raise BlockingIOError(errno.EAGAIN, "full", len(text))
+        return len(text)
+
+    def flush(self) -> None:
+        if self.times:
+            self.times -= 1
+            raise BlockingIOError(errno.EAGAIN, "full", 0)
+
+
+def test_a_full_pipe_is_flushed_before_the_next_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[object] = []
+    monkeypatch.setattr("partwise.cli.streams._wait_until_writable", waits.append)
+    screen = Full(times=2)
+    stream = SteadyStream(screen)
+    stream.write("text")
+    assert (screen.getvalue(), screen.times, waits) == ("text", 0, [screen, screen])
+
+
+def test_a_full_pipe_that_can_t_be_waited_for_drops_what_is_written() -> None:
+    stream = SteadyStream(Full(times=1))  # has no descriptor
+    stream.write("x" * 3000)
+    assert isinstance(stream.failure, OSError)
+    assert stream.write("lost, too") == 9
+
+
+def test_a_terminal_that_was_closed_is_none() -> None:
+    screen = io.StringIO()
+    screen.close()
+    assert SteadyStream(screen).isatty() is False
+
+
 def test_a_write_in_the_middle_of_another_one_is_dropped_and_the_next_is_not() -> None:
     class Reentrant(io.StringIO):
+        def flush(self) -> None:
+            raise RuntimeError("reentrant call inside a buffered writer")
+
         def write(self, text: str) -> int:
             if text == "from a handler":
                 raise RuntimeError("reentrant call inside a buffered writer")
@@ -422,6 +508,7 @@ def test_a_write_in_the_middle_of_another_one_is_dropped_and_the_next_is_not() -
     stream = SteadyStream(screen)
     stream.write("from a handler")
     stream.write("the next")
+    stream.flush()
     assert (screen.getvalue(), stream.failure) == ("the next", None)
 
 

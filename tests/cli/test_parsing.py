@@ -152,6 +152,9 @@ def test_a_duration_has_a_maximum_that_clocks_and_sockets_can_handle() -> None:
     for text in ("36500d 1s", "9" * 400 + "d", "9" * 5000):
         with pytest.raises(InvalidInput, match="is too long"):
             parsing.duration(text)
+    assert (parsing.patience("30d"), parsing.patience("0")) == (30 * 86_400, 0)
+    with pytest.raises(InvalidInput, match="'30d 1s' is too long; the maximum is 30 days"):
+        parsing.patience("30d 1s")
 
 
 @pytest.mark.parametrize("text", ["", "d", "-7d", "7y", "1h x", "7 8", "7d-1h", "infinity", "1e3s"])

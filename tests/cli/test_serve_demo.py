@@ -24,7 +24,7 @@ from attrs import evolve
 
 from partwise.backends.oss import Credentials, OSSBackend
 from partwise.bodies import bytes_body
-from partwise.cli.demo import _DeferrableSignals, _Demo, _temporary_directory
+from partwise.cli.demo import _DeferrableSignals, _Demo, _temporary_directory, server_module
 from partwise.cli.output import Output
 from partwise.cli.signals import SignalReceived
 from partwise.cli.streams import steady_streams
@@ -437,6 +437,23 @@ def test_the_demo_fails_if_something_is_left(demo_run: Any) -> None:
     demo_run.server.backend("demo").initiate_upload("backup.tar", ObjectOptions())
     with pytest.raises(PartwiseError, match="left over: 1 upload and 0 checkpoints"):
         demo_run._compare(kept=4, first=4, second=4)
+
+
+def test_the_demo_fails_if_a_command_of_it_fails(demo_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = SimpleNamespace(poll=lambda: 5, wait=lambda: 5, returncode=5)
+    monkeypatch.setattr(_Demo, "_start", lambda *_: ended)
+    demo_run.size = 4
+    with pytest.raises(PartwiseError, match="the upload ended before it was killed, with exit code 5"):
+        demo_run._kill_half_way()
+    with pytest.raises(PartwiseError, match="the command ended with exit code 5"):
+        demo_run._resume()
+
+
+def test_a_module_of_the_server_that_is_missing_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("partwise.server", raising=False)
+    monkeypatch.setitem(sys.modules, "partwise.server", None)
+    with pytest.raises(ModuleNotFoundError, match=r"partwise\.server"):
+        server_module()
 
 
 def test_the_demo_needs_space(partwise: Callable[..., Any], temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import click
@@ -327,6 +328,15 @@ def test_help_is_as_wide_as_the_terminal_up_to_a_hundred_columns(
 def test_the_version_is_shown(partwise: Run) -> None:
     ended = partwise("--version")
     assert (ended.code, ended.out.split()[0]) == (0, "partwise")
+
+
+def test_without_its_metadata_it_has_no_version(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", not_found)
+    ended = partwise("--version")
+    assert (ended.code, ended.out) == (0, "partwise, unknown version: the package metadata is missing\n")
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
