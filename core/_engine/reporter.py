@@ -50,8 +50,7 @@ class ProgressReporter:
         Raises:
             CallbackRaised: the callback raised. It is not called again.
         """
-        if self._callback is None:
-            return
+        assert self._callback is not None, "is_active"
         now = self._clock.monotonic()
         waiting = None
         if self._status.failing_since is not None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from partwise.backends.oss import Callback, OSSOptions
 from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
+from partwise.checksums import SHA256
 from partwise.errors import InvalidInput, UnsupportedOption
 from partwise.model import (
     GIB,
@@ -322,6 +323,12 @@ def test_the_fraction_reaches_one_only_when_the_object_is_there():
 
 def test_the_rate_leaves_out_what_was_resumed():
     assert Progress(80, 100, bytes_resumed=40, elapsed=4.0).rate == 10.0
+
+
+def test_checksums_of_objects_need_an_algorithm_that_can_be_combined():
+    with pytest.raises(InvalidInput, match="object_checksums requires an algorithm that can be combined, and sha256"):
+        Capabilities(object_checksums=True, checksum=SHA256)
+    assert Capabilities(object_checksums=False, checksum=SHA256).checksum == SHA256
 
 
 def test_there_is_no_rate_before_time_has_passed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable
@@ -64,6 +65,20 @@ def test_the_record_of_a_killed_process_is_not_shown(store: Any, checkpoint: Mak
     with store.claim(name):
         record_of(tmp_path).write_text(f"partwise claim {NO_PROCESS} {HOST}\n")
         assert store.claim_owner(name) is None
+
+
+def test_the_record_of_a_process_of_another_user_is_shown(
+    store: Any, checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs, and this user may not send it a signal."""
+
+    def denied(process: int, signal: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    name = checkpoint().name
+    with store.claim(name):
+        monkeypatch.setattr("os.kill", denied)
+        assert store.claim_owner(name).process == os.getpid()
 
 
 def test_a_process_of_another_host_is_not_looked_up(

@@ -760,6 +760,17 @@ def test_what_is_too_large_is_damage_and_not_read(  # noqa: PLR0917  # fixtures
         tracemalloc.stop()
 
 
+def test_a_busy_claim_on_a_damaged_header_is_named_by_its_name(postgres, store, saved, other) -> None:
+    ask(postgres, store, "UPDATE partwise_checkpoints SET record = '[]' WHERE part_number = 0")
+    with store.claim(saved.name), pytest.raises(CheckpointBusy, match=f"the upload {saved.name} is in progress"):
+        store_claims(other, saved.name)
+
+
+def test_an_error_of_the_driver_that_is_not_of_the_connection_is_permanent() -> None:
+    for error in (psycopg.ProgrammingError("a defect"), psycopg.DataError("a defect")):
+        assert [_postgres.is_transient(error, worked=worked) for worked in (True, False)] == [False, False]
+
+
 def test_under_the_claim_damaged_rows_are_set_aside(postgres, store, saved, checkpoint) -> None:
     def damaged() -> list[int]:
         return [number for (number,) in table(postgres, store, "part_number", "damaged")]

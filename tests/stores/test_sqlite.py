@@ -289,6 +289,14 @@ def test_under_the_claim_damaged_rows_are_set_aside(database, path: Path, saved,
     assert list(database.scan()) == [checkpoint("neighbour")]
 
 
+def test_nothing_is_appended_to_a_damaged_header(database, path: Path, saved, part) -> None:
+    change(path, "UPDATE checkpoints SET header = '[]' WHERE name = ?", saved.name)
+    before = ask(path, "SELECT * FROM parts")
+    with pytest.raises(CheckpointDamaged, match=r"nothing can be appended to the checkpoint .* It was not changed"):
+        database.append_part(saved.name, "UPLOAD", part(9))
+    assert ask(path, "SELECT * FROM parts") == before
+
+
 def test_damaged_rows_are_logged_and_left_out_of_a_scan(database, path: Path, saved, checkpoint, caplog) -> None:
     change(path, "UPDATE parts SET record = '[]' WHERE part_number = 2")
     change(path, "INSERT INTO checkpoints VALUES (CAST(? AS TEXT), '{}', '')", b"\xff\xfe")

@@ -114,9 +114,18 @@ def test_without_pipelining_support_the_second_step_does_everything():
         (PlainBackend(), False),
         (OverridesUploadPart(), False),
         (Proxy(PipeliningBackend()), False),
+        (object(), False),
         (patched(PipeliningBackend()), False),
     ],
-    ids=["implements it", "overrides it", "lacks it", "only inherits it", "only delegates it", "is patched"],
+    ids=[
+        "implements it",
+        "overrides it",
+        "lacks it",
+        "only inherits it",
+        "only delegates it",
+        "has neither",
+        "is patched",
+    ],
 )
 def test_an_upload_part_that_overrides_an_inherited_begin_part_is_used(backend, expected):
     assert supports_pipelining(backend) is expected

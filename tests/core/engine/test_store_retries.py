@@ -286,6 +286,28 @@ def test_a_claim_that_can_t_be_released_does_not_change_the_outcome(uploader, so
     assert "its claim could not be released: the connection broke" in caplog.text
 
 
+def test_the_error_of_a_run_that_the_claim_raises_again_is_no_failure_to_release_it(uploader, source, caplog):
+    class Claim:
+        def __enter__(self):
+            pass
+
+        def __exit__(self, kind, error, trace):
+            if error is not None:
+                raise error
+
+    class RaisesAgain(MemoryCheckpointStore):
+        def claim(self, name):
+            return Claim()
+
+        def load(self, name):
+            raise CheckpointError("it can't be read", retryable=False)
+
+    with caplog.at_level(logging.WARNING, "partwise"), pytest.raises(CheckpointError, match="it can't be read"):
+        uploader(store=RaisesAgain()).upload(source, "key")
+
+    assert "could not be released" not in caplog.text
+
+
 def test_a_claim_that_can_t_be_released_does_not_hide_the_error_of_the_run(faulty, source):
     class Unreleased(MemoryCheckpointStore):
         @contextmanager

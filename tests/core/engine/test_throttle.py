@@ -282,6 +282,19 @@ def test_a_stop_ends_a_body_that_was_not_started():
         read(ThrottledBody(BytesBody(b"abc"), 1, state))
 
 
+def test_a_part_whose_other_copy_was_acknowledged_ends_before_it_starts_and_at_its_next_chunk():
+    state = TransferState()
+    begun = ThrottledBody(ChunkListBody(memoryview(b"abc"), memoryview(b"de")), 1, state).chunks()
+    next(begun)
+    state.cut.add(1)
+
+    with pytest.raises(TransferStopped):
+        next(begun)
+    with pytest.raises(TransferStopped, match="acknowledged another copy of the part"):
+        read(ThrottledBody(BytesBody(b"abc"), 1, state))
+    assert read(ThrottledBody(BytesBody(b"abc"), 2, state)) == b"abc"
+
+
 # --- in another process ----------------------------------------------------------------------------------------------
 
 
