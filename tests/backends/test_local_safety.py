@@ -27,6 +27,9 @@ from partwise.backends.local import LocalBackend
 from partwise.backends.local import backend as local
 from partwise.backends.local import directories as _local_directories
 from partwise.backends.local import metadata_dir as _local_metadata_dir
+from partwise.backends.local.records import options_from_data
+from partwise.backends.local.target import Target
+from partwise.backends.local.walk import _TRIES_MAX, make_and_use
 from partwise.bodies import BodyWrapper, bytes_body
 from partwise.checksums import crc64
 from partwise.errors import (
@@ -35,6 +38,7 @@ from partwise.errors import (
     BucketNotFound,
     InvalidInput,
     InvalidKey,
+    ObjectExists,
     PartwiseError,
     UploadNotFound,
 )
@@ -645,6 +649,84 @@ def test_a_run_that_finds_its_object_completed_removes_the_rest_of_the_upload(
     assert left
     assert (result.parts_sent, result.parts_resumed, result.verified) == (0, 1, True)
     assert [path.name for path in directory.iterdir()] == ["note.txt"]
+
+
+# --- entries that change between two system calls --------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(tmp_path):
+    with _local_directories.Directory.open(str(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("then", "number"), [("directory", errno.EAGAIN), ("file", errno.ENOTDIR), ("nothing", errno.ENOTDIR)]
+)
+def test_an_entry_that_was_no_directory_is_looked_at_again(opened, tmp_path, monkeypatch, then, number):
+    """If it has become one since, the error is transient."""
+    place = tmp_path / "entry"
+    place.write_bytes(b"")
+    status = _local_directories.Directory.status
+
+    def changed(self, name):
+        if then != "file":
+            place.unlink()
+        if then == "directory":
+            place.mkdir()
+        return status(self, name)
+
+    monkeypatch.setattr(_local_directories.Directory, "status", changed)
+    with pytest.raises(OSError, match=r"entry") as caught:
+        opened.enter("entry")
+    assert (caught.value.errno, caught.value.filename) == (number, str(place))
+    assert repr(opened) == f"<Directory {tmp_path}>"
+
+
+def test_a_file_whose_permissions_can_not_be_set_is_not_left_behind(opened, tmp_path, monkeypatch):
+    def fail(file, permissions):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(_local_directories, "change_permissions", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        opened.create("entry", 0o644)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_is_removed_again_and_again_is_not_made_for_ever(opened):
+    calls = []
+
+    def removed(directory):
+        calls.append(directory.path)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    with pytest.raises(FileNotFoundError):
+        make_and_use(opened, ("a", "b"), removed)
+    assert len(calls) == _TRIES_MAX
+
+
+@pytest.mark.parametrize("forbid", [False, True])
+def test_a_link_to_nothing_is_an_entry_that_is_replaced_unless_that_is_forbidden(backend, directory, forbid):
+    directory.mkdir()
+    (directory / "key").symlink_to("missing")
+    options = ObjectOptions(forbid_overwrite=forbid)
+    with pytest.raises(ObjectExists) if forbid else contextlib.nullcontext():
+        backend.put_object("key", bytes_body(b"new"), options)
+    assert (directory / "key").is_symlink() is forbid
+    assert not (directory / "missing").exists()
+
+
+def test_a_parent_that_has_become_an_object_since_the_check_is_reported(backend, directory, monkeypatch):
+    backend.put_object("a", bytes_body(b"object"), NO_OPTIONS)
+    monkeypatch.setattr(Target, "check", lambda self: None)
+    with pytest.raises(PartwiseError, match="'a' is an object, so it can't be a directory as well"):
+        backend.put_object("a/b", bytes_body(b"x"), NO_OPTIONS)
+    assert (directory / "a").read_bytes() == b"object"
+
+
+def test_an_unknown_option_in_a_record_is_refused():
+    with pytest.raises(ValueError, match="nonsense"):
+        options_from_data({"nonsense": "text"})
 
 
 class Crashed(BaseException):
