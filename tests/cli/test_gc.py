@@ -649,6 +649,21 @@ def test_the_question_goes_to_standard_output_if_standard_error_is_a_file(
     assert (ended.code, ended.out[-6:], pending(backend) == set()) == (1, "[y/N] ", False)
 
 
+def test_a_key_that_does_not_fit_gets_its_own_line_on_a_terminal(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ["a", "long/" * 10 + "key"]
+    for key in keys:
+        initiate(backend, key, days_ago=8)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(SteadyStream, "isatty", lambda stream: stream is sys.stdout)
+    lines = partwise("gc", "--dry-run", url, *HERE).out.splitlines()
+    (first,) = (line for line in lines if line.endswith("  a"))
+    assert "would drop" in first
+    assert f"  {keys[1]}" in lines
+    assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in lines) <= 80
+
+
 def test_gc_asks_nothing_without_a_terminal(
     partwise: Run, backend: LocalBackend, url: str, at_a_terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

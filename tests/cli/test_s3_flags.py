@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from partwise.backends.s3.probe import Verdict
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli.app import app
 from partwise.cli.common_options import connection_settings
@@ -434,6 +435,24 @@ def test_a_probe_is_an_object_for_programs(server: S3Server, partwise: Run) -> N
     assert found["observed"]["checksums"]["crc64nvme"]["reports_whole"] is True
     assert found["remaining"] == []
     assert found["requests"] == len(server.requests)
+
+
+def test_a_probe_says_which_dialect_to_use(server: S3Server, partwise: Run) -> None:
+    server.settings = evolve(server.settings, min_part_size=100 * 1024)
+    ended = partwise("probe", "s3://examplebucket", "--dialect", "ceph")
+    assert (ended.code, "  use --dialect aws\n" in ended.out) == (0, True)
+
+
+def test_a_probe_says_what_keeps_the_nearest_dialect_from_fitting(
+    server: S3Server, partwise: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearest = Verdict("minio", False, ("it lists pending uploads",), (), ())
+    monkeypatch.setattr("partwise.backends.s3.probing.judge", lambda *_: nearest)
+    server.settings = evolve(server.settings, min_part_size=1024)
+    ended = partwise("probe", "s3://examplebucket")
+    assert ended.code == 0
+    assert "  no dialect fits; the nearest is minio\n" in ended.out
+    assert "  minio does not fit  it lists pending uploads\n" in ended.out
 
 
 def test_a_probe_that_could_not_remove_something_fails_and_names_it(server: S3Server, partwise: Run) -> None:

@@ -16,8 +16,8 @@ from attrs import define, evolve
 from partwise.backends.local import LocalBackend
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.cli.abort import _RecordedSource
-from partwise.cli.status import StatusRow, names_of, table
-from partwise.cli.targets import url_of
+from partwise.cli.status import StatusRow, names_of, owner_of, table
+from partwise.cli.targets import StoreSpec, url_of
 from partwise.clock import SystemClock
 from partwise.errors import (
     AccessDenied,
@@ -513,6 +513,23 @@ def without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pwd.getpwuid", no_entry)
     for name in ("HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name)
+
+
+def test_an_owner_that_can_t_be_asked_for_is_not_known() -> None:
+    class Failing(MemoryCheckpointStore):
+        def claim_owner(self, name: str) -> ClaimOwner | None:
+            raise CheckpointError("no answer")
+
+    checkpoint = a_checkpoint("oss://b@r", "/f")
+    assert owner_of(Failing(), checkpoint) is None
+    assert owner_of(MemoryCheckpointStore(), checkpoint) is None
+
+
+def test_a_checkpoint_file_that_does_not_exist_is_named_as_such(place: Path) -> None:
+    missing = StoreSpec(file=str(place / "f.ucp"))
+    assert str(missing) == f"{place / 'f.ucp'}, which does not exist"
+    (place / "f.ucp").touch()
+    assert str(missing) == str(place / "f.ucp")
 
 
 # --- abort ---

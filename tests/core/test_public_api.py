@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,12 @@ def test_a_name_that_moved_to_a_backend_is_still_found_and_imports_nothing_of_ur
 
 def test_a_name_is_the_same_object_each_time() -> None:
     assert partwise.Uploader is partwise.Uploader
+
+
+@pytest.mark.parametrize("name", ["oss", "s3"])
+def test_a_backend_lists_the_names_that_it_imports_when_they_are_used(name: str) -> None:
+    module = import_module(f"partwise.backends.{name}")
+    assert set(module.__all__) <= set(dir(module))
 
 
 @pytest.mark.parametrize("name", ["nothing", "_nothing", "__path_of_nothing__", "brief", "TYPE_CHECKING_"])

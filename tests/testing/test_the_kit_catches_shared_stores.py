@@ -748,6 +748,28 @@ def test_a_fenced_store_that_can_t_be_written_to_may_miss_its_claim_first(
         STORE_CHECKS["unwritable_place"](Unwritable())
 
 
+def test_the_renewal_of_a_lost_claim_is_checked_only_with_the_hooks_for_it() -> None:
+    class LosesNone(Full):
+        lose_claim = StoreHarness.lose_claim
+
+    class IsNowhereElse(Full):
+        elsewhere = StoreHarness.elsewhere
+
+    for harness, hook in ((LosesNone, "lose_claim"), (IsNowhereElse, "elsewhere")):
+        with pytest.raises(NotApplicable, match=f"does not give {hook}"):
+            STORE_CHECKS["renewal_of_a_lost_claim"](harness())
+
+
+def test_a_claim_that_is_never_refused_is_no_claim_that_is_refused_at_once() -> None:
+    class Open(Shared):
+        @contextmanager
+        def claim(self, name: str) -> Iterator[None]:
+            yield
+
+    with pytest.raises(AssertionError, match="a claim that is held is refused: None"):
+        STORE_CHECKS["claim_never_waits"](harness_of(Open)())
+
+
 def test_a_store_whose_claims_can_t_be_lost_need_not_lose_them() -> None:
     class Locked(Shared):
         check_claim = None  # type: ignore[assignment]  # as if there were none

@@ -244,6 +244,8 @@ def test_dir_lists_the_public_names() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = partwise.testing.nothing
+    with pytest.raises(AttributeError, match="no attribute '_nothing'"):
+        _ = partwise.testing._nothing
 
 
 def test_the_kit_imports_neither_pytest_nor_hypothesis_nor_h11_before_they_are_used() -> None:
