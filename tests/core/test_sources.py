@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import gc
 import io
 import os
@@ -780,6 +781,32 @@ def test_only_large_parts_are_kept_in_a_file():
 
     assert type(source.body(0, 10)) is BytesBody
     assert type(source.body(10, 11)) is sources._SpooledBody
+
+
+def test_a_part_that_can_not_be_flushed_to_its_file_is_unreadable(monkeypatch):
+    class Full(io.BytesIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", Full)
+    with pytest.raises(SourceError, match=f"can't be kept in .*: {os.strerror(errno.ENOSPC)}"):
+        StreamSource(io.BytesIO(DATA), spool_above=10).body(0, 100)
+
+
+def test_a_file_whose_status_can_not_be_read_is_closed_and_unreadable(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "file").write_bytes(DATA)
+    opened = []
+    real = sources.FileIO
+    body = FileSource(tmp_path / "file").body(0, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "FileIO", lambda path: opened.append(real(path)) or opened[-1])
+        patch.setattr(os, "fstat", fail)
+        with pytest.raises(SourceUnreadable, match=os.strerror(errno.EIO)):
+            read(body)
+    assert [file.closed for file in opened] == [True]
 
 
 def test_a_spooled_part_is_pickled_as_its_bytes():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
@@ -155,6 +158,24 @@ def test_a_connection_is_closed_if_no_thread_can_be_started_and_the_server_conti
         with _connect(server) as connection:
             connection.sendall(_REQUEST)
             assert connection.recv(9) == b"HTTP/1.1 "
+
+
+def test_a_connection_that_can_not_be_accepted_is_accepted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the process has too many open files. Until then the server does not try without a pause."""
+    failures = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))] * 3
+    accept, pauses = socketserver.TCPServer.get_request, []
+
+    def fail_at_first(listener: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return accept(listener)
+
+    monkeypatch.setattr(socketserver.TCPServer, "get_request", fail_at_first)
+    monkeypatch.setattr("partwise.server.listener.time", SimpleNamespace(sleep=pauses.append))
+    with OSSServer() as server, _connect(server) as connection:
+        connection.sendall(_REQUEST)
+        assert connection.recv(9) == b"HTTP/1.1 "
+    assert (failures, len(pauses)) == ([], 3)
 
 
 def _no_thread(_: threading.Thread) -> None:

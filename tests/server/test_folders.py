@@ -160,6 +160,17 @@ def test_a_missing_permission_is_reported_without_a_traceback(
     assert (reply.status, reply.code, caplog.records) == (403, "AccessDenied", [])
 
 
+def test_a_bucket_for_which_the_permission_is_missing_is_reported_without_a_traceback(
+    client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    reply = client("PUT", None, bucket="another-bucket")
+    assert (reply.status, reply.code, caplog.records) == (403, "AccessDenied", [])
+
+
 # --- changes at the wrong moment -------------------------------------------------------------------------------------
 
 
