@@ -85,6 +85,12 @@ def failed(error, *, fault=None):
     return falsify
 
 
+def failed_instead_of_interrupted(scenario, trace):
+    """It was interrupted during a call, and ended with another error."""
+    trace.occurred += (ScheduledEvent("upload_part", Event.INTERRUPT),)
+    failed(UploadFailed("no"))(scenario, trace)
+
+
 def also_called(*more):
     """It made these calls of the storage, too."""
 
@@ -393,6 +399,7 @@ FALSIFIED = [
         worker_events(("delivered", 1.0, DENIED), ("started", 2.0, None)),
     ),
     ("FAST-FAIL", "still in flight at the end", parts_left_in_flight),
+    ("FAST-FAIL", "an interrupt was raised as UploadFailed", failed_instead_of_interrupted),
     ("FAST-FAIL", "was acknowledged, and not recorded", not_recorded),
     ("CALLBACK", "does not have the result of the upload", failed(CallbackError("no response"))),
     ("BOUNDED-MEMORY", "3 parts were in flight, with concurrency 2", too_many),
@@ -478,6 +485,17 @@ def test_a_cancel_that_leaves_its_checkpoint_is_reported(resumed):
     checkpoint_left_behind(scenario, trace)
 
     with pytest.raises(AssertionError, match="CLEAN"):
+        INVARIANTS["CLEAN"](scenario, trace)
+
+
+def test_a_cancel_before_the_checkpoint_was_read_says_that_it_is_kept(resumed):
+    scenario, trace = resumed
+    trace.calls = tuple(call for call in trace.calls if call.operation != "load")
+    failed(UploadCancelled("cancelled; the checkpoint is kept"))(scenario, trace)
+    INVARIANTS["CLEAN"](scenario, trace)
+
+    failed(UploadCancelled("cancelled"))(scenario, trace)
+    with pytest.raises(AssertionError, match="CLEAN: the checkpoint was not read yet, and that was not reported"):
         INVARIANTS["CLEAN"](scenario, trace)
 
 
