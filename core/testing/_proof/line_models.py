@@ -93,9 +93,8 @@ class TCPConnection:
         cubic = 0.4 * (since - self.seconds_to_before) ** 3 + before
         reno = 0.7 * before + 0.53 * since / round_trip
         # Without `max` and `min`: this is called a million times in the tests.
-        grown, most = (cubic if cubic > reno else reno), window * factor_max
-        if grown > most:
-            grown = most
+        grown, most = (max(reno, cubic)), window * factor_max
+        grown = min(grown, most)
         if grown > window:
             self.window = grown
 
