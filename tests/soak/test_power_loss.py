@@ -29,7 +29,7 @@ from partwise.checkpoint import Checkpoint, Fingerprint, checkpoint_name
 from partwise.checksums import crc64
 from partwise.errors import BucketNotFound, CheckpointDamaged
 from partwise.model import ObjectOptions, PartLimits, StoredObject, UploadedPart
-from partwise.protocols import Body, MultipartBackend
+from partwise.protocols import Body, CheckpointStore, MultipartBackend
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 from partwise.testing import (
@@ -44,6 +44,7 @@ from partwise.testing import (
     Survival,
     pseudo_random_bytes,
 )
+from partwise.testing._proof.simulation import Simulation
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows can't sync directories")
 
@@ -101,13 +102,18 @@ def sent_ids(loss: PowerLoss) -> set[Hashable]:
     return {note[1] for note in loss.notes if isinstance(note, tuple) and note[0] == "sends"}
 
 
+def uploader(backend: MultipartBackend, store: CheckpointStore) -> Uploader:
+    """Return an uploader without threads: one part is sent at a time, and hundreds of uploads are made."""
+    return Simulation().uploader(backend, store, CONFIG)
+
+
 def upload_in_two_processes(backend: MultipartBackend, store: FileCheckpointStore, source: Path, key: str) -> None:
     """Upload in a process that crashes before it has recorded its second part, and in one that resumes."""
     plan = FaultPlan([Fault("upload_part", FaultKind.CRASH_AFTER, occurrence=2)])
-    crashing = Uploader(FaultyBackend(backend, plan), store=FaultyCheckpointStore(store, plan), config=CONFIG)
+    crashing = uploader(FaultyBackend(backend, plan), FaultyCheckpointStore(store, plan))
     with plan, pytest.raises(SimulatedCrash):
         crashing.upload(source, key, options=NEW)
-    Uploader(backend, store=store, config=CONFIG).upload(source, key, options=NEW)
+    uploader(backend, store).upload(source, key, options=NEW)
 
 
 # --- a remote storage ------------------------------------------------------------------------------------------------
@@ -173,7 +179,7 @@ def check_after_loss(loss: PowerLoss, storage: MemoryBackend, store: FileCheckpo
     known = recorded_ids(store, name)
     assert done or used <= known, f"INTENT {loss}: parts were sent with {used}, and the checkpoint has {known}"
     held = {number for upload in storage.uploads.values() for number in upload.parts}
-    result = Uploader(storage, store=store, config=CONFIG).upload(source, "key", options=NEW)
+    result = uploader(storage, store).upload(source, "key", options=NEW)
     assert storage.read("key") == SOURCE, f"EXACT {loss}"
     assert result.verified, f"EXACT {loss}"
     damaged = any("damaged" in warning for warning in result.warnings)
@@ -290,7 +296,7 @@ def test_an_upload_within_one_disk_resumes_after_any_loss(
             assert path.exists() or used <= known, (
                 f"INTENT {loss}: parts were sent with {used}, the checkpoint has {known}"
             )
-            result = Uploader(backend, store=store, config=CONFIG).upload(source, "a/key", options=NEW)
+            result = uploader(backend, store).upload(source, "a/key", options=NEW)
             assert path.read_bytes() == SOURCE, f"EXACT {loss}"
             assert (result.verified, backend.describe("a/key")) == (True, NEW), f"EXACT {loss}"
             assert not used & {upload.upload_id for upload in backend.list_uploads()}, f"CLEAN {loss}"

@@ -29,7 +29,7 @@ import os
 import stat
 import threading
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -218,25 +218,32 @@ class PowerLoss:
         Returns:
             the new inode number of each file, by its old one.
         """
-        there = dict(self._tree.walk())
-        for path in sorted(self._directory.rglob("*"), reverse=True):
-            if not path.is_dir() or path.is_symlink():
-                path.unlink()
-            elif there.get(path.relative_to(self._directory).as_posix()) not in self._tree.names:
-                path.rmdir()
-        made: dict[int, Path] = {}
-        for name, node in there.items():
-            path = self._directory / name
+        there = {os.path.join(self._directory, name): node for name, node in self._tree.walk()}  # noqa: PTH118  # faster
+        self._remove(os.fspath(self._directory), there)
+        made: dict[int, str] = {}
+        for path, node in there.items():
             if node in self._tree.names:
-                path.mkdir(exist_ok=True)
+                with suppress(FileExistsError):
+                    os.mkdir(path)  # noqa: PTH102  # likewise
             elif node in made:
                 os.link(made[node], path)
             else:
                 made[node] = path
                 content = self._tree.files[node]
-                path.write_bytes(content.data)
+                Path(path).write_bytes(content.data)
                 os.utime(path, ns=(content.mtime_ns, content.mtime_ns))
-        return {self._inodes[node]: path.stat().st_ino for node, path in made.items()}
+        return {self._inodes[node]: os.stat(path).st_ino for node, path in made.items()}  # noqa: PTH116  # likewise
+
+    def _remove(self, directory: str, there: Mapping[str, int]) -> None:
+        """Remove what is in a directory, but not the directories that are kept."""
+        with os.scandir(directory) as entries:
+            for entry in list(entries):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)  # noqa: PTH108  # likewise
+                    continue
+                self._remove(entry.path, there)
+                if there.get(entry.path) not in self._tree.names:
+                    os.rmdir(entry.path)  # noqa: PTH106  # likewise
 
     def _found(self) -> Hashable:
         """Return what identifies the state, since each state is tried once."""
