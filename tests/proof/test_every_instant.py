@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 from attrs import define, evolve
@@ -127,10 +128,11 @@ def faults_at(
     return planned
 
 
-def undisturbed_run(case: UploadCase) -> ProcessTrace:
+@cache
+def undisturbed_calls(case: UploadCase) -> tuple[Call, ...]:
     scenario = case.scenario()
     try:
-        return scenario.run(case.script())
+        return scenario.run(case.script()).calls
     finally:
         scenario.close()
 
@@ -177,7 +179,7 @@ def assert_done(case: UploadCase, scenario: Scenario, *traces: ProcessTrace, aga
 
 @pytest.mark.parametrize("case", [*CASES, *ON_SHAPES], ids=str)
 def test_after_a_crash_at_any_instant_only_parts_in_flight_are_sent_again(case, figure):
-    crashes = faults_at(undisturbed_run(case).calls, CRASHES)
+    crashes = faults_at(undisturbed_calls(case), CRASHES)
     for crash in crashes:
         scenario = case.scenario()
         crashed = scenario.run(case.script(crash))
@@ -191,7 +193,7 @@ def test_after_a_crash_at_any_instant_only_parts_in_flight_are_sent_again(case, 
 def test_after_a_second_crash_during_the_recovery_only_parts_in_flight_are_sent_again(case, figure):
     count = 0
     continued: dict[str, list[tuple[ProcessTrace, Scenario, ProcessTrace]]] = {}
-    for first in faults_at(undisturbed_run(case).calls, CRASHES):
+    for first in faults_at(undisturbed_calls(case), CRASHES):
         scenario = case.scenario()
         crashed = scenario.run(case.script(first))
         state = scenario.state()
@@ -210,7 +212,7 @@ def test_after_a_second_crash_during_the_recovery_only_parts_in_flight_are_sent_
 @pytest.mark.parametrize("case", [*CASES, *ON_SHAPES], ids=str)
 def test_a_run_survives_a_failure_of_the_storage_at_any_call(case, figure):
     """With or without effect: the run itself succeeds, and at most the part that failed is sent again."""
-    failures = faults_at(undisturbed_run(case).calls, FAILURES, BACKEND_OPERATIONS)
+    failures = faults_at(undisturbed_calls(case), FAILURES, BACKEND_OPERATIONS)
     for failure in failures:
         scenario = case.scenario()
         trace = scenario.run(case.script(failure))
@@ -223,7 +225,7 @@ def test_a_run_survives_a_failure_of_the_storage_at_any_call(case, figure):
 @pytest.mark.parametrize("case", [*PAIRS, UploadCase(SimulatedFile, 4, 2, "in turns")], ids=str)
 def test_a_run_survives_an_outage_that_starts_at_any_call(case, figure):
     """From there on the next thirty requests of each kind fail, which is more than any number of attempts allowed."""
-    calls = undisturbed_run(case).calls
+    calls = undisturbed_calls(case)
     starts = faults_at(calls, FAILURES, BACKEND_OPERATIONS)
     for first in starts:
         scenario = case.scenario()
@@ -257,7 +259,7 @@ def outage(calls: tuple[Call, ...], first: Fault, length: int) -> list[Fault]:
 def test_a_run_survives_two_failures_of_the_storage(case, figure):
     """The second one may hit a request that is only made because of the first, such as head after a lost response."""
     count = 0
-    for first in faults_at(undisturbed_run(case).calls, FAILURES, BACKEND_OPERATIONS):
+    for first in faults_at(undisturbed_calls(case), FAILURES, BACKEND_OPERATIONS):
         scenario = case.scenario()
         disturbed = scenario.run(case.script(first))
         scenario.close()
@@ -276,16 +278,20 @@ def test_a_run_survives_two_failures_of_the_storage(case, figure):
 @pytest.mark.parametrize("case", PAIRS, ids=str)
 def test_after_a_failure_of_the_storage_and_a_crash_only_parts_in_flight_are_sent_again(case, figure):
     count = 0
-    for failure in faults_at(undisturbed_run(case).calls, FAILURES, BACKEND_OPERATIONS):
+    for failure in faults_at(undisturbed_calls(case), FAILURES, BACKEND_OPERATIONS):
         scenario = case.scenario()
         disturbed = scenario.run(case.script(failure))
         scenario.close()
-        for crash in faults_at(disturbed.calls, CRASHES):
+        # A crash before the failure is one of the crashes at any instant.
+        begin = next(number for number, call in enumerate(disturbed.calls) if call.faults)
+        earlier = len(faults_at(disturbed.calls[:begin], CRASHES))
+        for crash in faults_at(disturbed.calls, CRASHES)[earlier:]:
             if (crash.operation, crash.occurrence) == (failure.operation, failure.occurrence):
                 continue
             scenario = case.scenario()
             crashed = scenario.run(case.script(failure, crash))
             assert crashed.crashed
+            assert len(crashed.faults) == 2
             again = case.concurrency + (failure.operation == "upload_part")
             ended, last = run_next(case, scenario)
             assert_done(case, ended, crashed, last, again=again)
@@ -296,7 +302,7 @@ def test_after_a_failure_of_the_storage_and_a_crash_only_parts_in_flight_are_sen
 @pytest.mark.parametrize("case", [*CASES, *ON_SHAPES], ids=str)
 def test_after_a_failure_of_store_or_source_at_any_call_the_next_run_succeeds(case, figure):
     """The run raises a PartwiseError, or succeeds with a warning for what it could not write; the next run succeeds."""
-    failures = faults_at(undisturbed_run(case).calls, FAILURES, (*STORE_OPERATIONS, *SOURCE_OPERATIONS))
+    failures = faults_at(undisturbed_calls(case), FAILURES, (*STORE_OPERATIONS, *SOURCE_OPERATIONS))
     for failure in failures:
         scenario = case.scenario()
         trace = scenario.run(case.script(failure))
@@ -367,7 +373,7 @@ STOP_EVENTS = [Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT, Event.PAUSE, Event
 @pytest.mark.parametrize("case", [*CASES, *PAIRS_ON_SHAPES], ids=str)
 def test_after_a_stop_request_at_any_call_only_parts_in_flight_are_sent_again(case, what, figure):
     """By Ctrl-C, a signal handler that raises, a pause or a cancel."""
-    calls = undisturbed_run(case).calls
+    calls = undisturbed_calls(case)
     seen: Counter[str] = Counter()
     for call in calls:
         seen[call.operation] += 1
