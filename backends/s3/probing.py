@@ -568,10 +568,12 @@ class Prober:
         if isinstance(aborted, Refusal) and aborted.error.status != 404:
             return None if aborted.says_nothing else False
         listed = self._ask(f"listing the parts of {key}", "GET", key, [("uploadId", upload_id)])
-        gone = isinstance(listed, Refusal) and listed.error.status == 404
-        if gone:
-            self._made.uploads.discard((key, upload_id))
-        return gone
+        if not isinstance(listed, Refusal):
+            return False
+        if listed.error.status != 404:
+            return None
+        self._made.uploads.discard((key, upload_id))
+        return True
 
 
 def _with(facts: ChecksumFacts, **more: bool | None) -> ChecksumFacts:

@@ -81,6 +81,7 @@ class Listener:
                 except OSError:
                     time.sleep(_PAUSE_SECONDS)
                 else:
+                    connection.setblocking(True)
                     self._start(connection)
 
     def _start(self, connection: socket.socket) -> None:
@@ -115,6 +116,7 @@ def _listen(address: tuple[str, int]) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(_BACKLOG)
+        listening.setblocking(False)  # a client may be gone before it is accepted
     except BaseException:
         listening.close()
         raise

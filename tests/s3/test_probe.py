@@ -409,11 +409,12 @@ def test_conditions_are_not_known_where_their_object_is_denied(serve) -> None:
     assert_clean(server)
 
 
-def test_parts_that_can_t_be_listed_say_nothing_about_checksums_and_pages(serve) -> None:
+def test_parts_that_can_t_be_listed_say_nothing_about_checksums_pages_and_aborted_uploads(serve) -> None:
     server = serve()
     server.plan(ServerFault("ListParts", Fail("AccessDenied"), times=None))
     observed, _ = probed(server)
     assert ({facts.lists_parts for facts in observed.checksums.values()}, observed.parts_paged) == ({None}, None)
+    assert observed.aborts is None
     assert_clean(server)
 
 

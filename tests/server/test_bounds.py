@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import socketserver
 import threading
 import time
 from collections.abc import Iterator
@@ -163,14 +162,14 @@ def test_a_connection_is_closed_if_no_thread_can_be_started_and_the_server_conti
 def test_a_connection_that_can_not_be_accepted_is_accepted_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """As while the process has too many open files. Until then the server does not try without a pause."""
     failures = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))] * 3
-    accept, pauses = socketserver.TCPServer.get_request, []
+    accept, pauses = socket.socket.accept, []
 
-    def fail_at_first(listener: Any) -> Any:
+    def fail_at_first(listening: socket.socket) -> Any:
         if failures:
             raise failures.pop()
-        return accept(listener)
+        return accept(listening)
 
-    monkeypatch.setattr(socketserver.TCPServer, "get_request", fail_at_first)
+    monkeypatch.setattr(socket.socket, "accept", fail_at_first)
     monkeypatch.setattr("partwise.server.listener.time", SimpleNamespace(sleep=pauses.append))
     with OSSServer() as server, _connect(server) as connection:
         connection.sendall(_REQUEST)

@@ -228,6 +228,6 @@ MUTATIONS = [
         "core/cli/targets.py",
         "(without_password(self.url) if self.url else",
         "(self.url if self.url else",
-        _tests("status"),
+        ("tests/cli/test_status.py -k password",),
     ),
 ]
