@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from shared.lazy import lazy_package
 
 from partwise.checksums import crc64
 from partwise.server import (
@@ -23,7 +24,7 @@ from partwise.server import (
     ServerSettings,
 )
 
-oss2: Any = pytest.importorskip("oss2")
+oss2 = lazy_package("oss2")
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The 'warn' method is deprecated:DeprecationWarning:oss2.resumable",

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from attrs import evolve
+from shared.lazy import lazy_package
 
 from partwise.checksums import crc64
 from partwise.server import (
@@ -25,7 +26,7 @@ from partwise.server import (
     TruncateBody,
 )
 
-oss: Any = pytest.importorskip("alibabacloud_oss_v2")
+oss = lazy_package("alibabacloud_oss_v2")
 
 _PART = 100 * 1024
 _DATA = random.Random(2).randbytes(3 * _PART + 12_345)
