@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from attrs import evolve
 
+from partwise.backends._http import client
 from partwise.backends._http.http1 import Response
 from partwise.backends.s3 import DIALECTS, Credentials, S3Backend, S3Options, responses
 from partwise.checksums import CRC32C, CRC64_NVME
@@ -483,14 +484,15 @@ def test_a_conflict_while_an_object_is_stored_in_one_piece_is_transient(server, 
     assert caught.value.retryable
 
 
-def test_white_space_keeps_a_long_complete_alive(server, connect, kit):
+def test_white_space_keeps_a_long_complete_alive(server, connect, kit, monkeypatch):
     """Each pause is below the read timeout, and all of them together are above the usual limit."""
+    monkeypatch.setattr(client, "_READ_TIMEOUTS_PER_RESPONSE", 2)
     backend = connect(read_timeout=0.4)
 
     def slowly(_, connection):
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         document = kit.completed().encode()
-        for chunk in [b'<?xml version="1.0" encoding="UTF-8"?>\n', *[b" "] * 9, document]:
+        for chunk in [b'<?xml version="1.0" encoding="UTF-8"?>\n', *[b" "] * 4, document]:
             connection.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             time.sleep(0.2)
         return b"0\r\n\r\n"
@@ -502,7 +504,7 @@ def test_white_space_keeps_a_long_complete_alive(server, connect, kit):
 def test_a_complete_that_falls_silent_times_out(server, connect):
     def silent(_, connection):
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n \r\n")
-        time.sleep(1.5)
+        connection.recv(1)  # until the client gives up
 
     server.reply(silent)
     with pytest.raises(ConnectionFailed):
