@@ -15,6 +15,7 @@ from partwise.backends.oss import Credentials as OSSCredentials
 from partwise.backends.s3 import Credentials as S3Credentials
 from partwise.fsspec import LocalUploadFileSystem, OSSUploadFileSystem, S3UploadFileSystem, UploadFileSystem
 from partwise.server import OSSServer, S3Server
+from partwise.stores.memory import MemoryCheckpointStore
 
 Reader = Callable[..., object]
 
@@ -37,6 +38,8 @@ class TestDirectory(OfFsspec):
 
 
 class OfABucket(OfFsspec):
+    """With checkpoints in memory, to save time: `TestDirectory` has the usual store."""
+
     @pytest.fixture
     def fs_path(self) -> str:
         return "examplebucket"
@@ -67,8 +70,9 @@ class TestOSS(OfABucket):
     test_put_glob_edge_cases = None
 
     @pytest.fixture
-    def fs(self, oss_server: OSSServer, slashed_reader: Reader) -> UploadFileSystem:
+    def fs(self, oss_server: OSSServer, slashed_reader: Reader, store: MemoryCheckpointStore) -> UploadFileSystem:
         return OSSUploadFileSystem(
+            store=store,
             endpoint=oss_server.endpoint,
             region=oss_server.region,
             credentials=OSSCredentials(oss_server.access_key_id, oss_server.access_key_secret),
@@ -78,8 +82,9 @@ class TestOSS(OfABucket):
 
 class TestS3(OfABucket):
     @pytest.fixture
-    def fs(self, s3_server: S3Server, reader: Reader) -> UploadFileSystem:
+    def fs(self, s3_server: S3Server, reader: Reader, store: MemoryCheckpointStore) -> UploadFileSystem:
         return S3UploadFileSystem(
+            store=store,
             endpoint=s3_server.endpoint,
             region=s3_server.region,
             credentials=S3Credentials(s3_server.access_key_id, s3_server.access_key_secret),
