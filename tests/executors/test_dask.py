@@ -10,6 +10,7 @@ import sys
 import time
 from multiprocessing import active_children
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -23,14 +24,21 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are k
 
 @pytest.fixture(scope="module")
 def cluster(importable, tmp_path_factory):
-    """Two workers, each a process with one thread, which a nanny restarts if it is killed."""
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address="127.0.0.1:0",
-        local_directory=str(tmp_path_factory.mktemp("dask")),
-    ) as cluster:
+    """
+    Two workers, each a process with one thread, which a nanny restarts if it is killed.
+
+    They are forked from a process that has imported Dask, which takes long.
+    """
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            local_directory=str(tmp_path_factory.mktemp("dask")),
+        ) as cluster,
+    ):
         yield cluster
     assert active_children() == []
 

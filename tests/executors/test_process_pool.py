@@ -17,17 +17,25 @@ from partwise.server.faults import Fail, ServerFault
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals here")
 
 
+@pytest.fixture(scope="module")
+def context(importable):
+    """Starts processes by forks of one that has imported what they need; the coordinators below start theirs anew."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["named_backend", "partwise._engine.workers"])
+    return context
+
+
 @pytest.fixture
-def pool():
+def pool(context):
     """A pool of one process, for a test that kills it."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, context) as pool:
         yield pool
 
 
 @pytest.fixture(scope="module")
-def workers(importable):
+def workers(context):
     """A pool of two processes, which all tests of this module use one after the other."""
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, context) as pool:
         yield pool
 
 
