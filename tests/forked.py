@@ -152,11 +152,14 @@ class ForkedCommand(subprocess.Popen[Any]):
     Args:
         arguments: the command line without the program's name.
         program: what the name of the program is, as ``sys.argv[0]``; by default that of the module.
+        script: a Python file to run in place of the command line.
         options: `stdin`, `stdout`, `stderr`, `cwd`, `env`, and those for text.
     """
 
-    def __init__(self, arguments: list[str], *, program: str | None = None, **options: Any) -> None:
-        self._command, self._parent = {"program": program}, _parent(os.getpid())
+    def __init__(
+        self, arguments: list[str], *, program: str | None = None, script: str | None = None, **options: Any
+    ) -> None:
+        self._command, self._parent = {"program": program, "script": script}, _parent(os.getpid())
         super().__init__(arguments, **options)
 
     def _execute_child(self, args: Any, *more: Any) -> None:
@@ -220,6 +223,13 @@ def start_code(
     if can_start(options):
         return _ForkedCode(code, [os.fspath(argument) for argument in arguments], modules, **options)
     return subprocess.Popen([sys.executable, "-c", code, *arguments], **options)
+
+
+def start_script(script: str, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
+    """Start a Python file, as ``python FILE`` does."""
+    if can_start(options):
+        return ForkedCommand([*arguments], script=script, **options)
+    return subprocess.Popen([sys.executable, script, *arguments], **options)
 
 
 def start_claimant(code: str, argument: str, modules: tuple[str, ...] = ("partwise.stores.sqlite",)) -> Any:
@@ -316,7 +326,7 @@ def _become(command: dict[str, Any]) -> None:
         )
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    program = command.get("program")
+    program = command.get("script") or command.get("program")
     sys.argv = ["-c" if "code" in command else program or "partwise", *command["arguments"]]
     sys.path.insert(0, str(Path(program).parent) if program else command["cwd"])
 
@@ -326,6 +336,8 @@ def _run(command: dict[str, Any]) -> None:
     if "code" in command:
         main = sys.modules["__main__"] = ModuleType("__main__")
         exec(compile(command["code"], "<string>", "exec"), vars(main))
+    elif command["script"] is not None:
+        runpy.run_path(command["script"], run_name="__main__")
     elif command["program"] is None:
         runpy.run_module("partwise", run_name="__main__", alter_sys=True)
     else:

@@ -92,20 +92,34 @@ EXAMPLE_HOME = "/home/you"
 FILE = re.compile(r"# (\w+\.py)\n")
 
 # The conftest.py of the tests of the documents. Hypothesis searches all modules for constants, which takes seconds
-# unless it finds those of an earlier run.
+# unless it finds those of an earlier run. The longest checks are not repeated as tests: the documents also show how all
+# checks are run without pytest, and that they pass. What is there before the tests is never garbage.
 FEW_EXAMPLES = f"""
+import gc
+
+gc.disable()
+
 from hypothesis.configuration import set_hypothesis_home_dir
 from partwise.testing.conformance.suite import Harness
 
 Harness.examples = 6
 set_hypothesis_home_dir({str(ROOT / ".hypothesis")!r})
+
+LONG = ("bodies_are_not_held_in_memory", "more_parts_than_a_page", "more_uploads_than_a_page")
+
+def pytest_collection_modifyitems(items):
+    items[:] = [item for item in items if item.name.removeprefix("test_") not in LONG]
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 """
 
 
 @cache
 def blocks(document: Path) -> list[tuple[str, str, int]]:
     """Return language, text and first line of each fenced block; several tests read them."""
-    tokens = MarkdownIt().parse(document.read_text(encoding="utf-8"))
+    tokens = MarkdownIt().disable("inline").parse(document.read_text(encoding="utf-8"))
     return [(token.info.strip(), token.content, (token.map or [0])[0] + 1) for token in tokens if token.type == "fence"]
 
 
@@ -193,6 +207,8 @@ def workspace(
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    # Dask forks its workers from one process, which has imported Dask, in place of starting each.
+    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD", "forkserver")
     with OSSServer(buckets={"examplebucket": MemoryBackend()}) as server, S3Server() as s3:
         monkeypatch.setenv("OSS_ENDPOINT", server.endpoint)
         monkeypatch.setenv("OSS_REGION", server.region)
@@ -205,11 +221,17 @@ def workspace(
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
 def test_every_block_of_a_document_runs_and_prints_what_is_shown(
-    document: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    document: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """
     The Python blocks of a document are one module, as for a reader who types them in, except those that are programs.
     """
+    runs = any(language in ("python", "console") for language, _, _ in blocks(document))
+    workspace = request.getfixturevalue("workspace") if runs else tmp_path
     module = ModuleType("document")
     monkeypatch.setitem(sys.modules, "document", module)  # so that what it defines can be pickled
     logging.getLogger().handlers.clear()  # those of pytest, with which a document could not configure logging
@@ -225,7 +247,7 @@ def test_every_block_of_a_document_runs_and_prints_what_is_shown(
             continue  # in the test below
         if language == "python" and PROGRAM in text:
             (workspace / "program.py").write_text(text)
-            printed = run([sys.executable, "program.py"], workspace)
+            printed = output_of(forked.start_script("program.py", cwd=workspace, **READ))
         elif language == "python":
             code = compile("\n" * line + text, str(document), "exec", dont_inherit=True)
             capsys.readouterr()
@@ -236,7 +258,7 @@ def test_every_block_of_a_document_runs_and_prints_what_is_shown(
             printed = "".join(capsys.readouterr())
         elif language == "console":
             for command, output in commands(text):
-                printed = run(command, workspace)
+                printed = output_of(start(command, workspace))
                 if output:
                     check_output(where, output.replace(str(workspace / "mnt"), EXAMPLE_DIRECTORY), printed, workspace)
         elif language == "text" and shown.startswith(drawn):
@@ -265,16 +287,7 @@ def test_what_serve_prints_is_shown(workspace: Path) -> None:
         if language == "text" and text.startswith(SERVE)
     ]
     assert len(shown) == 2
-    servers = [
-        subprocess.Popen(
-            shlex.split(command.removeprefix("$ ")),
-            cwd=workspace,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _, command, _ in shown
-    ]
+    servers = [start(command.removeprefix("$ "), workspace) for _, command, _ in shown]
     try:
         printed = []
         for (_, _, output), server in zip(shown, servers, strict=True):
@@ -295,21 +308,31 @@ def shows_output(document: Path) -> bool:
     return ("python", "text") in pairwise(languages)
 
 
-def run(command: str | list[str], directory: Path) -> str:
-    """
-    Run a command, which has to succeed, and return what it prints.
+#: How the output of a command is read.
+READ: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 
-    A command of partwise alone, for which the shell does nothing but to split it, is forked.
+
+def start(command: str, directory: Path) -> subprocess.Popen[str]:
     """
-    options: dict[str, Any] = {"cwd": directory, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    words = shlex.split(command.replace("\\\n", " ")) if isinstance(command, str) else []
-    process: subprocess.Popen[str]
-    if words[:1] == ["partwise"] and not set("|&;<>()$`*?[]#~!\n'\"") & set("".join(words)) and forked.can_start({}):
-        script = str(Path(sys.executable).with_name("partwise"))
-        process = forked.ForkedCommand(words[1:], program=script, stdin=None, **options)
-    else:
-        process = subprocess.Popen(command, shell=isinstance(command, str), **options)
-    with process:
+    Start a command.
+
+    If partwise is all that is started, or the second of two in a pipeline, and the shell does nothing for it but to
+    split the line, it is forked.
+    """
+    first, pipe, second = command.replace("\\\n", " ").partition(" | ")
+    words = shlex.split(second if pipe else first)
+    if words[0] != "partwise" or set("|&;<>()$`*?[]#~!\n'\"") & set("".join(words)) or not forked.can_start({}):
+        return subprocess.Popen(command, shell=True, cwd=directory, **READ)
+    program = str(Path(sys.executable).with_name("partwise"))
+    if not pipe:
+        return forked.ForkedCommand(words[1:], program=program, cwd=directory, **READ)
+    with subprocess.Popen(first, shell=True, cwd=directory, stdout=subprocess.PIPE) as producer:
+        return forked.ForkedCommand(words[1:], program=program, stdin=producer.stdout, cwd=directory, **READ)
+
+
+def output_of(started: subprocess.Popen[str]) -> str:
+    """Return what a command prints, which has to succeed."""
+    with started as process:
         try:
             printed, _ = process.communicate(timeout=60)
         except BaseException:
@@ -411,8 +434,9 @@ def test_the_tests_of_the_documents_pass(workspace: Path) -> None:
             assert not (workspace / name).exists()
             (workspace / name).write_text(text, encoding="utf-8")
     (workspace / "conftest.py").write_text(FEW_EXAMPLES)
+    without = [f"-pno:{plugin}" for plugin in ("cacheprovider", "anyio", "timeout", "xdist")]  # imported for nothing
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "."],
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", *without, "."],
         cwd=workspace,
         capture_output=True,
         text=True,

@@ -104,10 +104,13 @@ def child(place: Path) -> Iterator[Callable[..., Child]]:
 
     def start(*arguments: str, program: tuple[str, ...] = MODULE, **options: Any) -> Child:
         piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        options = {"cwd": place, **piped, **options}
         if program == MODULE and forked.can_start(options):
-            process = forked.ForkedCommand([*arguments], cwd=place, **{**piped, **options})
+            process = forked.ForkedCommand([*arguments], **options)
+        elif len(program) == 1:
+            process = forked.start_script(*program, *arguments, **options)
         else:
-            process = subprocess.Popen([sys.executable, *program, *arguments], cwd=place, **{**piped, **options})
+            process = subprocess.Popen([sys.executable, *program, *arguments], **options)
         children.append(Child(process))
         return children[-1]
 

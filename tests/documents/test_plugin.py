@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 pytest.importorskip("setuptools", "77", reason="it builds the package, without a package index")
@@ -50,10 +51,17 @@ def installed(page: Callable[[str], str], tmp_path: Path) -> Path:
     return target
 
 
-def upload(source: Path, url: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "partwise", "upload", str(source), url, "--json", "--meta", "origin=here"]
+def upload(source: Path, url: str, *, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command, which finds packages in `path`, too."""
+    script = source.parent / "script.py"
+    found = [] if path is None else [str(path)]
+    script.write_text(f"import sys\nfrom partwise.cli import main\nsys.path += {found}\nsys.exit(main())\n")
     env = {**os.environ, "XDG_STATE_HOME": str(source.parent / "state"), **environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    line = ("upload", str(source), url, "--json", "--meta", "origin=here")
+    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with forked.start_script(str(script), *line, env=env, **output) as process:
+        out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(line, process.returncode, out, err)
 
 
 def test_the_package_of_the_guide_can_be_installed_and_offers_its_url(
@@ -63,9 +71,9 @@ def test_the_package_of_the_guide_can_be_installed_and_offers_its_url(
     source.write_bytes(b"some bytes" * 1000)
 
     unknown = upload(source, url)
-    without_token = upload(source, url, PYTHONPATH=str(installed))
-    ran = upload(source, url, PYTHONPATH=str(installed), DEPOT_TOKEN="the-token")
-    denied = upload(source, url, PYTHONPATH=str(installed), DEPOT_TOKEN="another")
+    without_token = upload(source, url, path=installed)
+    ran = upload(source, url, path=installed, DEPOT_TOKEN="the-token")
+    denied = upload(source, url, path=installed, DEPOT_TOKEN="another")
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     result = json.loads(ran.stdout.splitlines()[-1])
