@@ -136,9 +136,24 @@ MODULES = {name_of(path) for folder in FOLDERS.values() for path in modules(fold
 
 
 @cache
-def nodes_of(path: Path) -> list[ast.AST]:
-    """Return all nodes of a module, itself first; several tests read them."""
-    return list(ast.walk(ast.parse(path.read_text())))
+def statements_of(path: Path) -> list[tuple[ast.AST, bool]]:
+    """
+    Return a module and all statements in it, each with whether it runs at the import of the module.
+
+    Expressions, which are most of a tree, are left out: they contain no statements. Several tests read these.
+    """
+    found: list[tuple[ast.AST, bool]] = []
+
+    def visit(node: ast.AST, *, at_once: bool) -> None:
+        found.append((node, at_once))
+        typing_only = isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING"
+        inner = at_once and not typing_only and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.expr):
+                visit(child, at_once=inner)
+
+    visit(ast.parse(path.read_text()), at_once=True)
+    return found
 
 
 def imports(path):
@@ -151,22 +166,16 @@ def imports(path):
         if name:
             found.add((name, lazily))
 
-    def visit(node, *, lazily):
+    for node, at_once in statements_of(path):
         match node:
             case ast.Import(names=names):
                 for alias in names:
-                    add(alias.name, lazily=lazily)
+                    add(alias.name, lazily=not at_once)
             case ast.ImportFrom(module=module, names=names, level=0):
                 for alias in names:  # a name that is imported may be a module
-                    add(f"{module}.{alias.name}", lazily=lazily)
+                    add(f"{module}.{alias.name}", lazily=not at_once)
             case ast.ImportFrom():
                 pytest.fail(f"{path}: imports are absolute")
-        typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        inner = lazily or typing_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for child in ast.iter_child_nodes(node):
-            visit(child, lazily=inner)
-
-    visit(nodes_of(path)[0], lazily=False)
     return {(module, lazily) for module, lazily in found if module != name_of(path)}
 
 
@@ -245,7 +254,7 @@ def test_no_two_classes_have_the_same_name():
         node.name
         for folder in FOLDERS.values()
         for path in modules(folder)
-        for node in nodes_of(path)
+        for node, _ in statements_of(path)
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
 
@@ -259,7 +268,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def test_the_first_line_of_a_docstring_is_one_sentence_of_at_most_79_characters(folder):
     wrong = []
     for path in modules(folder):
-        for node in nodes_of(path):
+        for node, _ in statements_of(path):
             if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)) is not None:
                 first, _, rest = text.partition("\n")
                 if len(first) > 79 or not first.endswith(".") or (rest and not rest.startswith("\n")):
