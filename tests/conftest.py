@@ -122,6 +122,9 @@ class _FewMessages:
         for report in runtestprotocol(item, log=False, nextitem=nextitem):
             if report.when == "call" or not report.passed or report.user_properties:
                 item.ihook.pytest_runtest_logreport(report=report)
+        reporter = item.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.stats.clear()  # it prints nothing here, and the garbage collector would search what it keeps
         return True
 
 

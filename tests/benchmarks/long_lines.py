@@ -230,8 +230,9 @@ def section(results: dict[str, dict[Setting, Figures]], reps: int, picture: str 
     packages = ", ".join(f"{name} {number}" for name, number in versions().items() if name in ("obstore", "boto3"))
     system = f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     measured = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {', '.join(filter(None, (system, packages)))}"
+    runs = "one upload each" if reps == 1 else f"medians of {reps}"
     text = (
-        f"The seconds that the line needs for the file, over those that the upload took: medians of {reps}, in turns,\n"
+        f"The seconds that the line needs for the file, over those that the upload took: {runs}, in turns,\n"
         "each client with its defaults. More than 0.96 is not possible, since packets have headers.\n"
         f"Measured on {measured}.\n\n{summary(results)}"
     )
