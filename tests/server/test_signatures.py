@@ -17,6 +17,7 @@ from attrs import evolve
 from partwise.server import AccessKey, OSSServer, ServerSettings
 from partwise.server.errors import ServiceError
 from partwise.server.messages import ServerRequest
+from partwise.server.oss import signatures
 from partwise.server.oss.addressing import parse_target
 from partwise.server.oss.errors import error_response
 from partwise.server.oss.signatures import authenticate
@@ -333,3 +334,15 @@ def test_bytes_that_are_not_ascii_are_signed_as_sent(client: Any) -> None:
     reply = client("PUT", "ключ/中 +%", headers={"x-oss-meta-note": "é 中".encode()}, body=b"")
     assert reply.status == 200
     assert client("HEAD", "ключ/中 +%").headers["x-oss-meta-note"].encode("latin-1") == "é 中".encode()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone can't be changed here")
+def test_a_date_with_the_zone_0000_is_in_utc_wherever_the_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 5322: the zone -0000 says that nothing is known of the local zone, and the time is in UTC."""
+    monkeypatch.setenv("TZ", "CST-8")
+    time.tzset()
+    try:
+        assert signatures._signing_time("v1", "Sun, 09 Mar 2025 08:07:06 -0000") == 1741507626
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -12,14 +12,15 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote
 
 from attrs import define
 
+from partwise.http_errors import parse_http_date
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.messages import RequestTarget, ServerRequest, to_bytes
 from partwise.server.settings import AccessKey, ServerSettings
@@ -250,12 +251,15 @@ def _integer(name: str, text: str) -> int:
 # Many requests are signed in the same second.
 @lru_cache(maxsize=16)
 def _signing_time(version: str, date: str) -> float:
-    try:
-        if version == "v4":
-            return datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-        return parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        raise ServiceError("AccessDenied", "OSS authentication requires a valid Date.") from None
+    moment: float | None = None
+    if version == "v4":
+        with suppress(ValueError):
+            moment = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    else:
+        moment = parse_http_date(date)
+    if moment is None:
+        raise ServiceError("AccessDenied", "OSS authentication requires a valid Date.")
+    return moment
 
 
 def _check_token(claim: _Claim, access_key: AccessKey, settings: ServerSettings, now: float) -> None:
