@@ -450,8 +450,7 @@ class MemoryBackend(Closing):
 
     def _on(self, storage: _Storage) -> MemoryBackend:
         other = MemoryBackend.__new__(MemoryBackend)  # the constructor has checked these
-        same = ("_limits", "_capabilities", "_page_size", "_clock", "_callback")
-        vars(other).update({name: getattr(self, name) for name in same}, _storage=storage, _closed=False)
+        vars(other).update(vars(self), _storage=storage, _closed=False)
         return other
 
     def _check_call(self, operation: str, **given: object) -> None:

@@ -113,12 +113,10 @@ class _AcceptedParts:
 
     Args:
         target: the maximum number of parts in flight at first.
-        maximum: the most that it may become.
     """
 
-    def __init__(self, target: int, maximum: int) -> None:
+    def __init__(self, target: int) -> None:
         self.target = target
-        self._maximum = maximum
         self._throttled = False  # fewer parts are in flight than before the storage has refused one
         self._target_before = target
         self._accepted_since = True  # a part was acknowledged since the last refusal
@@ -174,7 +172,7 @@ class FixedConcurrency(_AcceptedParts):
     interval: float | None = None
 
     def __init__(self, number: int) -> None:
-        super().__init__(number, number)
+        super().__init__(number)
 
     def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:  # noqa: ARG002  # as declared
         """Return to the number from time to time, if the storage has refused it."""
@@ -207,9 +205,9 @@ class AutoConcurrency(_AcceptedParts):
     """
 
     def __init__(self, maximum: int, latency: float = 0.0, size: int | None = None) -> None:
-        self._size = size
+        self._maximum, self._size = maximum, size
         initial = min(_INITIAL_MAX, max(CONCURRENCY_MIN, round(_STARTS_PER_SECOND * latency)))
-        super().__init__(min(maximum, initial), maximum)
+        super().__init__(min(maximum, initial))
         self._minimum = self.target
         self._measure_seconds = max(_MEASURE_SECONDS, _MEASURE_LATENCIES * latency)
         self.interval: float | None = self._measure_seconds / 2
