@@ -13,7 +13,8 @@ from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
 from partwise.server.paging import limit_of, page_of
 from partwise.server.reading import quoted
-from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, xml_time
+from partwise.server.times import xml_time
+from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder
 
 _XML = (("Content-Type", "application/xml"),)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC
-from email.utils import formatdate, parsedate_to_datetime
 
+from partwise.http_errors import parse_http_date
 from partwise.server.buckets import ObjectInfo
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
@@ -20,11 +19,6 @@ _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 def quoted(etag: str) -> str:
     """Return an ETag in quotes, whether or not the backend quotes its ETags."""
     return '"' + etag.strip('"') + '"'
-
-
-def http_date(seconds: float) -> str:
-    """Return seconds since 1970 in the format of HTTP headers."""
-    return formatdate(seconds, usegmt=True)
 
 
 def existing_object(exchange: Exchange) -> ObjectInfo:
@@ -54,11 +48,9 @@ def lists_etag(condition: str, etag: str) -> bool:
 
 
 def _seconds(date: str) -> float:
-    try:
-        moment = parsedate_to_datetime(date)
-    except ValueError:
-        raise ServiceError("InvalidArgument", f"{date!r} is not a date.") from None
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    if (seconds := parse_http_date(date)) is None:
+        raise ServiceError("InvalidArgument", f"{date!r} is not a date.")
+    return seconds
 
 
 def requested_range(request: ServerRequest, size: int, *, standard: bool) -> range | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from urllib.parse import quote
 from xml.parsers import expat
 from xml.sax.saxutils import escape
@@ -15,7 +14,6 @@ from partwise.server.messages import ServerRequest
 #: An element: its name, and its text or its children.
 Node = tuple[str, "str | Sequence[Node]"]
 
-_LAST_SECOND = 253_402_300_799  # of the year 9999
 # 10,000 parts have some 30,000 elements, three levels deep.
 _ELEMENTS_MAX = 100_000
 _DEPTH_MAX = 8
@@ -38,17 +36,6 @@ def document(root: str, content: str | Sequence[Node]) -> bytes:
 def _element(name: str, content: str | Sequence[Node]) -> str:
     inner = escape(content) if isinstance(content, str) else "".join([_element(*child) for child in content])
     return f"<{name}>{inner}</{name}>" if inner else f"<{name} />"
-
-
-def xml_time(seconds: float) -> str:
-    """
-    Return seconds since 1970 in the format of XML documents.
-
-    That has milliseconds, but whole seconds are written.
-    """
-    # A client can send a time that is out of range on some platforms. It is clamped.
-    moment = datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
 
 
 def boolean(*, value: bool) -> str:

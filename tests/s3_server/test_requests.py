@@ -127,6 +127,13 @@ def test_a_date_that_is_not_one_is_refused(client: Any, header: str, change: Cal
     assert (reply.status, "valid Date or x-amz-date header" in (reply.text("Message") or "")) == (403, True)
 
 
+def test_a_date_that_is_out_of_range_in_utc_is_skewed(client: Any) -> None:
+    request = client.signed("GET", "key", {}, b"", {"Date": formatdate()}, signed_body=False)
+    request.headers.replace_header("Date", "Fri, 31 Dec 9999 23:59:59 -1200")
+
+    assert client.send(request, b"").code == "AuthorizationHeaderMalformed"  # its scope is of another day
+
+
 def test_a_request_with_two_signatures_and_one_without_its_digest_are_refused(client: Any) -> None:
     request = client.signed("GET", "key", {}, b"", {}, signed_body=False)
     url, request.url = request.url, f"{request.url}?X-Amz-Signature=0"
@@ -186,6 +193,12 @@ def presigned(server: S3Server, expires: int = 100, key: str = "key") -> AWSRequ
     credentials = Credentials(server.access_key_id, server.access_key_secret)
     S3SigV4QueryAuth(credentials, "s3", server.region, expires=expires).add_auth(request)
     return request
+
+
+def test_a_presigned_url_with_zeros_before_its_time_is_not_valid_for_longer(server: S3Server, client: Any) -> None:
+    request = presigned(server, expires="0000000019999999")
+
+    assert client.send(request, b"").code == "AuthorizationQueryParametersError"
 
 
 def test_a_presigned_url_is_valid_until_it_expires(server: S3Server, client: Any) -> None:

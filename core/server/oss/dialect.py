@@ -15,7 +15,7 @@ from partwise.server.oss.addressing import parse_target
 from partwise.server.oss.headers import CHECKSUM
 from partwise.server.oss.routing import OPERATIONS
 from partwise.server.oss.signatures import authenticate
-from partwise.server.reading import http_date
+from partwise.server.times import http_date
 
 #: The function of each operation.
 _HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {

@@ -6,7 +6,8 @@ from partwise.server import listings
 from partwise.server.buckets import Bucket, ObjectInfo
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
-from partwise.server.xml import Node, document, xml_time
+from partwise.server.times import xml_time
+from partwise.server.xml import Node, document
 
 _XML = (("Content-Type", "application/xml"),)
 _OWNER: Node = ("Owner", (("ID", "0"), ("DisplayName", "0")))

@@ -20,6 +20,7 @@ from partwise.server.oss.headers import checksum_headers
 from partwise.server.oss.objects import check_overwrite, object_info, stored_response
 from partwise.server.oss.options import encryption_headers, for_backend, options_of, traffic_limit_of
 from partwise.server.reading import quoted
+from partwise.server.times import xml_time
 from partwise.server.uploads import (
     abort_upload,
     check_part_sizes,
@@ -30,7 +31,7 @@ from partwise.server.uploads import (
     parts_page,
     select_parts,
 )
-from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, parse_part_list, xml_time
+from partwise.server.xml import Node, boolean, document, encoding_node, key_encoder, parse_part_list
 
 _XML = (("Content-Type", "application/xml"),)
 

@@ -12,7 +12,8 @@ from partwise.server.objects import check_length, send_object
 from partwise.server.oss.callbacks import CallbackFailed, CallbackRequest, callback_of
 from partwise.server.oss.headers import checksum_headers
 from partwise.server.oss.options import encryption_headers, for_backend, object_headers, options_of
-from partwise.server.reading import CONDITIONS, existing_object, http_date, quoted, requested_range
+from partwise.server.reading import CONDITIONS, existing_object, quoted, requested_range
+from partwise.server.times import http_date
 from partwise.server.xml import document
 
 

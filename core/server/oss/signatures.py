@@ -12,19 +12,17 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote
 
 from attrs import define
 
 from partwise.http_errors import parse_http_date
+from partwise.server.authentication import derived_key, equal_secrets
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.messages import RequestTarget, ServerRequest, to_bytes
 from partwise.server.settings import AccessKey, ServerSettings
-from partwise.server.xml import xml_time
+from partwise.server.times import parse_basic_time, xml_time
 
 #: The maximum difference between the date of a request and the server's clock, in seconds.
 SKEW_MAX = 900
@@ -248,15 +246,8 @@ def _integer(name: str, text: str) -> int:
     return int(text)
 
 
-# Many requests are signed in the same second.
-@lru_cache(maxsize=16)
 def _signing_time(version: str, date: str) -> float:
-    moment: float | None = None
-    if version == "v4":
-        with suppress(ValueError):
-            moment = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    else:
-        moment = parse_http_date(date)
+    moment = parse_basic_time(date) if version == "v4" else parse_http_date(date)
     if moment is None:
         raise ServiceError("AccessDenied", "OSS authentication requires a valid Date.")
     return moment
@@ -270,7 +261,7 @@ def _check_token(claim: _Claim, access_key: AccessKey, settings: ServerSettings,
         return
     if access_key.security_token is None:
         raise _refusal("InvalidAccessKeyId", "0002-00000002", elements=elements)
-    if not _equal(claim.token, access_key.security_token):
+    if not equal_secrets(claim.token, access_key.security_token):
         tokens = {key.security_token for key in settings.access_keys}
         raise ServiceError("AccessKeyIdAndSecurityTokenNotMatch" if claim.token in tokens else "InvalidSecurityToken")
     if access_key.expiration is not None and now >= access_key.expiration:
@@ -290,14 +281,10 @@ def _check_signature(claim: _Claim, request: ServerRequest, target: RequestTarge
         string_to_sign = _v4_string_to_sign(claim, canonical_request)
         expected = _v4_signature(access_key.access_key_secret, claim.scope, string_to_sign)
         elements["CanonicalRequest"] = canonical_request.decode("utf-8", "replace")
-    if not _equal(expected, claim.signature):
+    if not equal_secrets(expected, claim.signature):
         elements["StringToSign"] = string_to_sign.decode("utf-8", "replace")
         elements["StringToSignBytes"] = string_to_sign.hex(" ").upper()
         raise ServiceError("SignatureDoesNotMatch", elements=elements)
-
-
-def _equal(left: str, right: str) -> bool:
-    return hmac.compare_digest(to_bytes(left), to_bytes(right))
 
 
 def _v1_string_to_sign(claim: _Claim, request: ServerRequest, target: RequestTarget) -> bytes:
@@ -361,16 +348,7 @@ def _v4_string_to_sign(claim: _Claim, canonical_request: bytes) -> bytes:
 
 
 def _v4_signature(secret: str, scope: str, string_to_sign: bytes) -> str:
-    return hmac.digest(_derived_key(secret, scope), string_to_sign, "sha256").hex()
-
-
-# It is the same for a day.
-@lru_cache(maxsize=16)
-def _derived_key(secret: str, scope: str) -> bytes:
-    key = b"aliyun_v4" + to_bytes(secret)
-    for step in scope.split("/"):
-        key = hmac.digest(key, to_bytes(step), "sha256")
-    return key
+    return hmac.digest(derived_key("aliyun_v4", secret, scope), string_to_sign, "sha256").hex()
 
 
 def _refusal(code: str, ec: str, message: str | None = None, elements: Mapping[str, str] | None = None) -> ServiceError:

@@ -10,13 +10,13 @@ from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import RequestTarget, ServerRequest, ServerResponse
 from partwise.server.objects import delete_object
-from partwise.server.reading import http_date
 from partwise.server.s3 import errors, listings, multipart, objects
 from partwise.server.s3.addressing import parse_target
 from partwise.server.s3.options import check_owner
 from partwise.server.s3.payload import default_checksum, prepare_body
 from partwise.server.s3.routing import OPERATIONS
 from partwise.server.s3.signatures import authenticate
+from partwise.server.times import http_date
 
 #: The function of each operation.
 _HANDLERS: Mapping[str, Callable[[Exchange], ServerResponse]] = {

@@ -10,7 +10,8 @@ from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
 from partwise.server.s3.options import OWNER
-from partwise.server.xml import Node, document, xml_time
+from partwise.server.times import xml_time
+from partwise.server.xml import Node, document
 
 _XML = (("Content-Type", "application/xml"),)
 _OWNER: Node = ("Owner", (("ID", OWNER),))

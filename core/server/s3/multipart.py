@@ -41,6 +41,7 @@ from partwise.server.s3.payload import (
     name_of,
     sent_checksum,
 )
+from partwise.server.times import xml_time
 from partwise.server.uploads import (
     abort_upload,
     check_part_sizes,
@@ -51,7 +52,7 @@ from partwise.server.uploads import (
     parts_page,
     select_parts,
 )
-from partwise.server.xml import Node, boolean, document, number_and_etag, parse_parts, xml_time
+from partwise.server.xml import Node, boolean, document, number_and_etag, parse_parts
 
 _XML = (("Content-Type", "application/xml"),)
 _OWNER: Node = ("Owner", (("ID", OWNER),))

@@ -12,7 +12,7 @@ from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
 from partwise.server.objects import check_length, send_object
-from partwise.server.reading import existing_object, http_date, lists_etag, quoted, requested_range
+from partwise.server.reading import existing_object, lists_etag, quoted, requested_range
 from partwise.server.s3.options import (
     OWNER,
     check_customer_key,
@@ -24,6 +24,7 @@ from partwise.server.s3.options import (
     options_of,
 )
 from partwise.server.s3.payload import announced_algorithm, default_checksum, header_of
+from partwise.server.times import http_date
 from partwise.server.xml import document
 
 _XML = (("Content-Type", "application/xml"),)

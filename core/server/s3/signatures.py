@@ -10,17 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from urllib.parse import quote
 
 from attrs import define
 
+from partwise.http_errors import parse_http_date
+from partwise.server.authentication import derived_key, equal_secrets
 from partwise.server.errors import ServiceError
 from partwise.server.messages import ServerRequest, to_bytes
 from partwise.server.settings import AccessKey, ServerSettings
-from partwise.server.xml import xml_time
+from partwise.server.times import basic_time, parse_basic_time, xml_time
 
 #: The maximum difference between the date of a request and the server's clock, in seconds.
 SKEW_MAX = 900
@@ -31,6 +30,7 @@ PRESIGNED_MAX = 604_800
 UNSIGNED = "UNSIGNED-PAYLOAD"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _TERMINATOR = "aws4_request"
+_DIGITS_MAX = 9
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -159,12 +159,13 @@ def _header_names(text: str) -> tuple[str, ...]:
 
 
 def _date_of(request: ServerRequest) -> str:
-    try:
-        moment = parsedate_to_datetime(request.header("date") or "")
-    except ValueError:
-        raise ServiceError("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header") from None
-    # A date with the zone -0000 is in UTC, too, and then `moment` has no zone.
-    return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y%m%dT%H%M%SZ}"
+    if (moment := parse_http_date(request.header("date") or "")) is None:
+        raise _no_valid_date()
+    return basic_time(moment)
+
+
+def _no_valid_date() -> ServiceError:
+    return ServiceError("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
 
 
 # --- scope, time and token -------------------------------------------------------------------------------------------
@@ -194,7 +195,8 @@ def _check_time(claim: SignatureClaim, now: float) -> None:
                 },
             )
         return
-    if not (claim.expires.isascii() and claim.expires.isdigit() and 1 <= int(claim.expires[:9]) <= PRESIGNED_MAX):
+    is_number = claim.expires.isascii() and claim.expires.isdigit() and len(claim.expires) <= _DIGITS_MAX
+    if not (is_number and 1 <= int(claim.expires) <= PRESIGNED_MAX):
         raise ServiceError(
             "AuthorizationQueryParametersError", f"X-Amz-Expires must be from 1 to {PRESIGNED_MAX} seconds"
         )
@@ -205,19 +207,16 @@ def _check_time(claim: SignatureClaim, now: float) -> None:
         raise ServiceError("AccessDenied", "Request has expired", elements=elements)
 
 
-# Many requests are signed in the same second.
-@lru_cache(maxsize=16)
 def _signing_time(date: str) -> float:
-    try:
-        return datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        raise ServiceError("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header") from None
+    if (moment := parse_basic_time(date)) is None:
+        raise _no_valid_date()
+    return moment
 
 
 def _check_token(claim: SignatureClaim, access_key: AccessKey, now: float) -> None:
     expected = access_key.security_token
     if (claim.token is None) != (expected is None) or (
-        claim.token is not None and expected is not None and not _equal(claim.token, expected)
+        claim.token is not None and expected is not None and not equal_secrets(claim.token, expected)
     ):
         raise ServiceError("InvalidToken" if expected is not None or claim.token is not None else "AccessDenied")
     if access_key.expiration is not None and now >= access_key.expiration:
@@ -237,9 +236,9 @@ def _check_signature(claim: SignatureClaim, request: ServerRequest, access_key: 
             elements={"HeadersNotSigned": ", ".join(unsigned)},
         )
     canonical = _canonical_request(claim, request)
-    signing_key = SigningKey(_derived_key(access_key.access_key_secret, claim.scope), claim.date, claim.scope)
+    signing_key = SigningKey(derived_key("AWS4", access_key.access_key_secret, claim.scope), claim.date, claim.scope)
     digest = hashlib.sha256(canonical).hexdigest()
-    if not _equal(signing_key.sign(_ALGORITHM, (digest,)), claim.signature):
+    if not equal_secrets(signing_key.sign(_ALGORITHM, (digest,)), claim.signature):
         raise ServiceError(
             "SignatureDoesNotMatch",
             elements={
@@ -250,15 +249,6 @@ def _check_signature(claim: SignatureClaim, request: ServerRequest, access_key: 
             },
         )
     return signing_key
-
-
-# It is the same for a day.
-@lru_cache(maxsize=16)
-def _derived_key(secret: str, scope: str) -> bytes:
-    key = b"AWS4" + to_bytes(secret)
-    for step in scope.split("/"):
-        key = hmac.digest(key, to_bytes(step), "sha256")
-    return key
 
 
 def _canonical_request(claim: SignatureClaim, request: ServerRequest) -> bytes:
@@ -285,7 +275,3 @@ def _encoded(text: str) -> str:
 
 def _folded(value: str) -> str:
     return " ".join(value.split())
-
-
-def _equal(left: str, right: str) -> bool:
-    return hmac.compare_digest(to_bytes(left), to_bytes(right))

@@ -144,21 +144,22 @@ def test_a_stream_is_resumed_by_the_checksums_of_its_parts(backend, store):
 
 
 def test_recorded_checksums_of_another_algorithm_are_not_compared(store, path):
-    """The parts stay, without their checksums, and the checkpoint names the new algorithm from then on."""
+    """The parts stay, with the checksums that the storage reports, and the checkpoint names their algorithm."""
     backend = MemoryBackend(limits=PartLimits(), capabilities=capabilities(CRC32C))
     upload_half(backend, store, path)
     [checkpoint] = store.scan()
-    store.save(evolve(checkpoint, checksum="crc64xz"))
+    others = [evolve(checkpoint.parts[0], checksum=CRC32.compute(DATA[:PART])), checkpoint.parts[1]]
+    store.save(evolve(checkpoint, checksum=CRC32.name, parts=others))  # both algorithms have 32 bits
     seen = []
 
     def progress(at):
-        seen.extend(found.checksum for found in store.scan())
+        seen.extend((found.checksum, *(part.checksum for part in found.parts[:2])) for found in store.scan())
 
     result = Uploader(backend, store=store, config=CONFIG).upload(path, "key", progress=progress)
 
     assert (result.parts_resumed, result.parts_sent) == (2, 3)
     assert backend.read("key") == DATA
-    assert set(seen) <= {"crc32c"}
+    assert set(seen) == {(CRC32C.name, CRC32C.compute(DATA[:PART]), CRC32C.compute(DATA[PART : 2 * PART]))}
 
 
 @pytest.mark.parametrize("source_of", [FileSource, lambda _: StreamSource(io.BytesIO(DATA), name="dump")])

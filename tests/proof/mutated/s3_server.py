@@ -47,7 +47,7 @@ MUTATIONS = [
     Mutation(
         "S3 takes any session token",
         SIGNATURES,
-        "not _equal(claim.token, expected)",
+        "not equal_secrets(claim.token, expected)",
         "False",
         REQUESTS_TESTS,
     ),
@@ -63,6 +63,20 @@ MUTATIONS = [
         SIGNATURES,
         "    if now > moment + int(claim.expires):\n",
         "    if False:\n",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
+        "S3 takes a presigned URL that is valid for longer than a week, with zeros before the number",
+        SIGNATURES,
+        " and len(claim.expires) <= _DIGITS_MAX\n    if not (is_number and 1 <= int(claim.expires) <=",
+        "\n    if not (is_number and 1 <= int(claim.expires[:9]) <=",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
+        "a time that is out of range ends a request with an internal error",
+        "core/server/times.py",
+        "min(max(seconds, 0), _LAST_SECOND)",
+        "seconds",
         REQUESTS_TESTS,
     ),
     # --- the bytes of a body -----------------------------------------------------------------------------------------
