@@ -13,12 +13,13 @@ from partwise._engine.plugin_calls import PluginDefect
 from partwise._engine.scheduler import PartScheduler
 from partwise._engine.tail import LateParts
 from partwise._engine.thread_workers import ThreadWorkers
-from partwise._engine.throttle import TransferState
+from partwise._engine.throttle import TransferState, TransferStopped
 from partwise._engine.workers import Outcome, PartJob
 from partwise.backends.memory import MemoryBackend
+from partwise.bodies import bytes_body
 from partwise.clock import SystemClock
 from partwise.config import TransferConfig
-from partwise.errors import ConnectionFailed, SourceUnreadable, Throttled
+from partwise.errors import ConnectionFailed, SourceUnreadable, Throttled, UploadNotFound
 from partwise.model import ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesBody, BytesSource
 from partwise.testing._proof.simulation import Simulation
@@ -203,20 +204,41 @@ class CuttingBackend(MemoryBackend):
 
 def second_copy(backend):
     upload_id = backend.initiate_upload("key", ObjectOptions())
-    return PartJob(backend, "key", upload_id, 1, BytesBody(b"x" * 10), second=True)
+    return PartJob(backend, "key", upload_id, 1, bytes_body(b"x" * 10), second=True)
 
 
-@pytest.mark.parametrize("mode", ["threads", "inline", "cancelled"])
-def test_the_outcome_of_a_second_copy_says_so(mode):
+@pytest.mark.parametrize("mode", ["threads", "inline"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_outcome_of_a_second_copy_says_so(mode, fails):
     workers = ThreadWorkers(2, SystemClock())
-    workers._switch.inline = mode != "threads"
+    workers._switch.inline = mode == "inline"
+    backend = CuttingBackend()
+    job = second_copy(backend)
+    if fails:
+        backend.abort_upload("key", job.upload_id)
     try:
-        workers.submit(second_copy(CuttingBackend()))
-        if mode == "cancelled":
-            workers.cancel_pending()
-        assert workers.next_outcome(30).second
+        workers.submit(job)
+        outcome = workers.next_outcome(30)
     finally:
         workers.close()
+
+    assert (outcome.second, outcome.part is None, type(outcome.error)) == (
+        (True, True, UploadNotFound) if fails else (True, False, type(None))
+    )
+
+
+def test_the_outcome_of_a_cancelled_second_copy_says_so():
+    workers = ThreadWorkers(2, SystemClock())
+    workers._switch.inline = True
+    try:
+        workers.submit(second_copy(CuttingBackend()))
+        workers.cancel_pending()
+        outcome = workers.next_outcome(30)
+    finally:
+        workers.close()
+
+    assert outcome.second
+    assert isinstance(outcome.error, TransferStopped)
 
 
 def test_nothing_is_sent_again_in_inline_mode():

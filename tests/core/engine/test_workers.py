@@ -17,7 +17,7 @@ from partwise._engine.throttle import BandwidthLimit, ThrottledBody, TransferSta
 from partwise._engine.workers import ExecutorWorkers, InlineWorkers, Outcome, PartJob
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
-from partwise.bodies import bytes_body
+from partwise.bodies import ChecksummedBody, bytes_body
 from partwise.checksums import crc64
 from partwise.clock import SystemClock
 from partwise.errors import (
@@ -493,7 +493,7 @@ def test_a_killed_worker_is_a_lost_worker(tmp_path):
     upload_id = backend.initiate_upload("key", ObjectOptions())
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         workers = ExecutorWorkers(executor)
-        workers.submit(PartJob(backend, "key", upload_id, 1, FileBody(str(tmp_path / "fifo"), 0, 10)))
+        workers.submit(PartJob(backend, "key", upload_id, 1, ChecksummedBody(FileBody(str(tmp_path / "fifo"), 0, 10))))
         for pid in list(executor._processes):
             os.kill(pid, signal.SIGKILL)
         outcome = workers.next_outcome(60)
