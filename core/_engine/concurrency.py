@@ -151,6 +151,7 @@ class _AcceptedParts:
         if not is_due:
             return
         if self.target >= self._target_before:
+            self.target = self._target_before
             self._throttled, self._next_wait = False, _REFUSED_SECONDS
             return
         self.target = min(self._target_before, self.target + self._step)
@@ -252,6 +253,13 @@ class AutoConcurrency(_AcceptedParts):
             self._judge_probe(*self._before, rate)
         else:
             self._hold(rate, moved)
+
+    def throttled(self, now: float) -> bool:
+        """Reduce the target by the refused part; see `Concurrency`."""
+        again = super().throttled(now)
+        if self._before is not None:  # a number that a probe tries is not one to return to
+            (self._target_before, _), self._before = self._before, None
+        return again
 
     def _grow(self, rate: float) -> None:
         gained = rate >= self._best * _GAIN

@@ -33,8 +33,9 @@ _OUTAGE_FAILURES = 2
 _OUTAGE_SECONDS = 1.0
 
 #: The retry budget: retries that may follow each other as fast as the backoff allows. It covers the parts in flight
-#: when all connections break at the same moment.
-_BUDGET = 100.0
+#: when all connections break at the same moment, or when the storage refuses all of them, so it is larger than this
+#: where more can be in flight.
+_BUDGET = 100
 
 #: What a success adds to the budget. A storage that fails more than a fifth of the requests, one for each four that
 #: succeed, uses it up.
@@ -61,6 +62,7 @@ class Patience:
         base: the bound of the backoff in seconds after the first failure.
         max_delay: the maximum of the bound in seconds.
         random: the randomness of the jitter.
+        budget: retries that may follow each other as fast as the backoff allows.
 
     Attributes:
         failing_since: when the first request failed since something moved; None if none did.
@@ -72,18 +74,25 @@ class Patience:
     base: float = 0.5
     max_delay: float = 30.0
     random: Random = field(factory=default_random, repr=False)
+    budget: float = _BUDGET
 
     failing_since: float | None = field(default=None, init=False)
     gave_up_after: float | None = field(default=None, init=False)
     _unavailable: int = field(default=0, init=False)  # failures in a row, of any requests, that are those of an outage
     _resolved: bool = field(default=False, init=False)  # whether any request got further than the name of the host
-    _budget: float = field(default=_BUDGET, init=False)
+    _budget_left: float = field(init=False)
     _next_slot: float = field(default=0.0, init=False)  # when the next retry without budget may be sent
+
+    @_budget_left.default
+    def _whole_budget(self) -> float:
+        return self.budget
 
     @classmethod
     def from_config(cls, config: TransferConfig, random: Random) -> Patience:
         """Make the patience of a run."""
-        return cls(config.give_up_after, config.max_attempts, config.retry_base, config.retry_max, random)
+        parts = config.concurrency_max if config.concurrency == "auto" else config.concurrency
+        budget = max(_BUDGET, parts + 1)
+        return cls(config.give_up_after, config.max_attempts, config.retry_base, config.retry_max, random, budget)
 
     def at_most(self, seconds: float) -> Patience:
         """Return a new instance that gives up after `seconds` at the latest."""
@@ -117,14 +126,14 @@ class Patience:
         self.restore(None)
         self.succeeded()
         if outage_is_over:
-            self._budget = _BUDGET
+            self._budget_left = self.budget
         return outage_is_over
 
     def succeeded(self) -> None:
         """Note that a request succeeded while nothing fails."""
         self._resolved = True
-        if self._budget < _BUDGET:
-            self._budget = min(_BUDGET, self._budget + _REFILL)
+        if self._budget_left < self.budget:
+            self._budget_left = min(self.budget, self._budget_left + _REFILL)
 
     def restore(self, failing_since: float | None) -> None:
         """
@@ -188,8 +197,8 @@ class Patience:
 
     def _spend(self, now: float) -> float:
         """Take one retry from the budget; return the seconds until it may be sent."""
-        self._budget = max(0.0, self._budget - 1.0)
-        if self._budget > 0.0:
+        self._budget_left = max(0.0, self._budget_left - 1.0)
+        if self._budget_left > 0.0:
             return 0.0
         slot = max(now, self._next_slot)
         self._next_slot = slot + _SPACING

@@ -297,6 +297,28 @@ def test_the_number_comes_back_soon_after_the_storage_refused_nearly_everything(
     assert max(targets) == most  # "auto" tries others from time to time, as before
 
 
+def test_the_number_does_not_come_back_to_one_that_was_refused_while_it_was_tried():
+    controller, now, moved = AutoConcurrency(128, 0.2), 0.0, 0
+
+    def send(seconds):
+        nonlocal now, moved
+        end = now + seconds
+        while now < end:
+            now, moved = now + 0.25, moved + 10_000_000
+            for _ in range(controller.target):
+                controller.acknowledged()
+            controller.sample(now, moved, controller.target, saturated=False)
+
+    while controller.target <= 64:  # until more are tried
+        send(0.25)
+    for _ in range(3):
+        controller.throttled(now)
+    assert controller.target == 96 - 3
+
+    send(6.0)
+    assert controller.target == 64
+
+
 @pytest.mark.parametrize("number", [16, 64])
 def test_a_number_that_the_storage_refuses_is_as_fast_as_what_it_accepts(number):
     run = SimulatedTransfer(THROTTLING, 256 * MIB, MIB, FixedConcurrency(number), count_from=2.0).run()

@@ -301,6 +301,15 @@ def test_a_burst_of_retries_is_not_delayed():
     assert [patient.next_delay(0.0, 1, LOST) for _ in range(99)] == [0.0] * 99
 
 
+@pytest.mark.parametrize(
+    ("settings", "parts"), [({}, 128), ({"concurrency_max": 300}, 300), ({"concurrency": 500}, 500)], ids=repr
+)
+def test_the_budget_covers_all_parts_that_can_be_in_flight(settings, parts):
+    patient = Patience.from_config(TransferConfig(retry_base=0.0, **settings), MaxRandom())
+
+    assert [patient.next_delay(0.0, 1, Throttled()) for _ in range(parts)] == [0.0] * parts
+
+
 def test_without_budget_retries_are_a_second_apart():
     patient = spent()
 

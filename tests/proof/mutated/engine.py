@@ -900,8 +900,15 @@ MUTATIONS = [
     Mutation(
         "retries have no budget",
         PATIENCE,
-        "        self._budget = max(0.0, self._budget - 1.0)",
+        "        self._budget_left = max(0.0, self._budget_left - 1.0)",
         "        pass",
+        PATIENCE_TESTS,
+    ),
+    Mutation(
+        "the retry budget does not cover all parts that can be in flight",
+        PATIENCE,
+        "max(_BUDGET, parts + 1)",
+        "_BUDGET",
         PATIENCE_TESTS,
     ),
     Mutation(
@@ -914,7 +921,7 @@ MUTATIONS = [
     Mutation(
         "an outage uses up the budget for good",
         PATIENCE,
-        "        if outage_is_over:\n            self._budget = _BUDGET",
+        "        if outage_is_over:\n            self._budget_left = self.budget",
         "        if outage_is_over:\n            pass",
         PATIENCE_TESTS,
     ),
@@ -1836,8 +1843,8 @@ MUTATIONS = [
     Mutation(
         "one refusal holds all parts",
         CONCURRENCY,
-        "        return again\n",
-        "        return True\n",
+        "now + self._wait\n        return again\n",
+        "now + self._wait\n        return True\n",
         CONCURRENCY_TESTS,
     ),
     Mutation(
@@ -1922,6 +1929,20 @@ MUTATIONS = [
         CONCURRENCY,
         "min(self._target_before, self.target + self._step)",
         "min(self._maximum, self.target + self._step)",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "after refusals the number returns to what a probe tried",
+        CONCURRENCY,
+        "        if self._before is not None:  # a number that a probe tries is not one to return to",
+        "        if False:",
+        CONCURRENCY_TESTS,
+    ),
+    Mutation(
+        "the number stays above the one that it returns to",
+        CONCURRENCY,
+        "            self.target = self._target_before\n            self._throttled",
+        "            self._throttled",
         CONCURRENCY_TESTS,
     ),
     Mutation(
