@@ -43,6 +43,7 @@ CORE = [
     "results",
     "events",
     "protocols",
+    "_supports",
     "config",
     "registry",
     "sources",

@@ -11,15 +11,15 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 from partwise._engine.patience import Patience, is_retryable
 from partwise._engine.plugin_calls import call_plugin
-from partwise._validation import has_methods
+from partwise._supports import supports_claim_check
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointError, ClaimLost
 from partwise.model import UploadedPart
-from partwise.protocols import CheckpointStore, SupportsClaimCheck
+from partwise.protocols import CheckpointStore
 
 _T = TypeVar("_T")
 
@@ -64,7 +64,7 @@ class CheckpointRecord:
         log_delay: Callable[[CheckpointError], object],
     ) -> None:
         self._store = store
-        self._claims = cast("SupportsClaimCheck", store) if has_methods(store, ("check_claim",)) else None
+        self._claims = store if supports_claim_check(store) else None
         self._name = name
         self._retry = retry
         self._warn = warn

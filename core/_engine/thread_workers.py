@@ -21,9 +21,9 @@ from partwise._engine.pipelining import InlinePipeline, InlineSwitch
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.workers import Outcome, PartJob, cancelled_outcome, lacks_resources, outcome_of
 from partwise._signals import raised_by_signal
+from partwise._supports import supports_cutting
 from partwise.clock import Clock
 from partwise.errors import PartwiseError
-from partwise.protocols import SupportsCutting
 
 logger = logging.getLogger("partwise")
 
@@ -236,10 +236,10 @@ class ThreadWorkers:
 
     def can_cut(self, job: PartJob) -> bool:
         # Inline, a second copy would have to wait for the first one.
-        return bool(self._threads) and not self._switch.inline and isinstance(job.backend, SupportsCutting)
+        return bool(self._threads) and not self._switch.inline and supports_cutting(job.backend)
 
     def cut(self, job: PartJob, reason: str) -> None:
-        if isinstance(job.backend, SupportsCutting):
+        if supports_cutting(job.backend):
             with suppress(PartwiseError):  # of a defect; the attempt then takes as long as it takes
                 call_plugin(job.backend.cut_part, job.body, reason)
 

@@ -67,6 +67,7 @@ from partwise._engine.stream import StreamParts
 from partwise._engine.tail import LateParts
 from partwise._engine.throttle import ThrottledBody, TransferStopped
 from partwise._engine.workers import PartJob
+from partwise._supports import supports_connecting_ahead
 from partwise._units import format_bytes
 from partwise._validation import check_choice, check_integer
 from partwise.checkpoint import Checkpoint
@@ -90,7 +91,7 @@ from partwise.errors import (
     UploadUnusable,
 )
 from partwise.model import MIB, StoredObject, UploadedPart
-from partwise.protocols import SourceBody, SupportsConnectingAhead
+from partwise.protocols import SourceBody
 from partwise.results import UploadResult
 
 #: Bytes that the parts in flight of a stream may take, if their number is automatic and there are more than two.
@@ -435,7 +436,7 @@ class UploadRun:
         intent = evolve(context.new_checkpoint(), token=token, abandoned=not_aborted)
         context.record.save(intent)
         context.checkpoint = intent
-        if isinstance(context.backend, SupportsConnectingAhead):
+        if supports_connecting_ahead(context.backend):
             call_plugin(context.backend.connect_ahead, self._connections_needed)
         upload_id: str | None = None
         try:

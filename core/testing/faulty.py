@@ -11,11 +11,11 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from attrs import evolve
 
-from partwise._validation import has_methods
+from partwise._supports import supports_claim_check
 from partwise.bodies import BodyWrapper, SourceBodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint
 from partwise.errors import (
@@ -38,7 +38,6 @@ from partwise.protocols import (
     MultipartBackend,
     Source,
     SourceBody,
-    SupportsClaimCheck,
     SupportsRequestOptions,
     SupportsSourceFile,
 )
@@ -238,7 +237,7 @@ class FaultyCheckpointStore:
         self.inner = store
         self.plan = plan
         self._tear = tear
-        self._claims = cast("SupportsClaimCheck", store) if has_methods(store, ("check_claim",)) else None
+        self._claims = store if supports_claim_check(store) else None
 
     def __repr__(self) -> str:
         return f"FaultyCheckpointStore({self.inner!r})"

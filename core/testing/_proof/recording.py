@@ -13,16 +13,16 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from attrs import evolve
 
-from partwise._validation import has_methods
+from partwise._supports import supports_claim_check
 from partwise.bodies import BodyWrapper, SourceBodyWrapper
 from partwise.checkpoint import Checkpoint, Fingerprint, with_parts
 from partwise.errors import CallbackError
 from partwise.model import Capabilities, ObjectOptions, PendingUpload, StoredObject, UploadedPart
-from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SourceBody, SupportsClaimCheck
+from partwise.protocols import Body, CheckpointStore, MultipartBackend, Source, SourceBody
 from partwise.testing._proof.events import ActualUpload, BackendCall, HeldPart
 from partwise.testing._proof.simulation import without_frames
 from partwise.testing.faulty import BackendWrapper
@@ -250,7 +250,7 @@ class RecordingStore:
 
     def __init__(self, store: CheckpointStore, history: History) -> None:
         self.inner = store
-        self._claims = cast("SupportsClaimCheck", store) if has_methods(store, ("check_claim",)) else None
+        self._claims = store if supports_claim_check(store) else None
         self._history = history
 
     def __repr__(self) -> str:

@@ -666,8 +666,8 @@ MUTATIONS = [
     Mutation(
         "parts are sent again inline",
         THREAD_WORKERS,
-        "return bool(self._threads) and not self._switch.inline and isinstance(",
-        "return isinstance(",
+        "return bool(self._threads) and not self._switch.inline and supports_cutting(",
+        "return supports_cutting(",
         SECOND_COPIES_TESTS,
     ),
     Mutation(
