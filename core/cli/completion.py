@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,8 +79,6 @@ class FilesOrNames(Paths):
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:
         """Return names, with source and target; or the request to suggest paths."""
-        from contextlib import suppress
-
         from click.shell_completion import CompletionItem
 
         names: list[Any] = []
@@ -112,7 +111,13 @@ def complete(command: click.Command, output: Output) -> bool:
     if shell not in SHELLS or request not in ("source", "complete"):
         return False
     completer = _completer(shell, command)
-    output.verbatim(completer.source() if request == "source" else completer.complete())
+    if request == "source":
+        output.verbatim(completer.source())
+    elif "COMP_WORDS" in os.environ and "COMP_CWORD" in os.environ:
+        with suppress(Exception):  # a shell that completes a word has no place for an error
+            output.verbatim(completer.complete())
+    else:
+        return False  # the variable was exported by mistake
     return True
 
 

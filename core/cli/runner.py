@@ -32,6 +32,7 @@ def invoke(command: click.Command, arguments: list[str]) -> int:
             args=arguments,
             prog_name="partwise",
             standalone_mode=False,
+            complete_var="",  # by none: `completion.complete` has answered, or there is nothing to answer
             obj=arguments,
             color=True if use_color(sys.stdout) else None,
         )

@@ -319,10 +319,26 @@ def test_completion_is_installed_once(
         assert str(home / file) in added
 
 
-def test_an_empty_variable_asks_for_no_completion(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "")
+@pytest.mark.parametrize("value", ["", "tcsh_complete", "bash", "bash_", "bash_complete", "fish_complete", "_source"])
+def test_a_variable_that_no_script_of_a_shell_sets_asks_for_no_completion(
+    partwise: Run, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, value)
+    for name in ("COMP_WORDS", "COMP_CWORD"):
+        monkeypatch.delenv(name, raising=False)
     ended = partwise("--version")
-    assert (ended.code, ended.out.split()[0]) == (0, "partwise")
+    assert (ended.code, ended.out.split()[0], ended.err) == (0, "partwise", "")
+
+
+@pytest.mark.parametrize(("shell", "cursor"), [("bash", "x"), ("bash", "9" * 5000), ("fish", " "), ("zsh", "")])
+def test_a_shell_that_asks_for_a_word_that_there_is_not_gets_no_error(
+    partwise: Run, monkeypatch: pytest.MonkeyPatch, shell: str, cursor: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", "partwise upl")
+    monkeypatch.setenv("COMP_CWORD", cursor)
+    ended = partwise()
+    assert (ended.code, ended.out.strip(), ended.err) == (0, "", "")
 
 
 def test_an_unknown_shell_is_wrong_usage(partwise: Run, monkeypatch: pytest.MonkeyPatch) -> None:

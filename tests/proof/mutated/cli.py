@@ -458,4 +458,18 @@ MUTATIONS = [
         "(",
         ("tests/cli/test_output.py",),
     ),
+    Mutation(
+        "a variable for completion that a mistake has set ends every command",
+        "core/cli/runner.py",
+        '            complete_var="",',
+        "            complete_var=None,",
+        ("tests/cli/test_completion.py",),
+    ),
+    Mutation(
+        "a shell that asks for no word gets a traceback",
+        "core/cli/completion.py",
+        "        with suppress(Exception):  # a shell that completes a word has no place for an error\n            output",
+        "        if True:\n            output",
+        ("tests/cli/test_completion.py",),
+    ),
 ]
