@@ -157,7 +157,7 @@ def exact_chunks(body: Body, what: str, *, counted: bool = True) -> Generator[me
         raise IntegrityError(f"the body of {what} had {count} instead of {expected}; nothing was stored")
 
 
-#: A read returns at least so many bytes, unless fewer are asked for or left: a small chunk would otherwise become a
+#: A read returns at least this many bytes, unless fewer are asked for or left: a small chunk would otherwise become a
 #: packet or a chunk of an encoding, for which storages have a minimum. It returns no later than that, since a body
 #: whose rate is limited may take long to fill a large buffer.
 _GATHERED = 16 * KIB

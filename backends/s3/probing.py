@@ -220,7 +220,7 @@ class Prober:
         """
         Abort the uploads and delete the objects of the probe.
 
-        Return what could not be removed, in words for people.
+        Return what could not be removed, as text for people.
         """
         made = self._made
         if not made.keys:

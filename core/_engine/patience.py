@@ -26,7 +26,7 @@ from partwise.errors import (
 #: After an outage, an attempt is made within this time, and its success releases all others.
 PROBE_INTERVAL = 3.0
 
-#: So many failures in a row, of any requests, are an outage. A single one is common on a network that works.
+#: This many failures in a row, of any requests, are an outage. A single one is common on a network that works.
 _OUTAGE_FAILURES = 2
 
 #: After a shorter outage, the parts keep their backoff, which is short, too.

@@ -73,7 +73,7 @@ class BackendHarness(Harness[MultipartBackend]):
     page_size: ClassVar[int | None] = 1000
     """
     The number of entries of one page of the storage's listings, if a handle does not choose it. A listing of one more
-    entry is checked, for which so many parts of one byte are sent. None skips that, for a storage that charges or is
+    entry is checked, for which that many parts of one byte are sent. None skips that, for a storage that charges or is
     slow.
     """
 

@@ -71,7 +71,7 @@ class StoreHarness(Harness[CheckpointStore]):
 
     def advance(self, seconds: float) -> bool:  # noqa: ARG002  # for overrides
         """
-        Let so many seconds pass for the stored records; return False if impossible.
+        Let these seconds pass for the stored records; return False if impossible.
 
         By a clock that the store is opened with, or by changing the times that the server keeps.
         """

@@ -218,7 +218,7 @@ def check_append_cost(harness: StoreHarness) -> None:
 def _least_cost(
     store: CheckpointStore, parts: int, cost: Callable[[CheckpointStore, str, int], float], appends: int
 ) -> float:
-    """Return the least cost of some appends to a checkpoint of so many parts."""
+    """Return the least cost of some appends to a checkpoint of `parts` parts."""
     checkpoint = sample(1, *range(1, parts + 1))
     with store.claim(checkpoint.name):
         store.save(checkpoint)
