@@ -437,6 +437,20 @@ def test_an_object_with_forbid_overwrite_is_recognised_after_a_wrong_checksum(ma
     assert trace.result is not None
 
 
+def test_an_object_of_another_program_with_the_same_size_is_not_that_of_the_upload(make_scenario, config):
+    """A checkpoint that lacks a part can't tell by its checksums that the object has other bytes."""
+    scenario = make_scenario()
+    not_recorded = Fault("append_part", FaultKind.BEFORE, 2)
+    killed = Fault("complete_upload", FaultKind.CRASH_AFTER)
+    scenario.run(ProcessScript((not_recorded, killed), config=config()))
+    scenario.overwrite(pseudo_random_bytes(3 * PART + 5, seed=2))
+
+    trace = scenario.run(ProcessScript(config=config()))
+
+    assert sent(trace) == [1, 2, 3, 4]
+    assert trace.result is not None
+
+
 def test_a_failed_callback_is_reported_after_a_failed_first_attempt_too(make_scenario, config):
     scenario = make_scenario()
     scenario.backend.callback_works = False
@@ -449,13 +463,13 @@ def test_a_failed_callback_is_reported_after_a_failed_first_attempt_too(make_sce
 
 
 def test_retry_after_of_one_part_is_respected_by_all_others(make_scenario, config):
-    scenario = make_scenario(SimulatedFile(pseudo_random_bytes(6 * PART)))
+    scenario = make_scenario(SimulatedFile(pseudo_random_bytes(12 * PART)))
     throttled = Fault("upload_part", FaultKind.THROTTLED, 2, seconds=100.0)
 
-    trace = scenario.run(ProcessScript((throttled,), choices=(0, 1) * 10, config=config(concurrency=2)))
+    trace = scenario.run(ProcessScript((throttled,), choices=(0, 1) * 10, config=config(concurrency=4)))
 
     [refused] = [call for call in trace.backend_calls if call.error is not None]
-    starts = [call.started for call in trace.backend_calls[trace.backend_calls.index(refused) + 2 :]]
+    starts = [call.started for call in trace.backend_calls[trace.backend_calls.index(refused) + 4 :]]
     assert min(starts) >= refused.ended + 100.0
 
 

@@ -747,7 +747,7 @@ MUTATIONS = [
         "core/_engine/reconcile.py",
         "    return stored.checksum in (None, facts.capabilities.checksum.fold(read))",
         "    return True",
-        ("tests/core/engine/test_reconcile.py",),
+        ("tests/proof/test_counterexamples.py",),
     ),
     Mutation(
         "another upload's token counts as this one's",
@@ -1078,7 +1078,7 @@ MUTATIONS = [
         SCHEDULER,
         "            self._hold_until = max(self._hold_until, due)",
         "            pass",
-        ("tests/core/engine/test_scheduler.py",),
+        ("tests/proof/test_counterexamples.py",),
     ),
     Mutation(
         "complete does not leave the storage alone",
