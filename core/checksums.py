@@ -39,6 +39,9 @@ __all__ += ["crc64", "crc64_combine", "crc64_fold"]
 
 Bytes = bytes | bytearray | memoryview
 
+#: Bits of the largest checksum, that of SHA-512.
+WIDTH_MAX = 512
+
 
 class RunningChecksum(Protocol):
     """A checksum of the bytes so far."""
@@ -86,14 +89,14 @@ class Checksum:
 
     Args:
         name: as checkpoints record it, such as ``"crc64xz"``. Two algorithms never have one name.
-        width: the number of bits.
+        width: the number of bits, up to 512.
         start: called without arguments, returns the checksum of no bytes; it is then updated.
         polynomial: the reflected polynomial of a CRC whose initial value and final xor are all ones, without its
             highest term. None: checksums of parts can't be combined to that of the object.
     """
 
     name: str = field(validator=string)
-    width: int = field(validator=integer(8, 4096))
+    width: int = field(validator=integer(8, WIDTH_MAX))
     start: Callable[[], RunningChecksum] = field(eq=False, repr=False)
     polynomial: int | None = field(default=None, validator=integer(1, 2**64 - 1, None), repr=False)
 

@@ -24,7 +24,7 @@ from partwise._validation import (
     string_mapping,
     string_set,
 )
-from partwise.checksums import CRC64_XZ, Checksum
+from partwise.checksums import CRC64_XZ, WIDTH_MAX, Checksum
 from partwise.errors import CheckpointDamaged, InvalidInput, UnsupportedOption
 
 __all__ = ["Capabilities", "ClaimOwner", "ObjectOptions", "PartLimits", "PendingUpload", "StoredObject", "UploadedPart"]
@@ -39,9 +39,7 @@ TIB = 1024 * GIB
 PART_NUMBER_MAX = 100_000
 
 _BITS64_MAX = 2**64 - 1
-
-#: The largest checksum, that of SHA-512.
-_CHECKSUM_MAX = 2**512 - 1
+_CHECKSUM_MAX = 2**WIDTH_MAX - 1
 
 
 # --- properties of a backend -----------------------------------------------------------------------------------------

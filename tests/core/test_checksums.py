@@ -220,7 +220,15 @@ def test_algorithms_differ():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"width": 63}, {"width": 0}, {"width": 128}, {"polynomial": 0}, {"polynomial": 2**64}, {"name": 5}],
+    [
+        {"width": 63},
+        {"width": 0},
+        {"width": 128},
+        {"width": 520, "polynomial": None},
+        {"polynomial": 0},
+        {"polynomial": 2**64},
+        {"name": 5},
+    ],
     ids=repr,
 )
 def test_an_algorithm_that_can_not_be_is_refused(wrong):
