@@ -19,6 +19,7 @@ The second group is for services that are built like S3, with access keys, signa
 - `signed_client`: `SignedClient` signs and sends requests, and translates failures; a service has a subclass.
 - `signatures`: the encoding of a request, derived keys; `request_template`: the heads of the parts of one upload.
 - `credentials`: access keys, their providers, and the cache of those in use; `clock`: corrected by the service.
+- `option_headers`: the headers that carry the options of an object, as one table per service.
 - `responses`, `xml`, `error_documents`: what is read from responses, with limits and without secrets.
 
 A backend signs requests, calls `HTTPClient.head` and `HTTPClient.start`, and interprets the `Response`. Failures of the
