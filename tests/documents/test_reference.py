@@ -16,6 +16,7 @@ import partwise.events
 import partwise.fsspec
 import partwise.progress
 import partwise.testing
+from partwise import registry
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.stores.file import FileCheckpointStore
@@ -106,3 +107,12 @@ def test_every_argument_is_documented(name: str, value: object) -> None:
         for base in value.__mro__[1:]:
             inherited |= set(re.findall(r"^    (\w+): ", inspect.getdoc(base) or "", re.MULTILINE))
     assert set(arguments(value)) - documented - inherited - {"message"} == set()
+
+
+def test_the_groups_of_entry_points_are_those_that_are_looked_up(page) -> None:
+    [sentence] = re.findall(r"groups of entry points (.*?)\.$", page("compatibility"), re.MULTILINE | re.DOTALL)
+    guides = page("write-a-backend") + page("write-a-store")
+
+    groups = {registry.BACKENDS, registry.CHECKPOINT_STORES}
+    assert set(re.findall(r"`(.*?)`", sentence)) == groups
+    assert set(re.findall(r'^\[project\.entry-points\."(.*?)"\]$', guides, re.MULTILINE)) == groups
