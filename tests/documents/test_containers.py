@@ -17,7 +17,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from partwise._engine.scheduler import _STOP_SECONDS_MAX
+from partwise._engine.scheduler import _STOP_GRACE, _STOP_SECONDS_MAX
 from partwise.backends.memory import MemoryBackend
 from partwise.cli import main
 from partwise.cli.reporting import BUSY, DONE, FAILED, TRY_AGAIN, WRONG_USAGE, exit_code
@@ -118,6 +118,11 @@ def test_the_time_to_stop_is_enough_to_cut_the_parts_in_flight(unit, job, blocks
     assert all(grace >= 2 * _STOP_SECONDS_MAX for grace in graces)
 
 
+def test_the_time_until_parts_are_cut_is_that_of_the_engine(section) -> None:
+    said = f"after {_STOP_GRACE:g} seconds in which none finishes, and after {_STOP_SECONDS_MAX:g} at the latest"
+    assert said in section("containers-and-cron", "Signals")
+
+
 def test_the_signal_reaches_the_command_and_no_shell(container) -> None:
     assert container["command"][0] == "partwise"
 
@@ -136,6 +141,17 @@ def test_the_checkpoints_of_the_service_are_in_its_state_directory(unit, monkeyp
     assert name == "XDG_STATE_HOME"
     where = state_directory(monkeypatch, home)
     assert where.is_relative_to(f"/var/lib/{unit['Service']['StateDirectory']}")
+
+
+def test_the_checkpoints_of_cron_are_in_a_directory_of_the_user_of_its_jobs(blocks, monkeypatch) -> None:
+    table, create, *_ = blocks("cron", "sh")
+    variable, job = table.splitlines()
+    name, _, home = variable.partition("=")
+    assert name == "XDG_STATE_HOME"
+    where = state_directory(monkeypatch, home)
+    *_, user, _, _, directory = shlex.split(create)
+    assert where.is_relative_to(directory)
+    assert job.split()[5] == user
 
 
 def test_the_checkpoints_of_the_pod_are_on_a_volume_that_outlives_it(job, container, monkeypatch) -> None:
@@ -206,7 +222,7 @@ def test_the_command_of_the_container_uploads_the_backup(blocks, machine) -> Non
 
 
 def test_the_commands_of_cron_upload_the_backup_and_abort_old_uploads(blocks, machine, capfd) -> None:
-    upload, collect = (text.splitlines()[-1] for text in blocks("cron", "sh"))
+    upload, _, collect = (text.splitlines()[-1] for text in blocks("cron", "sh"))
     for line in (upload, collect):
         *times, user, command = line.split(maxsplit=6)
         assert (len(times), user) == (5, "uploader")
