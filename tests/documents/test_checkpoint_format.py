@@ -18,7 +18,7 @@ from partwise.backends.local import LocalBackend
 from partwise.backends.oss import Callback, OSSOptions
 from partwise.backends.oss.options import CAPABILITIES
 from partwise.checkpoint import OPTIONS_DEPTH_MAX, OPTIONS_TEXT_MAX, OPTIONS_VALUES_MAX
-from partwise.model import PART_NUMBER_MAX
+from partwise.model import _CHECKSUM_MAX, PART_NUMBER_MAX
 from partwise.stores import _database, _journal
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
@@ -128,6 +128,7 @@ def test_every_field_is_documented_with_its_type_and_its_default(section, tables
             field.name for field in fields(value)
         ]
     assert len(part) == len(fields(UploadedPart))
+    assert "by the algorithm that the header names" in part[3]["meaning"]
     full = evolve(FULL, parts=()).to_data()
     for row in header:
         (name,) = names(row["field"])
@@ -193,10 +194,10 @@ def test_every_field_survives_the_documented_reader(read, tmp_path) -> None:
     with FileCheckpointStore(tmp_path) as store:
         store.save(FULL)
         store.append_part(FULL.name, FULL.upload_id, UploadedPart(2, 5, "q"))
-        store.append_part(FULL.name, FULL.upload_id, UploadedPart(2, 5, "r", 2**64 - 1))
+        store.append_part(FULL.name, FULL.upload_id, UploadedPart(2, 5, "r", 2**512 - 1))
     header, parts = read((tmp_path / f"{FULL.name}.ucp").read_bytes())
     assert Checkpoint.from_data(header) == FULL
-    assert parts == {2: (5, "r", str(2**64 - 1))}
+    assert parts == {2: (5, "r", str(2**512 - 1))}
 
 
 def test_parts_of_growing_sizes_follow_the_documented_formula() -> None:
@@ -235,6 +236,7 @@ def test_the_documented_bounds_are_the_actual_ones(page) -> None:
         ("| a file | 64 MiB |", _journal.BYTES_MAX, 64 * 2**20),
         ("| a line, its line feed not counted | 1 MiB |", _journal.LINE_MAX, 2**20),
         ("| the number of a part, and so the parts | 100,000 |", PART_NUMBER_MAX, 100_000),
+        ("| the checksum of a part, a text | 512 bits |", _CHECKSUM_MAX, 2**512 - 1),
         ("| texts of the options, names included | 1,048,576 characters together |", OPTIONS_TEXT_MAX, 2**20),
         ("| names and values of the options, at all levels | 20,000 |", OPTIONS_VALUES_MAX, 20_000),
         ("| levels of objects and arrays in the options | 8 |", OPTIONS_DEPTH_MAX, 8),
