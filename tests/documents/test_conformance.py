@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from partwise.testing import BackendHarness
+from partwise.testing import BACKEND_CHECKS, STORE_CHECKS, BackendHarness
 
 Table = list[dict[str, str]]
 
@@ -25,3 +25,9 @@ def hooks(
 
 def test_the_guide_for_backends_explains_every_hook(hooks: Callable[[str], list[str]]) -> None:
     assert sorted(hooks("write-a-backend")) == sorted(BackendHarness.hooks)
+
+
+def test_the_number_of_checks_is_that_of_the_suites(page: Callable[[str], str]) -> None:
+    backend, store = (len(list(checks)) for checks in (BACKEND_CHECKS, STORE_CHECKS))
+
+    assert f"| {backend} checks of a backend and {store} of a store," in page("proof")

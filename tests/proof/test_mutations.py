@@ -101,3 +101,9 @@ def test_each_word_that_selects_tests_of_a_mutation_selects_one(mutations):
         words = set(re.findall(r"\w+", expression)) - {"and", "or", "not"}
 
         assert {word for word in words if word not in known} == set(), selection
+
+
+def test_the_documents_have_about_their_number(mutations):
+    found = re.search(r"about ([\d,]+) mutations", (mutations.ROOT / "docs" / "proof.md").read_text(encoding="utf-8"))
+
+    assert int(found[1].replace(",", "")) == pytest.approx(len(mutations.MUTATIONS), rel=0.1)
