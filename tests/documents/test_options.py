@@ -6,6 +6,7 @@ import pytest
 
 from partwise.backends._http.option_headers import RequestKind
 from partwise.backends.oss.options import OPTION_TABLE
+from partwise.backends.s3 import DIALECTS
 from partwise.backends.s3.dialects import AWS
 from partwise.backends.s3.options import _ENCRYPTION_WORDS
 from partwise.cli.object_options import _WORDS
@@ -42,3 +43,30 @@ def test_s3_gets_its_own_words(words) -> None:
     natives = {"storage_class": AWS.class_words, "encryption": _ENCRYPTION_WORDS, "acl": {}}
     for option, word, _, native in words:
         assert natives[option].get(word, word) == native
+
+
+#: The options that a word in the table of the dialects stands for.
+REFUSED = {
+    "access rules": {"acl"},
+    "conditions": {"forbid_overwrite", "if_match"},
+    "encryption": {"encryption", "kms_key_id", "bucket_key", "encryption_context"},
+    "KMS": {"kms_key_id", "bucket_key", "encryption_context"},
+    "lock": {"object_lock_mode", "object_lock_retain_until", "object_lock_legal_hold"},
+    "SSE-C": {"sse_customer_key"},
+    "tags": {"tags"},
+}
+
+
+def test_each_dialect_refuses_what_its_row_says(section, tables, names) -> None:
+    text = section("s3", "Other storages that speak S3")
+    rows = {names(row["dialect"])[0]: row["what is refused"] for row in tables(text)[0]}
+
+    assert "All but `aws` also refuse `request_payer` and `expected_bucket_owner`" in text
+    assert "all but `aws` and `ceph` refuse `website_redirect`" in text
+    assert rows.keys() == DIALECTS.keys()
+    for name, dialect in DIALECTS.items():
+        words = rows[name].partition(";")[0].split(", ") if rows[name] else []
+        options = set().union(*(REFUSED.get(word, {word.strip("`")}) for word in words))
+        options |= set() if name == "aws" else {"request_payer", "expected_bucket_owner"}
+        options |= set() if name in {"aws", "ceph"} else {"website_redirect"}
+        assert options == dialect.refused_options, name

@@ -16,7 +16,7 @@ import partwise.events
 import partwise.fsspec
 import partwise.progress
 import partwise.testing
-from partwise import registry
+from partwise import protocols, registry
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.stores.file import FileCheckpointStore
@@ -116,3 +116,12 @@ def test_the_groups_of_entry_points_are_those_that_are_looked_up(page) -> None:
     groups = {registry.BACKENDS, registry.CHECKPOINT_STORES}
     assert set(re.findall(r"`(.*?)`", sentence)) == groups
     assert set(re.findall(r'^\[project\.entry-points\."(.*?)"\]$', guides, re.MULTILINE)) == groups
+
+
+def test_the_guide_for_backends_has_every_optional_method(section, tables, names) -> None:
+    kinds = {name: kind for name, kind in vars(protocols).items() if name.startswith("Supports")}
+    del kinds["SupportsClaimCheck"]  # of stores
+    methods = {name for kind in kinds.values() for name in vars(kind) if inspect.isfunction(getattr(kind, name))}
+    [table] = tables(section("write-a-backend", "Optional methods"))
+
+    assert {name for name in methods if not name.startswith("_")} - {names(row["method"])[0] for row in table} == set()
