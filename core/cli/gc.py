@@ -97,11 +97,12 @@ def gc(command: GcCommand, output: Output) -> int:
             drop = output.ask(f"drop {pluralize(orphans, 'upload')} at {command.target.url} for good?")
             if drop:
                 decisions = _decide_again(decisions, backend, store, retries)  # the response may have taken a while
-        code = dropped = 0
+        dropped = 0
+        codes: list[int] = []  # of uploads that could not be aborted
         for decision in decisions:
             error = _drop(decision.pending, backend, retries) if decision.orphan and drop else None
             if error is not None:
-                code = max(code, exit_code(error))
+                codes.append(exit_code(error))
                 _report(decision.pending, error, command.target.scheme, output)
                 continue
             dropped += decision.orphan
@@ -113,6 +114,8 @@ def gc(command: GcCommand, output: Output) -> int:
         output.note("nothing was dropped")
         return FAILED
     output.note(f"{'dropped' if drop else 'would drop'} {pluralize(dropped, 'upload')} at {command.target.url}")
+    # 75 means that running it again is all that is needed, so a permanent failure is worse.
+    code = FAILED if FAILED in codes else max(codes, default=DONE)
     return code or _fail_if_unreadable(decisions, command.store, output) or output.list_exit_code()
 
 

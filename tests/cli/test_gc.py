@@ -900,6 +900,23 @@ def test_a_failed_abort_does_not_stop_gc(
     assert f"error: a ({stubborn}) was not dropped\ncause: not yours\n" in ended.err
 
 
+@pytest.mark.parametrize("denied", ["a", "b"])
+def test_a_failure_that_has_to_be_fixed_is_the_worse_of_two(
+    partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch, denied: str
+) -> None:
+    """75 means that running it again is all that is needed."""
+    for key in ("a", "b"):
+        initiate(backend, key, days_ago=8)
+
+    def fail(self: LocalBackend, key: str, upload_id: str) -> None:
+        raise AccessDenied("not yours") if key == denied else ConnectionFailed("connection reset")
+
+    monkeypatch.setattr(LocalBackend, "abort_upload", fail)
+    ended = partwise("gc", url, *HERE, "--json", "--max-attempts", "1")
+    assert [one["exit_code"] for one in ended.objects] == ([1, 75] if denied == "a" else [75, 1])
+    assert ended.code == 1
+
+
 def test_nothing_is_dropped_if_the_store_can_not_be_read(
     partwise: Run, backend: LocalBackend, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
