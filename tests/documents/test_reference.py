@@ -125,3 +125,12 @@ def test_the_guide_for_backends_has_every_optional_method(section, tables, names
     [table] = tables(section("write-a-backend", "Optional methods"))
 
     assert {name for name in methods if not name.startswith("_")} - {names(row["method"])[0] for row in table} == set()
+
+
+def test_every_environment_variable_of_a_storage_is_in_the_reference(section) -> None:
+    variable = re.compile(r"[\"`]((?:ALIBABA_CLOUD|AWS|OSS|PARTWISE)_[A-Z0-9_]+)[\"`]")
+    folders = [REFERENCE.parent.parent / name for name in ("core", "backends", "stores")]
+    code = "".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py"))
+    shown = section("reference/command-line", "Environment variables")
+
+    assert set(variable.findall(shown)) == set(variable.findall(code))
