@@ -65,8 +65,8 @@ class Verification:
 
     Args:
         key: the object's key.
-        equal: True: size and checksum are equal. False: they differ, or there is no object. None: it can't be told,
-            since the storage reports no checksum of the object, and the sizes are equal.
+        equal: True: size and checksum are equal. False: they differ, or there is no object. None: this is not
+            known, since the storage reports no checksum of the object, and the sizes are equal.
         reason: what was compared, and what differs, for people.
         size: the size of the source in bytes; None for a stream that was not read to its end.
         checksum: that of the source, by the algorithm of the backend; None if the source was not read.

@@ -348,7 +348,7 @@ Exit codes:
   0    equal
   1    not equal, or no such object; or failed
   2    wrong usage
-  4    it can't be told: equal sizes, and no checksum to compare
+  4    unknown: equal sizes, and no checksum to compare
   75   failed, but retryable: run the same command again
   130  stopped by Ctrl-C (143: by SIGTERM)""",
 )

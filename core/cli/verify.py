@@ -84,7 +84,7 @@ def _report(command: VerifyCommand, verification: Verification, url: str) -> Err
         return ErrorReport(f"{command.source} is not stored as {url}", verification.reason)
     if verification.equal is None:
         return ErrorReport(
-            f"it can't be told whether {command.source} is equal to {url}",
+            f"it is unknown whether {command.source} is equal to {url}",
             f"{verification.reason}{_about_etag(verification.stored.etag)}",
             hint="Only the sizes were compared. Download the object to compare its bytes",
         )

@@ -108,7 +108,7 @@ def test_without_a_checksum_of_the_object_it_says_that_only_the_size_was_compare
     ended = partwise("verify", "small.bin", "spy://key", "--json")
     assert (ended.code, ended.last["exit_code"]) == (4, 4)
     assert ended.err.splitlines() == [
-        "error: it can't be told whether small.bin is equal to spy://key",
+        "error: it is unknown whether small.bin is equal to spy://key",
         "cause: both have 300000 bytes, and the storage reports no checksum of the object to compare",
         "hint: Only the sizes were compared. Download the object to compare its bytes",
     ]
