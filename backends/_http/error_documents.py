@@ -65,10 +65,11 @@ def parse_error(
     hidden = tuple(secrets)
 
     def text(value: str, size_max: int = _TEXT_MAX) -> str:
-        return redact(value, hidden)[:size_max]
+        # Cut first, since a text of megabytes takes seconds to search. A mask is shorter than a secret, hence the rest.
+        return redact(value[: 2 * size_max], hidden)[:size_max]
 
     def word(*values: str | None) -> str | None:
-        return text(_printable(next(filter(None, values), "")), _WORD_MAX) or None
+        return text(_printable(next(filter(None, values), "")[: 4 * _WORD_MAX]), _WORD_MAX) or None
 
     request_id, ec = response.headers.get(f"{prefix}request-id"), response.headers.get(f"{prefix}ec")
     location = word(response.headers.get("location"))

@@ -31,6 +31,9 @@ _RUN = 12
 _PIECE = 6
 _STEP = _RUN - _PIECE + 1
 
+#: Characters of a text whose pieces are kept at once. Those of a text of megabytes take a hundred times its memory.
+_INDEXED_MAX = 64 * 1024
+
 # ASCII only, so that the length of a text never changes.
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -40,7 +43,7 @@ _TOKEN_LINE = re.compile(r"(security-token[:=])[^\s&]*", re.IGNORECASE)
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Replace each secret, and each recognisable part of one, by a mask."""
     lower = text.translate(_LOWER)
-    pieces = {lower[at : at + _PIECE] for at in range(len(lower) - _PIECE + 1)}
+    pieces = _pieces_of(lower) if len(lower) <= _INDEXED_MAX else None
     spans = sorted(
         span
         for secret in secrets
@@ -66,16 +69,21 @@ def contains(data: bytes, secrets: Iterable[str]) -> bool:
     return any(form in data for secret in secrets if len(secret) >= _SECRET_LENGTH_MIN for form in _whole_forms(secret))
 
 
-def _runs_in(lower: str, pieces: set[str], secret: str) -> Iterator[tuple[int, int]]:
+def _pieces_of(lower: str) -> set[str]:
+    return {lower[at : at + _PIECE] for at in range(len(lower) - _PIECE + 1)}
+
+
+def _runs_in(lower: str, pieces: set[str] | None, secret: str) -> Iterator[tuple[int, int]]:
     """
     Yield the start and the end of each occurrence of a part of a secret.
 
     Args:
         lower: the text, in lower case.
-        pieces: those of the text.
+        pieces: those of the text; None: the text is searched for each piece of the secret instead.
         secret: what to look for.
     """
-    if _patterns(secret).pieces.isdisjoint(pieces):
+    wanted = _patterns(secret).pieces
+    if not any(piece in lower for piece in wanted) if pieces is None else wanted.isdisjoint(pieces):
         return
     runs = _runs(secret)
     start = 0

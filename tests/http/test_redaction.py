@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import json
+import random
 import string
+import tracemalloc
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -68,6 +70,17 @@ def test_the_text_around_a_secret_is_kept():
 
 def test_secrets_that_overlap_are_masked_once():
     assert redact("<abcdefghijklmnopqrstuv>", ["abcdefghijklmnop", "ghijklmnopqrstuv"]) == "<***>"
+
+
+def test_a_secret_in_a_long_text_is_masked_without_taking_many_times_its_memory():
+    words = "".join(random.Random(1).choices(string.ascii_lowercase, k=64 * 1024))
+    tracemalloc.start()
+    shown = redact(f"{words} {TOKEN[5:25]} {words}", SECRETS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert shown == f"{words} *** {words}"
+    assert peak < 8 * len(shown)
 
 
 @given(st.text(string.ascii_letters + string.digits + "+/=.", min_size=12, max_size=60), st.text(), st.text())

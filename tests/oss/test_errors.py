@@ -10,7 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from partwise.backends._http import error_documents
 from partwise.backends._http.http1 import Response
+from partwise.backends._http.redaction import redact
 from partwise.backends.oss.errors import (
     ERRORS,
     ErrorDetails,
@@ -454,3 +456,20 @@ def test_an_unknown_security_token_is_masked_too():
     assert "abc" not in repr(
         vars(error_of(make_response(403, document("X", StringToSign="x-oss-security-token:abc\n/b"))))
     )
+
+
+def test_a_large_error_document_is_not_searched_to_its_end(monkeypatch):
+    searched = []
+
+    def recorded(text, secrets):
+        searched.append(len(text))
+        return redact(text, secrets)
+
+    monkeypatch.setattr(error_documents, "redact", recorded)
+    secret = "hunter2SecretKeyOfThirtyLetter"
+    elements = "".join(f"<{name}>{secret} {'x' * 1024 * 1024}</{name}>" for name in ("Code", "Message", "Bucket"))
+    details = parse_error(Response(500, {}, f"<Error>{elements}</Error>".encode()), [secret])
+
+    assert [len(shown) for shown in (details.code, details.message, details.details["Bucket"])] == [100, 4000, 4000]
+    assert all(shown.startswith("*** ") for shown in (details.code, details.message, details.details["Bucket"]))
+    assert max(searched) <= 10_000

@@ -327,6 +327,20 @@ MUTATIONS = [
         ("tests/http/test_redaction.py",),
     ),
     Mutation(
+        "the pieces of a long text are kept in memory",
+        "backends/_http/redaction.py",
+        "if len(lower) <= _INDEXED_MAX else None",
+        "if lower else None",
+        ("tests/http/test_redaction.py",),
+    ),
+    Mutation(
+        "an error message of megabytes is searched for secrets",
+        "backends/_http/error_documents.py",
+        "redact(value[: 2 * size_max], hidden)",
+        "redact(value, hidden)",
+        ("tests/oss/test_errors.py",),
+    ),
+    Mutation(
         "the signature is not masked",
         "backends/_http/signed_client.py",
         "*(() if proxy is None else proxy.secrets), *own)",
