@@ -1,4 +1,4 @@
-"""Endpoints, and which hosts are IP addresses, or this machine."""
+"""Endpoints and URLs, and which hosts are IP addresses, or this machine."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_URL = re.compile(r"(?P<server>https?://[^/?#]+)(?P<target>([/?][^#]*)?)", re.IGNORECASE)
 
 
 @define(frozen=True)
@@ -40,8 +41,7 @@ def parse_endpoint(endpoint: object, example: str) -> ServerAddress:
         InvalidInput: it is not one, unlike `example`. The message does not contain the password of a user in it.
     """
     text = check_string("endpoint", endpoint).strip()
-    shown = re.sub(r"(//|^).*@", r"\1", text)
-    wrong = InvalidInput(f"{shown!r} is not a valid endpoint, such as {example}")
+    wrong = InvalidInput(f"{without_user(text)!r} is not a valid endpoint, such as {example}")
     try:
         url = urlsplit(text if "://" in text else f"https://{text}")
         host, port = url.hostname or "", url.port
@@ -56,6 +56,28 @@ def parse_endpoint(endpoint: object, example: str) -> ServerAddress:
     if not _PATH.fullmatch(path) or any(segment in (".", "..") for segment in path.split("/")):
         raise wrong
     return ServerAddress(url.scheme, host, port or DEFAULT_PORTS[url.scheme], path)
+
+
+def split_url(url: str, what: str) -> tuple[ServerAddress, str]:
+    """
+    Return the server of a URL, without a path, and the request target.
+
+    Raises:
+        InvalidInput: it is not the URL of `what`. The message does not contain the password of a user in it.
+    """
+    found = _URL.fullmatch(url) if url.isascii() and url.isprintable() and " " not in url else None
+    wrong = InvalidInput(f"{without_user(url)!r:.80} is not the URL of {what}")
+    if found is None:
+        raise wrong
+    try:
+        return parse_endpoint(found["server"], ""), f"/{found['target'].removeprefix('/')}"
+    except InvalidInput:
+        raise wrong from None
+
+
+def without_user(url: str) -> str:
+    """Return a URL, which may be invalid, without the user and the password in it."""
+    return re.sub(r"(//|^).*@", r"\1", url, flags=re.DOTALL)
 
 
 def authority(host: str, port: int | None) -> str:

@@ -197,9 +197,10 @@ def test_an_invalid_endpoint_is_refused(endpoint):
         address(endpoint, "cn-hangzhou")
 
 
-def test_a_password_in_an_endpoint_is_not_shown():
+@pytest.mark.parametrize("password", ["hunter2", "hunter2\n", "hun@ter2hunter2"])
+def test_a_password_in_an_endpoint_is_not_shown(password):
     with pytest.raises(InvalidInput, match="is not a valid endpoint") as raised:
-        address("https://user:hunter2@host", "cn-hangzhou")
+        address(f"https://user:{password}@host", "cn-hangzhou")
     assert "hunter2" not in str(raised.value)
 
 
