@@ -166,6 +166,15 @@ def parse_error_document(data: bytes) -> dict[str, str]:
     return {name: text.strip() for name, text in _children(_root(data, "Error")).items()}
 
 
+def all_texts(data: bytes) -> dict[str, str]:
+    """
+    Return the texts of all elements of a document, however deep, by element name.
+
+    Of several elements of one name, it is that of the last.
+    """
+    return {_local(element.tag): (element.text or "").strip() for element in _root(data, None).iter()}
+
+
 def parse_etag(text: str) -> str | None:
     """
     Return an ETag without quotes; None if it is empty.
@@ -179,7 +188,8 @@ def parse_etag(text: str) -> str | None:
     return text.strip('"') or None
 
 
-def _root(data: bytes, name: str) -> ET.Element:
+def _root(data: bytes, name: str | None) -> ET.Element:
+    """Parse a document, within limits; with None, its root may have any name."""
     try:
         # A service that keeps a connection alive while it works sends white space, perhaps before the declaration.
         text = data.decode("utf-8-sig").lstrip()
@@ -204,7 +214,7 @@ def _root(data: bytes, name: str) -> ET.Element:
         if depth > _DEPTH_MAX:
             raise BadDocument(f"its elements are nested more than {_DEPTH_MAX} deep")
         level = [child for element in level for child in element]
-    if _local(root.tag) not in (name, _OTHER_ROOTS.get(name)):
+    if name is not None and _local(root.tag) not in (name, _OTHER_ROOTS.get(name)):
         raise BadDocument(f"its root is not {name!r}")
     return root
 

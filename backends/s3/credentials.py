@@ -22,7 +22,6 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from partwise.backends._http.credentials import (
     StaticCredentials,
     VariableCredentials,
 )
-from partwise.backends.s3.metadata import Fetch, fetch_json, fetch_text
+from partwise.backends.s3.metadata import Fetch, fetch_json, fetch_text, read_credentials, read_time
 from partwise.backends.s3.profiles import (
     Profile,
     SharedFiles,
@@ -167,7 +166,7 @@ class ProcessCredentials(_Renewable):
         values = _json_object(done.stdout, "the output of the credential_process")
         if values.get("Version") != 1:
             raise CredentialsExpired("the output of the credential_process has no Version 1")
-        return _from_json(values, "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
+        return read_credentials(values, "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
 
 
 class RoleCredentials(_Renewable):
@@ -288,7 +287,7 @@ class SSOCredentials(_Renewable):
         except (CredentialsExpired, RuntimeError) as error:
             raise InvalidInput("there is no cached login for the profile's SSO session", hint=hint) from error
         values = _json_object(text.encode(), "the cached login")
-        expires = _expiration(values.get("expiresAt"))
+        expires = read_time(values.get("expiresAt"))
         token = values.get("accessToken")
         if not isinstance(token, str) or (expires is not None and expires.timestamp() <= self._clock()):
             raise InvalidInput("the login of the profile's SSO session has expired", hint=hint)
@@ -306,7 +305,7 @@ class SSOCredentials(_Renewable):
         expiration = (
             milliseconds / 1000 if isinstance(milliseconds, int) and not isinstance(milliseconds, bool) else None
         )
-        return _from_json(
+        return read_credentials(
             {**found, "expiration": expiration}, "accessKeyId", "secretAccessKey", "sessionToken", "expiration"
         )
 
@@ -326,6 +325,11 @@ class ContainerCredentials(_Renewable):
         self._environment = environment
         relative = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
         full = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+        if relative and not relative.startswith("/"):
+            # It would change the host, to which the token is sent.
+            raise InvalidInput(
+                f"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI must begin with a slash, unlike {relative!r:.80}"
+            )
         self._url = f"{_CONTAINER_HOST}{relative}" if relative else full or ""
         if not relative:
             _check_container_host(self._url)
@@ -339,21 +343,24 @@ class ContainerCredentials(_Renewable):
         if token:
             headers["Authorization"] = token
         answer = fetch_json(self._url, headers=headers, seconds=_METADATA_SECONDS)
-        return _from_json(answer, "AccessKeyId", "SecretAccessKey", "Token", "Expiration")
+        return read_credentials(answer, "AccessKeyId", "SecretAccessKey", "Token", "Expiration")
 
 
 def _check_container_host(url: str) -> None:
     """Refuse a URL that would send the container's token anywhere else."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
+    try:
+        parts = urlsplit(url)
+        scheme, host = parts.scheme, parts.hostname or ""
+    except ValueError:  # brackets without an address in them
+        scheme = host = ""
+    if scheme == "https":
         return
     try:
         address = ip_address(host)
         allowed = address.is_loopback or host in _CONTAINER_ADDRESSES or address in ip_network("169.254.170.0/24")
     except ValueError:
         allowed = host == "localhost"
-    if parts.scheme != "http" or not allowed:
+    if scheme != "http" or not allowed:
         raise InvalidInput(
             f"AWS_CONTAINER_CREDENTIALS_FULL_URI names {host!r:.80}, which is neither https nor this machine"
         )
@@ -406,7 +413,7 @@ class MachineCredentials(_Renewable):
         if not role:
             raise InvalidInput("this machine has no role", hint=CREDENTIALS_HINT)
         text = self._fetch(roles + quote(role, safe=""), headers=headers, seconds=_METADATA_SECONDS)
-        return _from_json(
+        return read_credentials(
             _json_object(text.encode(), "the answer of the metadata service"),
             *("AccessKeyId", "SecretAccessKey", "Token", "Expiration"),
         )
@@ -593,22 +600,3 @@ def _json_object(data: bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CredentialsExpired(f"{what} is not a JSON object")
     return value
-
-
-def _from_json(values: Mapping[str, Any], key_id: str, secret: str, token: str, expiration: str) -> Credentials:
-    found = [values.get(name) for name in (key_id, secret, token)]
-    if not isinstance(found[0], str) or not isinstance(found[1], str) or not isinstance(found[2], str | None):
-        raise CredentialsExpired("the credentials have no access key")
-    return Credentials(found[0], found[1], found[2], _expiration(values.get(expiration)))
-
-
-def _expiration(value: object) -> datetime | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return datetime.fromtimestamp(value, UTC)
-    if not isinstance(value, str) or not value:
-        return None
-    try:
-        moment = datetime.fromisoformat(value.replace("UTC", "Z"))
-    except ValueError:
-        raise CredentialsExpired("the expiration of the credentials is not a time") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
-from urllib.parse import quote, urlencode, urlsplit
-from xml.etree import ElementTree as ET
+from urllib.parse import quote, urlencode
 
+from partwise.backends._http.addresses import authority, split_url
 from partwise.backends._http.credentials import Credentials
-from partwise.backends.s3.metadata import fetch_text
+from partwise.backends._http.xml import BadDocument, all_texts
+from partwise.backends.s3.metadata import fetch_text, read_credentials
 from partwise.backends.s3.signing import PathRequest, prepare
-from partwise.errors import CredentialsExpired, InvalidInput
+from partwise.errors import CredentialsExpired
 
 _VERSION = "2011-06-15"
 _SECONDS = 10.0
@@ -73,30 +73,24 @@ def _request(action: str, parameters: Mapping[str, str], region: str | None, end
     if region is not None and region.startswith("cn-"):
         host += ".cn"
     url = endpoint or f"https://{host}"
-    if not urlsplit(url).hostname:
-        raise InvalidInput(f"{url!r:.80} is not the URL of a token service")
+    split_url(url, "a token service")
     fields = {"Action": action, "Version": _VERSION, **parameters}
     return url.rstrip("/") + "/", urlencode(fields, quote_via=quote).encode()
 
 
 def _signed_headers(credentials: Credentials, url: str, body: bytes, region: str, now: float) -> dict[str, str]:
-    parts = urlsplit(url)
-    headers = {"content-type": _CONTENT_TYPE, "host": parts.netloc}
-    request = PathRequest("POST", quote(parts.path, safe="/-_.~"), (), headers)
+    server, target = split_url(url, "a token service")
+    headers = {"content-type": _CONTENT_TYPE}
+    # The HTTP client adds this header to every request.
+    signed = {**headers, "host": authority(server.host, server.port_shown)}
+    request = PathRequest("POST", quote(target, safe="/-_.~"), (), signed)
     digest = hashlib.sha256(body).hexdigest()
     return headers | prepare(credentials, request, now, region=region, service="sts", digest=digest).signed()
 
 
 def _credentials_in(text: str) -> Credentials:
-    if "<!DOCTYPE" in text.upper():  # nested entities can expand until memory is exhausted
-        raise CredentialsExpired("the answer of the token service is not valid")
     try:
-        root = ET.fromstring(text)  # noqa: S314  # it declares no entities, and its size is bounded
-    except ET.ParseError:
-        raise CredentialsExpired("the answer of the token service is not XML") from None
-    values = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root.iter()}
-    try:
-        expiration = datetime.fromisoformat(values["Expiration"])
-        return Credentials(values["AccessKeyId"], values["SecretAccessKey"], values["SessionToken"], expiration)
-    except (KeyError, ValueError):
-        raise CredentialsExpired("the answer of the token service has no credentials") from None
+        values = all_texts(text.encode())
+    except BadDocument as error:
+        raise CredentialsExpired(f"the answer of the token service is not valid: {error}") from None
+    return read_credentials(values, "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,9 +30,10 @@ from partwise.backends.s3.credentials import (
     as_provider,
     find_provider,
 )
+from partwise.backends.s3.metadata import fetch_text
 from partwise.backends.s3.profiles import Settings, read_settings
 from partwise.backends.s3.sts import _request
-from partwise.errors import CredentialsExpired, InvalidInput, PartwiseError
+from partwise.errors import CredentialsExpired, InvalidInput
 
 LATER = datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
 ISO = "2099-01-02T03:04:05Z"
@@ -61,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path, headers, body))
         found = self.server.answers.get((self.command, self.path.partition("?")[0]), 404)
         status, text = (found, "") if isinstance(found, int) else (200, found)
-        data = (text if isinstance(text, str) else json.dumps(text)).encode()
+        data = text if isinstance(text, bytes) else (text if isinstance(text, str) else json.dumps(text)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -231,6 +234,10 @@ def test_a_process_prints_credentials(home: Path, write: Any) -> None:
         *(("{}", "no Version 1"), ("[]", "not a JSON object"), ("secret", "not a JSON object")),
         ('{"Version": 1}', "no access key"),
         ('{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "Expiration": "soon"}', "is not a time"),
+        ('{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "Expiration": 1e300}', "is not a time"),
+        ('{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "Expiration": NaN}', "is not a time"),
+        ('{"Version": 1, "AccessKeyId": "", "SecretAccessKey": "secret"}', "access_key_id is empty"),
+        ('{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "the secret"}', "access_key_secret contains a space"),
     ],
 )
 def test_a_process_that_prints_something_else_is_a_transient_failure(
@@ -241,7 +248,8 @@ def test_a_process_that_prints_something_else_is_a_transient_failure(
     write(f"[profile p]\ncredential_process = {sys.executable} {script}\n")
     with pytest.raises(CredentialsExpired, match=message) as caught:
         find_provider(profile="p").fetch()
-    assert "secret" not in str(caught.value)
+    assert caught.value.retryable
+    assert "secret" not in str(caught.value).replace("access_key_secret", "")
 
 
 def test_a_process_that_fails_is_a_transient_failure(write: Any) -> None:
@@ -418,7 +426,19 @@ def test_a_web_identity_comes_before_the_keys_of_a_profile_and_after_its_role(
     assert parse_qs(service.requests[-1][3])["RoleArn"] == ["arn:aws:iam::123456789012:role/other"]
 
 
-@pytest.mark.parametrize("answer", [403, "", "<a>", "<!DOCTYPE a []><a/>", "<a><AccessKeyId>A</AccessKeyId></a>"])
+def with_an_entity(encoding: str) -> bytes:
+    """An answer with credentials that a parser has to expand."""
+    text = ASSUMED.format("AssumeRole").replace("<SessionToken>T", "<SessionToken>&t;")
+    return f'<!DOCTYPE a [<!ENTITY t "T">]>{text}'.encode(encoding)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(403, "", "<a>", "<a><AccessKeyId>A</AccessKeyId></a>", ASSUMED.format("AssumeRole").replace(ISO, "soon")),
+        *(with_an_entity("utf-8"), with_an_entity("utf-16-le"), with_an_entity("utf-16-be")),
+    ],
+)
 def test_a_token_service_that_refuses_is_a_transient_failure(
     service: Service, write: Any, monkeypatch: pytest.MonkeyPatch, answer: object
 ) -> None:
@@ -432,6 +452,16 @@ def test_a_token_service_that_refuses_is_a_transient_failure(
         find_provider(profile="r").fetch()
     assert caught.value.retryable
     assert "TOPSECRET" not in str(caught.value)
+
+
+def test_a_time_without_a_zone_from_the_token_service_is_in_utc(
+    service: Service, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+    write("[profile r]\nrole_arn = a\nsource_profile = b\n", SOURCE)
+    service.answers["POST", "/"] = ASSUMED.format("AssumeRole").replace(ISO, ISO.removesuffix("Z"))
+
+    assert find_provider(profile="r").fetch().expiration == LATER
 
 
 # --- single sign-on --------------------------------------------------------------------------------------------------
@@ -535,7 +565,10 @@ def test_the_keys_of_a_profile_come_before_those_of_a_container(
 
 @pytest.mark.parametrize(
     "url",
-    ["http://example.com/creds", "http://10.0.0.1/", "ftp://127.0.0.1/", "http://127.0.0.1.example.com/", "http:///x"],
+    [
+        *("http://example.com/creds", "http://10.0.0.1/", "ftp://127.0.0.1/", "http://127.0.0.1.example.com/"),
+        *("http:///x", "http://[", "https://["),
+    ],
 )
 def test_the_token_of_a_container_is_sent_to_no_other_host(url: str) -> None:
     with pytest.raises(InvalidInput, match="neither https nor this machine"):
@@ -546,6 +579,11 @@ def test_a_relative_address_of_a_container_is_that_of_its_service() -> None:
     names = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/id"}
     for environment in (names, {**names, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://example.com/"}):
         assert ContainerCredentials(environment)._url == "http://169.254.170.2/v2/id"
+
+
+def test_a_relative_address_of_a_container_can_not_change_the_host() -> None:
+    with pytest.raises(InvalidInput, match="must begin with a slash"):
+        ContainerCredentials({"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "@example.com/"})
 
 
 @pytest.mark.parametrize("url", ["http://169.254.170.23/v1", "http://localhost:80/", "https://example.com/creds"])
@@ -603,11 +641,60 @@ def test_a_service_that_has_answered_before_may_fail_for_a_moment(service: Servi
         provider.fetch()
 
 
-def test_an_answer_without_end_is_not_read_to_its_end(service: Service) -> None:
-    service.answers["PUT", "/latest/api/token"] = "t" * (1024 * 1024)
-    service.answers["GET", "/latest/meta-data/iam/security-credentials/"] = 404
-    with pytest.raises(PartwiseError):
-        MachineCredentials({"AWS_EC2_METADATA_SERVICE_ENDPOINT": service.url}).fetch()
+def test_an_answer_that_is_too_long_is_refused(service: Service) -> None:
+    service.answers["GET", "/creds"] = {**ANSWER, "More": "x" * 256 * 1024}
+    provider = ContainerCredentials({"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{service.url}/creds"})
+    with pytest.raises(CredentialsExpired, match="has more than 262144 bytes"):
+        provider.fetch()
+
+
+def test_an_answer_that_arrives_byte_by_byte_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                while True:
+                    connection.sendall(b"x")
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(CredentialsExpired):
+            fetch_text(f"http://127.0.0.1:{listener.getsockname()[1]}/", headers={}, seconds=0.1)
+        assert time.monotonic() - started < 5
+        thread.join()
+
+
+@pytest.mark.parametrize("token", ["TOPSECRET\nmore", "TOPSECRET\N{HORIZONTAL ELLIPSIS}"])
+def test_a_token_that_can_not_be_sent_is_in_no_error(service: Service, token: str) -> None:
+    environment = {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{service.url}/creds",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": token,
+    }
+    with pytest.raises(InvalidInput, match=r"the header Authorization for 127\.0\.0\.1") as caught:
+        ContainerCredentials(environment).fetch()
+
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "TOPSECRET" not in f"{error} {vars(error)}"
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://host:port", "http://ho st/", "//host", "http://user:hidden@host/"])
+@pytest.mark.parametrize("service_name", ["AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_ENDPOINT_URL_STS"])
+def test_an_address_that_is_invalid_is_not_tried_again(
+    write: Any, monkeypatch: pytest.MonkeyPatch, service_name: str, url: str
+) -> None:
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv(service_name, url)
+    write("[profile r]\nrole_arn = a\nsource_profile = b\n", SOURCE)
+    provider = find_provider(profile="r" if service_name.endswith("STS") else None)
+    with pytest.raises(InvalidInput, match="is not the URL of") as caught:
+        provider.fetch()
+    assert "hidden" not in str(caught.value)
 
 
 # --- what a program passes -------------------------------------------------------------------------------------------

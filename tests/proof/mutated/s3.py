@@ -17,6 +17,7 @@ S3_PROBE = "backends/s3/probe.py"
 S3_PROBING = "backends/s3/probing.py"
 S3_FLAGS = "backends/s3/flags.py"
 S3_CREDENTIALS = "backends/s3/credentials.py"
+S3_METADATA = "backends/s3/metadata.py"
 S3_PROFILES = "backends/s3/profiles.py"
 XML = "backends/_http/xml.py"
 S3_BACKEND_TESTS = ("tests/s3/test_backend.py",)
@@ -336,6 +337,34 @@ MUTATIONS = [
     ),
     # --- credentials -------------------------------------------------------------------------------------------------
     Mutation(
+        "a token that can't be sent is passed on to the HTTP client",
+        S3_METADATA,
+        "if not (value.isascii() and value.isprintable()):",
+        "if not value:",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "the relative address of a container may change the host",
+        S3_CREDENTIALS,
+        'if relative and not relative.startswith("/"):',
+        "if False:",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "a time that is out of range ends in an exception of Python",
+        S3_METADATA,
+        "except (ValueError, OverflowError, OSError):  # which",
+        "except KeyError:  # which",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "an access key that can't be used counts as a mistake of the caller",
+        S3_METADATA,
+        '    except InvalidInput as error:\n        raise CredentialsExpired(f"the credentials',
+        '    except KeyError as error:\n        raise CredentialsExpired(f"the credentials',
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
         "the environment comes before a profile that was passed",
         S3_CREDENTIALS,
         "    if profile is not None:\n        files = read_shared_files(variables)",
@@ -381,7 +410,7 @@ MUTATIONS = [
     Mutation(
         "the token of a container is sent to any host",
         S3_CREDENTIALS,
-        '    if parts.scheme != "http" or not allowed:\n',
+        '    if scheme != "http" or not allowed:\n',
         "    if False:\n",
         S3_CREDENTIALS_TESTS,
     ),
