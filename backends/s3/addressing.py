@@ -188,6 +188,11 @@ def host_of(endpoint: str) -> str:
     return _parsed(endpoint).host
 
 
+def domain_of(region: str) -> str:
+    """Return the domain of the services of AWS in a region."""
+    return next(domain for start, domain in _DOMAINS if region.startswith(start))
+
+
 def _check_bucket(bucket: str) -> None:
     if not (_BUCKET.fullmatch(bucket) or _OTHER_BUCKET.fullmatch(bucket)):
         raise InvalidInput(
@@ -201,7 +206,7 @@ def _check_bucket(bucket: str) -> None:
 def _in_aws(
     bucket: str, region: str, *, style: str, fits_in_host: bool, dual_stack: bool, accelerate: bool
 ) -> S3Address:
-    domain = _domain(region)
+    domain = domain_of(region)
     virtual = style != "path" and fits_in_host and not _breaks_tls(bucket, "https")
     host = f"s3.dualstack.{region}.{domain}" if dual_stack else f"s3.{region}.{domain}"
     if accelerate:
@@ -239,9 +244,9 @@ def _access_point(arn: str, *, endpoint: str | None, style: str, dual_stack: boo
     region, name = found["region"], f"{found['name']}-{found['account']}"
     label = f"{name}.{found['outpost']}" if found["outpost"] else name
     if found["outpost"]:
-        own = f"s3-outposts.{region}.{_domain(region)}"
+        own = f"s3-outposts.{region}.{domain_of(region)}"
     else:
-        own = f"s3-accesspoint{'.dualstack' if dual_stack else ''}.{region}.{_domain(region)}"
+        own = f"s3-accesspoint{'.dualstack' if dual_stack else ''}.{region}.{domain_of(region)}"
     server = ServerAddress("https", own, 443, "") if endpoint is None else _parsed(endpoint)
     if server.path or is_ip(server.host):
         raise InvalidInput(f"the endpoint {server.host} can't have an access point: it has a path, or is an IP address")
@@ -253,7 +258,7 @@ def _access_point(arn: str, *, endpoint: str | None, style: str, dual_stack: boo
         host=f"{label}.{server.host}",
         port=server.port,
         path="/",
-        location=f"s3://{label}@{found['service']}.{region}.{_domain(region)}",
+        location=f"s3://{label}@{found['service']}.{region}.{domain_of(region)}",
     )
 
 
@@ -264,10 +269,6 @@ def _breaks_tls(bucket: str, scheme: str) -> bool:
     A wildcard stands for one label.
     """
     return scheme == "https" and "." in bucket
-
-
-def _domain(region: str) -> str:
-    return next(domain for start, domain in _DOMAINS if region.startswith(start))
 
 
 def _checked_region(region: str) -> str:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import botocore.session
 import pytest
@@ -27,6 +27,8 @@ from partwise.backends.s3.credentials import (
     Credentials,
     FrozenCredentials,
     MachineCredentials,
+    SSOCredentials,
+    SSOLogin,
     as_provider,
     find_provider,
 )
@@ -398,10 +400,13 @@ def test_a_role_is_assumed_by_the_credentials_of_its_surroundings(
 
 
 def test_the_token_service_of_a_region_has_its_own_host() -> None:
-    assert {region: _request("AssumeRole", {}, region, None)[0] for region in (None, "eu-west-1", "cn-north-1")} == {
+    regions = (None, "eu-west-1", "cn-north-1", "us-iso-east-1", "eusc-de-east-1")
+    assert {region: _request("AssumeRole", {}, region, None)[0] for region in regions} == {
         None: "https://sts.amazonaws.com/",
         "eu-west-1": "https://sts.eu-west-1.amazonaws.com/",
         "cn-north-1": "https://sts.cn-north-1.amazonaws.com.cn/",
+        "us-iso-east-1": "https://sts.us-iso-east-1.c2s.ic.gov/",
+        "eusc-de-east-1": "https://sts.eusc-de-east-1.amazonaws.eu/",
     }
     with pytest.raises(InvalidInput, match="'sts' is not the URL of a token service"):
         _request("AssumeRole", {}, None, "sts")
@@ -501,6 +506,26 @@ def test_a_login_gives_the_credentials_of_a_role(service: Service, sso: Any, ses
     method, path, headers, _ = service.requests[0]
     assert (method, path) == ("GET", "/federation/credentials?account_id=123&role_name=reader%2Fx")
     assert headers["x-amz-sso_bearer_token"] == "login"
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("eu-west-1", "portal.sso.eu-west-1.amazonaws.com"), ("cn-north-1", "portal.sso.cn-north-1.amazonaws.com.cn")],
+)
+def test_the_portal_of_a_region_has_the_domain_of_its_partition(
+    home: Path, sso: Any, monkeypatch: pytest.MonkeyPatch, region: str, host: str
+) -> None:
+    sso()
+    asked = []
+
+    def fetch(url: str, **_: Any) -> dict[str, Any]:
+        asked.append(urlsplit(url).hostname)
+        return {"roleCredentials": {"accessKeyId": "A", "secretAccessKey": "S"}}
+
+    monkeypatch.setattr("partwise.backends.s3.credentials.fetch_json", fetch)
+    login = SSOLogin("s", region, "123", "reader")
+    assert SSOCredentials(login).fetch().access_key_id == "A"
+    assert asked == [host]
 
 
 @pytest.mark.parametrize(
