@@ -298,6 +298,7 @@ class SSOCredentials(_Renewable):
             f"{base.rstrip('/')}/federation/credentials?{query}",
             headers={"x-amz-sso_bearer_token": token},
             seconds=10.0,
+            through_proxy=True,
         )
         found = answer.get("roleCredentials")
         if not isinstance(found, dict):

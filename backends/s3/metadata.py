@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from partwise.backends._http.addresses import authority, split_url
 from partwise.backends._http.client import HTTPClient
 from partwise.backends._http.connections import Endpoint
 from partwise.backends._http.credentials import Credentials
+from partwise.backends._http.proxies import environment_proxy
 from partwise.backends._http.tls_pump import lazy_tls_context
 from partwise.errors import BackendError, CredentialsExpired, InvalidInput
 from partwise.model import KIB
@@ -33,11 +35,19 @@ class Fetch(Protocol):
         """Return the text of the response; raise CredentialsExpired if there is none."""
 
 
-def fetch_text(url: str, *, method: str = "GET", headers: Mapping[str, str], body: bytes = b"", seconds: float) -> str:
+def fetch_text(
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str],
+    body: bytes = b"",
+    seconds: float,
+    through_proxy: bool = False,
+) -> str:
     """
     Make one request, and return the text of its response.
 
-    There are no retries and no redirects, and proxies are not used: the services are near.
+    There are no retries and no redirects.
 
     Args:
         url: the address.
@@ -45,10 +55,12 @@ def fetch_text(url: str, *, method: str = "GET", headers: Mapping[str, str], bod
         headers: the headers; they may contain secrets, and are in no error.
         body: the body.
         seconds: for the connection, and for each read; the whole response may take four times as long.
+        through_proxy: whether to use the proxy of the environment. Metadata services are reached directly: they are
+            near, and a proxy would be a machine with another role.
 
     Raises:
         CredentialsExpired: the service can't be reached, or refuses. Retryable.
-        InvalidInput: the address is invalid, or a header can't be sent.
+        InvalidInput: the address or the proxy is invalid, or a header can't be sent.
     """
     server, target = split_url(url, "a service that has credentials")
     for name, value in headers.items():
@@ -65,6 +77,7 @@ def fetch_text(url: str, *, method: str = "GET", headers: Mapping[str, str], bod
         connect_timeout=seconds,
         read_timeout=seconds,
         context=lazy_tls_context(None) if server.scheme == "https" else None,
+        proxy=environment_proxy(server.scheme, server.host, os.environ) if through_proxy else None,
     )
     http = HTTPClient(endpoint, user_agent=_USER_AGENT, max_connections=1)
     head = http.head(method, target, headers, None if method == "GET" else len(body))
@@ -81,10 +94,10 @@ def fetch_text(url: str, *, method: str = "GET", headers: Mapping[str, str], bod
     return response.body.decode("utf-8", "replace")
 
 
-def fetch_json(url: str, *, headers: Mapping[str, str], seconds: float) -> dict[str, Any]:
+def fetch_json(url: str, *, headers: Mapping[str, str], seconds: float, through_proxy: bool = False) -> dict[str, Any]:
     """Make one request, and return the JSON object in its response; see `fetch_text`."""
     try:
-        value = json.loads(fetch_text(url, headers=headers, seconds=seconds))
+        value = json.loads(fetch_text(url, headers=headers, seconds=seconds, through_proxy=through_proxy))
     except InvalidInput:
         raise
     except (ValueError, RecursionError):

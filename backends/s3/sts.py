@@ -46,8 +46,7 @@ def assume_role(
     """
     url, body = _request("AssumeRole", parameters, region, endpoint)
     headers = _signed_headers(credentials, url, body, region or "us-east-1", now)
-    text = fetch_text(url, method="POST", headers=headers, body=body, seconds=_SECONDS)
-    return _credentials_in(text)
+    return _ask(url, headers, body)
 
 
 def assume_role_with_web_identity(
@@ -65,8 +64,7 @@ def assume_role_with_web_identity(
         CredentialsExpired: the service can't be reached, or refuses. Retryable.
     """
     url, body = _request("AssumeRoleWithWebIdentity", parameters, region, endpoint)
-    text = fetch_text(url, method="POST", headers={"Content-Type": _CONTENT_TYPE}, body=body, seconds=_SECONDS)
-    return _credentials_in(text)
+    return _ask(url, {"Content-Type": _CONTENT_TYPE}, body)
 
 
 def _request(action: str, parameters: Mapping[str, str], region: str | None, endpoint: str | None) -> tuple[str, bytes]:
@@ -87,7 +85,8 @@ def _signed_headers(credentials: Credentials, url: str, body: bytes, region: str
     return headers | prepare(credentials, request, now, region=region, service="sts", digest=digest).signed()
 
 
-def _credentials_in(text: str) -> Credentials:
+def _ask(url: str, headers: Mapping[str, str], body: bytes) -> Credentials:
+    text = fetch_text(url, method="POST", headers=headers, body=body, seconds=_SECONDS, through_proxy=True)
     try:
         values = all_texts(text.encode())
     except BadDocument as error:

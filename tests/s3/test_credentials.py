@@ -469,20 +469,48 @@ def test_a_time_without_a_zone_from_the_token_service_is_in_utc(
     assert find_provider(profile="r").fetch().expiration == LATER
 
 
+def test_the_token_service_and_the_portal_are_reached_through_the_proxy_of_the_environment(
+    service: Service, write: Any, sso: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", service.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://sts.invalid")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", "http://portal.invalid")
+    service.answers["POST", "http://sts.invalid/"] = ASSUMED.format("AssumeRole")
+    service.answers["GET", "http://portal.invalid/federation/credentials"] = PORTAL
+    sso()
+    assert values(find_provider(profile="p").fetch()) == ("A", "S", "T")
+    write("[profile r]\nrole_arn = a\nsource_profile = b\n", SOURCE)
+
+    assert values(find_provider(profile="r").fetch()) == ("A", "S", "T")
+
+
+def test_a_metadata_service_is_not_reached_through_a_proxy(
+    service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", service.url)
+    with pytest.raises(InvalidInput, match="there is no metadata service"):
+        MachineCredentials({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://metadata.invalid"}).fetch()
+    assert service.requests == []
+
+
 # --- single sign-on --------------------------------------------------------------------------------------------------
+
+
+PORTAL = {
+    "roleCredentials": {
+        "accessKeyId": "A",
+        "secretAccessKey": "S",
+        "sessionToken": "T",
+        "expiration": int(LATER.timestamp() * 1000),
+    }
+}
 
 
 @pytest.fixture
 def sso(service: Service, home: Path, write: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Write a profile with a login, and its cached token."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", service.url)
-    answer = {
-        "accessKeyId": "A",
-        "secretAccessKey": "S",
-        "sessionToken": "T",
-        "expiration": int(LATER.timestamp() * 1000),
-    }
-    service.answers["GET", "/federation/credentials"] = {"roleCredentials": answer}
+    service.answers["GET", "/federation/credentials"] = PORTAL
 
     def sso(*, session: bool = True, expires: datetime = LATER) -> None:
         login = "sso_region = eu-west-1\nsso_start_url = https://start.example\n"

@@ -365,6 +365,20 @@ MUTATIONS = [
         S3_CREDENTIALS_TESTS,
     ),
     Mutation(
+        "a metadata service is asked through a proxy",
+        S3_METADATA,
+        "    seconds: float,\n    through_proxy: bool = False,\n",
+        "    seconds: float,\n    through_proxy: bool = True,\n",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "the token service is asked without the proxy of the environment",
+        "backends/s3/sts.py",
+        "seconds=_SECONDS, through_proxy=True",
+        "seconds=_SECONDS",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
         "the environment comes before a profile that was passed",
         S3_CREDENTIALS,
         "    if profile is not None:\n        files = read_shared_files(variables)",
