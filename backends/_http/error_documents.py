@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
 from attrs import define, field
 
 from partwise.backends._http.http1 import Response
 from partwise.backends._http.redaction import redact
 from partwise.backends._http.xml import BadDocument, parse_error_document
+from partwise.errors import AccessDenied, BackendError
+from partwise.http_errors import parse_http_date
 
 #: Elements of an error document that have a field of their own in `ErrorDetails`.
 _FIELDS = frozenset({"Code", "Message", "RequestId", "HostId", "EC"})
@@ -114,6 +117,36 @@ def failure_message(response: Response, operation: str, details: ErrorDetails, c
     if not text.endswith((".", "!", "?")):
         text += "."
     return f"{operation}: {text} ({status}){consequence and '; '}{consequence}"
+
+
+def is_retryable(kind: type[BackendError], response: Response, details: ErrorDetails) -> bool:
+    """
+    Return whether a retry may help after a failed response.
+
+    That is what the class of its error says, but for two statuses that no service responds. After a 401, a gateway in
+    between wants the request again; after a 407, a proxy wants other credentials.
+    """
+    repeat_401 = response.status == 401 and kind is AccessDenied and details.code is None
+    return response.status != 407 and (kind.default_retryable or repeat_401)
+
+
+def server_time(response: Response, details: ErrorDetails) -> float | None:
+    """
+    Return the clock of the service, in seconds since 1970.
+
+    This is the time that the request was compared with, if the error says it; otherwise the Date of the response, which
+    a proxy or gateway may have set.
+    """
+    try:
+        stated = datetime.fromisoformat(details.details.get("ServerTime", ""))
+        return stated.replace(tzinfo=stated.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        return response_date(response)
+
+
+def response_date(response: Response) -> float | None:
+    """Return the Date header of a response, in seconds since 1970."""
+    return parse_http_date(response.headers.get("date", ""))
 
 
 def is_redirect(response: Response) -> bool:

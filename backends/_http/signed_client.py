@@ -18,7 +18,7 @@ from partwise._units import format_seconds
 from partwise.backends._http.client import HTTPClient
 from partwise.backends._http.clock import ServerClock
 from partwise.backends._http.credentials import CachedCredentials, Credentials, CredentialsCache
-from partwise.backends._http.error_documents import ErrorDetails
+from partwise.backends._http.error_documents import ErrorDetails, server_time
 from partwise.backends._http.http1 import Response
 from partwise.backends._http.request_template import PartRequestTemplate
 from partwise.backends._http.responses import ResponseReader
@@ -146,10 +146,6 @@ class SignedClient(ABC):
     ) -> BackendError:
         """Return the error for a failed response."""
 
-    @abstractmethod
-    def server_time(self, response: Response, details: ErrorDetails) -> float | None:
-        """Return the clock of the service, in seconds since 1970."""
-
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def send(
@@ -256,7 +252,7 @@ class SignedClient(ABC):
         details = self.error_details(response, context)
         error = self.error_for(response, operation, details, context)
         if isinstance(error, ClockSkewed):
-            self._correct_clock(error, self.server_time(response, details), context)
+            self._correct_clock(error, server_time(response, details), context)
         elif response.status == 407:
             proxy = self._http.endpoint.proxy
             error.hint_template = (
@@ -298,17 +294,17 @@ class SignedClient(ABC):
         proxy, own = self._http.endpoint.proxy, self.secrets_in(context.head)
         return (*context.cached.credentials.secrets, *(() if proxy is None else proxy.secrets), *own)
 
-    def _correct_clock(self, error: ClockSkewed, server_time: float | None, context: SigningContext) -> None:
-        if server_time is None:
+    def _correct_clock(self, error: ClockSkewed, stated: float | None, context: SigningContext) -> None:
+        if stated is None:
             error.retryable = False
             return
-        error.retryable = self._clock.correct(server_time, context.offset)
+        error.retryable = self._clock.correct(stated, context.offset)
         if error.retryable:
             return
-        ahead = self._clock.difference(server_time)
+        ahead = self._clock.difference(stated)
         side = "ahead of" if ahead > 0 else "behind"
         hint = "Set the clock of this machine"
-        if self._clock.would_correct_if_authenticated(server_time):
+        if self._clock.would_correct_if_authenticated(stated):
             hint += ", or pass {endpoint} with https://"
         explain(
             error,

@@ -13,7 +13,7 @@ from partwise.backends._http.http1 import Response
 from partwise.backends._http.signatures import PreparedSignature, Query
 from partwise.backends._http.signed_client import RequestHead, SignedClient, SigningContext, explain
 from partwise.backends.oss.addressing import Address
-from partwise.backends.oss.errors import error_for, is_wrong_region, parse_error, server_time
+from partwise.backends.oss.errors import error_for, is_wrong_region, parse_error
 from partwise.backends.oss.responses import READER, is_plain
 from partwise.backends.oss.signing import Signable, prepare_v1, prepare_v4
 from partwise.errors import BackendError, ClockSkewed
@@ -66,10 +66,6 @@ class OSSClient(SignedClient):
     def parse_error(self, response: Response, secrets: tuple[str, ...]) -> ErrorDetails:
         """Return what a failed response says, with secrets masked."""
         return parse_error(response, secrets)
-
-    def server_time(self, response: Response, details: ErrorDetails) -> float | None:
-        """Return the clock of OSS, in seconds since 1970."""
-        return server_time(response, details)
 
     def error_for(
         self,

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
-from partwise.backends._http.error_documents import ErrorDetails, failure_message, is_redirect
+from partwise.backends._http.error_documents import ErrorDetails, failure_message, is_redirect, is_retryable
 from partwise.backends._http.error_documents import parse_error as parse_error_document
 from partwise.backends._http.http1 import Response
 from partwise.backends._http.xml import BadDocument
@@ -32,7 +31,7 @@ from partwise.errors import (
     Throttled,
     UploadNotFound,
 )
-from partwise.http_errors import RETRY_AFTER_MAX, class_for_status, parse_http_date, retry_after_seconds
+from partwise.http_errors import RETRY_AFTER_MAX, class_for_status, retry_after_seconds
 from partwise.model import StoredObject
 
 #: The error codes whose class does not follow from the HTTP status.
@@ -113,9 +112,7 @@ def error_for(response: Response, operation: str, details: ErrorDetails) -> Back
     kind = class_for_status(response.status, code=details.code, classes=ERRORS, asks_to_wait=wait is not None)
     if kind is CallbackError:
         return callback_error_for(response, operation, details)
-    # OSS never responds 401: a gateway in between wants the request again. 407 is a proxy that wants other credentials.
-    repeat_401 = response.status == 401 and kind is AccessDenied and details.code is None
-    retryable = response.status != 407 and (kind.default_retryable or repeat_401)
+    retryable = is_retryable(kind, response, details)
     return kind(
         _message(response, operation, details),
         retryable=retryable,
@@ -157,25 +154,6 @@ def retry_after(response: Response) -> float | None:
     if delay.isascii() and delay.isdigit():
         seconds = min(max(seconds or 0.0, float(delay[:12]) / 1000), RETRY_AFTER_MAX)
     return seconds
-
-
-def response_date(response: Response) -> float | None:
-    """Return the Date header of a response, in seconds since 1970."""
-    return parse_http_date(response.headers.get("date", ""))
-
-
-def server_time(response: Response, details: ErrorDetails) -> float | None:
-    """
-    Return the clock of OSS, in seconds since 1970.
-
-    This is the time that the request was compared with, if the error says it; otherwise the Date of the response, which
-    a proxy or gateway may have set.
-    """
-    try:
-        stated = datetime.fromisoformat(details.details.get("ServerTime", ""))
-        return stated.replace(tzinfo=stated.tzinfo or UTC).timestamp()
-    except (ValueError, OverflowError):
-        return response_date(response)
 
 
 def _error_document(response: Response) -> bytes:

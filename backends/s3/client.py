@@ -15,7 +15,7 @@ from partwise.backends._http.http1 import Response
 from partwise.backends._http.signatures import PreparedSignature, Query
 from partwise.backends._http.signed_client import RequestHead, SignedClient, SignedRequest, SigningContext
 from partwise.backends.s3.addressing import S3Address
-from partwise.backends.s3.errors import RequestFacts, error_for, is_checksum_required, parse_error, server_time
+from partwise.backends.s3.errors import RequestFacts, error_for, is_checksum_required, parse_error
 from partwise.backends.s3.responses import READER, is_plain
 from partwise.backends.s3.signing import EMPTY_PAYLOAD, PAYLOAD_HEADER, PathRequest, prepare
 from partwise.errors import BackendError
@@ -82,10 +82,6 @@ class S3Client(SignedClient):
     def parse_error(self, response: Response, secrets: tuple[str, ...]) -> ErrorDetails:
         """Return what a failed response says, with secrets masked."""
         return parse_error(response, secrets)
-
-    def server_time(self, response: Response, details: ErrorDetails) -> float | None:
-        """Return the clock of S3, in seconds since 1970."""
-        return server_time(response, details)
 
     def error_for(
         self, response: Response, operation: str, details: ErrorDetails, context: SigningContext

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from attrs import define, evolve
 
-from partwise.backends._http.error_documents import ErrorDetails, failure_message, is_redirect
+from partwise.backends._http.error_documents import ErrorDetails, failure_message, is_redirect, is_retryable
 from partwise.backends._http.error_documents import parse_error as parse_error_document
 from partwise.backends._http.http1 import Response
 from partwise.backends.s3.responses import READER
@@ -34,7 +33,7 @@ from partwise.errors import (
     UploadNotFound,
     UploadUnusable,
 )
-from partwise.http_errors import class_for_status, parse_http_date, retry_after_seconds
+from partwise.http_errors import class_for_status, retry_after_seconds
 
 #: The error codes whose class does not follow from the HTTP status.
 ERRORS: dict[str | int, type[BackendError]] = {
@@ -124,9 +123,7 @@ def error_for(response: Response, operation: str, details: ErrorDetails, request
     """
     wait = retry_after_seconds(response.headers)
     kind = _class_of(response, details, request, asks_to_wait=wait is not None)
-    # S3 never responds 401: a gateway in between wants the request again. 407 is a proxy that wants other credentials.
-    repeat_401 = response.status == 401 and kind is AccessDenied and details.code is None
-    retryable = response.status != 407 and (kind.default_retryable or repeat_401)
+    retryable = is_retryable(kind, response, details)
     if kind is IntegrityError and request.is_complete and details.code in _OF_THE_OBJECT:
         retryable = False  # the storage would say the same again
     consequence = _CONSEQUENCES.get(kind, "")
@@ -150,20 +147,6 @@ def error_for(response: Response, operation: str, details: ErrorDetails, request
 def is_checksum_required(details: ErrorDetails) -> bool:
     """Return whether a request failed because it had no checksum."""
     return details.code in ("InvalidRequest", "InvalidArgument") and bool(_CHECKSUM_REQUIRED.search(details.message))
-
-
-def server_time(response: Response, details: ErrorDetails) -> float | None:
-    """
-    Return the clock of S3, in seconds since 1970.
-
-    This is the time that the request was compared with, if the error says it; otherwise the Date of the response, which
-    a proxy or gateway may have set.
-    """
-    try:
-        stated = datetime.fromisoformat(details.details.get("ServerTime", ""))
-        return stated.replace(tzinfo=stated.tzinfo or UTC).timestamp()
-    except (ValueError, OverflowError):
-        return parse_http_date(response.headers.get("date", ""))
 
 
 def _class_of(

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from partwise.backends._http import error_documents
+from partwise.backends._http.error_documents import response_date, server_time
 from partwise.backends._http.http1 import Response
 from partwise.backends._http.redaction import redact
 from partwise.backends.oss.errors import (
@@ -19,9 +20,7 @@ from partwise.backends.oss.errors import (
     callback_error_for,
     error_for,
     parse_error,
-    response_date,
     retry_after,
-    server_time,
 )
 from partwise.errors import (
     AccessDenied,

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partwise.backends._http.error_documents import server_time
 from partwise.backends._http.http1 import Response
-from partwise.backends.s3.errors import ERRORS, RequestFacts, error_for, is_checksum_required, parse_error, server_time
+from partwise.backends.s3.errors import ERRORS, RequestFacts, error_for, is_checksum_required, parse_error
 from partwise.errors import (
     AccessDenied,
     BackendError,

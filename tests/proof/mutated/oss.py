@@ -154,8 +154,8 @@ MUTATIONS = [
     Mutation(
         "the offset of the clock is read when the response arrives",
         "backends/_http/signed_client.py",
-        "self._clock.correct(server_time, context.offset)",
-        "self._clock.correct(server_time, self._clock.offset)",
+        "self._clock.correct(stated, context.offset)",
+        "self._clock.correct(stated, self._clock.offset)",
         ("tests/oss/test_backend.py",),
     ),
     Mutation(

@@ -274,7 +274,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the clock is set by a header that a proxy may have set",
-        S3_ERRORS,
+        "backends/_http/error_documents.py",
         'details.details.get("ServerTime", "")',
         '""',
         S3_ERRORS_TESTS,
