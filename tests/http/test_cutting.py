@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 
@@ -47,11 +49,21 @@ def in_thread(call):
     return wait
 
 
+def wait_until_full(sock):
+    """Wait until the kernel has accepted nothing for a while, so that a send waits."""
+    deadline, looks = time.monotonic() + 10, 0
+    while looks < 50:  # in a row: the kernel enlarges its buffers, and then accepts more
+        looks = 0 if select.select([], [sock], [], 0)[1] else looks + 1
+        assert time.monotonic() < deadline, "it accepts everything"
+        time.sleep(0.001)
+
+
 def test_a_send_that_waits_fails_at_once(pair):
     ours, _ = pair
     cutter = Cutter()
     cutter.attach(ours)
     wait = in_thread(lambda: ours.sendall(bytes(50_000_000)))
+    wait_until_full(ours)
     cutter.cut("too slow")
 
     assert isinstance(wait(), OSError)
@@ -60,10 +72,12 @@ def test_a_send_that_waits_fails_at_once(pair):
 
 def test_a_receive_that_waits_ends_at_once(pair):
     ours, _ = pair
-    received = []
+    received, started = [], threading.Event()
     cutter = Cutter()
     cutter.attach(ours)
-    wait = in_thread(lambda: received.append(ours.recv(1)))
+    wait = in_thread(lambda: (started.set(), received.append(ours.recv(1))))
+    started.wait(10)
+    time.sleep(0.05)  # the call of the system follows, and nothing shows when
     cutter.cut("too slow")
 
     assert wait() is None
@@ -94,6 +108,7 @@ def test_a_tls_connection_is_cut_too(certificate, pair):
     cutter = Cutter()
     cutter.attach(secure)
     wait = in_thread(lambda: secure.sendall(bytes(50_000_000)))
+    wait_until_full(ours)
     cutter.cut("too slow")
 
     assert isinstance(wait(), OSError)
