@@ -46,6 +46,11 @@ def split_key(key: str, *, windows: bool) -> tuple[str, ...]:
     return segments
 
 
+def is_metadata_dir(name: str) -> bool:
+    """Return whether an entry of a bucket's directory may be its metadata directory."""
+    return name.casefold() == META_DIR  # some file systems ignore case
+
+
 def _problem(segment: str, *, first: bool) -> str | None:
     if not segment:
         return "it starts or ends with a slash, or has two in a row"
@@ -55,8 +60,7 @@ def _problem(segment: str, *, first: bool) -> str | None:
         return "it contains a NUL or a backslash"
     if len(segment.encode()) > _SEGMENT_BYTES_MAX:
         return f"a path segment has at most {_SEGMENT_BYTES_MAX} bytes"
-    # Ignoring case, because some file systems do.
-    if first and segment.casefold() == META_DIR:
+    if first and is_metadata_dir(segment):
         return f"{META_DIR} is reserved for internal metadata"
     return None
 

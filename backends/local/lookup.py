@@ -14,7 +14,7 @@ from pathlib import Path
 
 from partwise.backends.local.directories import Directory, NotARegularFile, SymbolicLink
 from partwise.backends.local.files import checksum_file
-from partwise.backends.local.keys import META_DIR, split_key
+from partwise.backends.local.keys import is_metadata_dir, split_key
 from partwise.backends.local.sidecars import ObjectMetadata, Sidecars
 from partwise.backends.local.walk import walk
 from partwise.errors import InvalidKey, ServerFailed
@@ -92,9 +92,10 @@ def resolve_links(bucket: Path, key: str, *, follow_last: bool) -> tuple[str, ..
     path = bucket.joinpath(*segments_of(key))
     root = os.path.realpath(bucket)
     real = Path(os.path.realpath(path) if follow_last else os.path.realpath(path.parent))
-    if not real.is_relative_to(root) or real.is_relative_to(Path(root, META_DIR)):
+    inside = real.is_relative_to(root)
+    names = real.relative_to(root).parts if inside else ()
+    if not inside or (names and is_metadata_dir(names[0])):
         raise InvalidKey(f"{key!r} leads out of {bucket} by a symbolic link, to {real}", hint="Choose another key")
-    names = real.relative_to(root).parts
     return (names or (os.curdir,)) if follow_last else (*names, path.name)
 
 

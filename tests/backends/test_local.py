@@ -242,13 +242,14 @@ def test_only_a_regular_file_is_an_object(backend, directory):
 
 
 @needs_symlinks
-@pytest.mark.parametrize("key", ["out/key", "out/deep/key", "meta/uploads/key", "file"])
+@pytest.mark.parametrize("key", ["out/key", "out/deep/key", "meta/uploads/key", "upper/uploads/key", "file"])
 def test_a_symbolic_link_that_leads_out_is_refused(backend, body, directory, tmp_path, key):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "secret").write_bytes(b"secret")
     (directory / ".partwise").mkdir(parents=True)
     (directory / "out").symlink_to(tmp_path / "elsewhere")
     (directory / "meta").symlink_to(".partwise")
+    (directory / "upper").symlink_to(".PARTWISE")
     (directory / "file").symlink_to(tmp_path / "secret")
 
     with pytest.raises(InvalidKey, match="symbolic link"):

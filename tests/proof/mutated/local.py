@@ -15,6 +15,13 @@ DIRECTORY = ("tests/backends/test_local_safety.py", "tests/backends/test_local.p
 
 MUTATIONS = [
     Mutation(
+        "a link leads into the metadata directory by its name in another case",
+        "backends/local/lookup.py",
+        "if not inside or (names and is_metadata_dir(names[0])):",
+        "if not inside or (names and names[0] == '.partwise'):",
+        ("tests/backends/test_local.py",),
+    ),
+    Mutation(
         "a bucket in memory replaces another object than if_match names",
         "backends/memory.py",
         "            if found is None or found.stored.etag != options.if_match:",
