@@ -29,7 +29,7 @@ _SEARCHED_BYTES = 4096
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
 
 #: How many characters are kept of a code or an id, and of a message.
-_WORD_MAX = 100
+WORD_MAX = 100
 _TEXT_MAX = 4000
 
 #: How many further elements of an error document are kept; services send ten at most.
@@ -72,7 +72,7 @@ def parse_error(
         return redact(value[: 2 * size_max], hidden)[:size_max]
 
     def word(*values: str | None) -> str | None:
-        return text(_printable(next(filter(None, values), "")[: 4 * _WORD_MAX]), _WORD_MAX) or None
+        return text(printable(next(filter(None, values), "")[: 4 * WORD_MAX]), WORD_MAX) or None
 
     request_id, ec = response.headers.get(f"{prefix}request-id"), response.headers.get(f"{prefix}ec")
     location = word(response.headers.get("location"))
@@ -84,7 +84,7 @@ def parse_error(
         code = _CODE.search(start)
         return ErrorDetails(
             word(code[1].decode()) if code else None,
-            text(_printable(start.decode("utf-8", "replace")), 200).strip(),
+            text(printable(start.decode("utf-8", "replace")), 200).strip(),
             word(request_id),
             ec=word(ec),
             location=location,
@@ -96,7 +96,7 @@ def parse_error(
         word(elements.get("RequestId"), request_id),
         word(elements.get("HostId")),
         word(elements.get("EC"), ec),
-        {text(name, _WORD_MAX): text(value) for name, value in others[:_DETAILS_MAX]},
+        {text(name, WORD_MAX): text(value) for name, value in others[:_DETAILS_MAX]},
         location,
     )
 
@@ -154,5 +154,6 @@ def is_redirect(response: Response) -> bool:
     return 300 <= response.status < 400
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text with a space for each character that can't be shown."""
     return "".join(character if character.isprintable() else " " for character in text).strip()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from attrs import define
 
+from partwise.backends._http.error_documents import WORD_MAX, printable
 from partwise.backends._http.http1 import Response
 from partwise.backends._http.redaction import contains, redact
 from partwise.backends._http.xml import NAME_MAX, BadDocument, parse_etag
@@ -63,8 +64,8 @@ class ResponseReader:
         return Response(response.status, headers, body)
 
     def request_id(self, response: Response) -> str | None:
-        """Return the service's id of the request."""
-        return response.headers.get(f"{self.prefix}request-id")
+        """Return the service's id of the request, as far as it can be shown."""
+        return printable(response.headers.get(f"{self.prefix}request-id", ""))[:WORD_MAX] or None
 
     def ids(self, response: Response) -> dict[str, Any]:
         """Return the object's version id and the request id, for `StoredObject`."""
@@ -85,6 +86,8 @@ class ResponseReader:
             raise self.invalid(response, operation, "it has no ETag")
         if len(etag) > NAME_MAX:
             raise self.invalid(response, operation, f"its ETag has more than {NAME_MAX} characters")
+        if not etag.isprintable():  # no list of parts could contain it
+            raise self.invalid(response, operation, "its ETag contains a control character")
         return etag
 
     def size(self, response: Response, operation: str) -> int:

@@ -264,10 +264,12 @@ def _truncated(page: dict[str, str], *, optional: bool) -> bool:
 
 
 def _name(children: dict[str, str], name: str) -> str:
-    """Return a text that is kept and sent again."""
+    """Return a text that is kept, shown and sent again."""
     text = _text(children, name)
     if len(text) > NAME_MAX:
         raise BadDocument(f"its {name} has more than {NAME_MAX} characters")
+    if not text.isprintable():
+        raise BadDocument(f"its {name} contains a control character")
     return text
 
 

@@ -1365,3 +1365,19 @@ def test_a_request_id_without_a_secret_is_kept(server, oss, kit):
     with pytest.raises(UploadNotFound) as raised:
         oss.list_parts("key", "ID")
     assert (raised.value.request_id, raised.value.details["host_id"]) == ("REQ1", "examplebucket.example.com")
+
+
+def test_a_part_with_an_etag_that_no_list_of_parts_can_contain_is_sent_again(server, oss, kit, body):
+    server.reply(kit.response(ETag='"a\x01b"'))
+
+    with pytest.raises(ServerFailed, match="its ETag contains a control character") as raised:
+        oss.upload_part("k", "u", 1, body(b"x"))
+    assert raised.value.retryable
+
+
+def test_a_request_id_is_shown_without_control_characters(server, oss, kit, caplog):
+    caplog.set_level(logging.DEBUG)
+    server.reply(kit.response(ETag='"E"', Content_Length="0", x_oss_request_id="R\x1b[2J" + "x" * 200))
+
+    assert oss.head_object("k").request_id == "R [2J" + "x" * 95
+    assert "\x1b" not in caplog.text

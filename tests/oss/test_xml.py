@@ -292,6 +292,14 @@ def test_a_key_or_an_upload_id_that_is_too_long_is_refused(key, upload_id):
     assert_refused(xml.parse_uploads, uploads_page(truncated="true", more=marker), "has more than 1024")
 
 
+@pytest.mark.parametrize("name", ["a\nforged line", "a\x9b2Jb", "a\u202eb"])
+def test_an_id_or_an_etag_that_can_not_be_shown_is_refused(name):
+    document = f"<InitiateMultipartUploadResult><UploadId>{name}</UploadId></InitiateMultipartUploadResult>"
+    assert_refused(xml.parse_initiated, document.encode(), "UploadId contains a control character")
+    assert_refused(xml.parse_uploads, uploads_page(UPLOAD.format("k", name)), "UploadId contains a control character")
+    assert_refused(xml.parse_parts, parts_page(PART.format(1, name, 1, 1)), "ETag contains a control character")
+
+
 def test_the_length_of_a_new_upload_id_is_limited():
     document = f"<InitiateMultipartUploadResult><UploadId>{'I' * 1025}</UploadId></InitiateMultipartUploadResult>"
     assert_refused(xml.parse_initiated, document.encode(), "UploadId has more than 1024")
