@@ -151,6 +151,7 @@ class ProcessCredentials(_Renewable):
         Raises:
             CredentialsExpired: it fails, runs for more than a minute, or prints something else. Retryable.
         """
+        done, problem = None, ""
         try:
             done = subprocess.run(  # noqa: S603  # the user's own configuration names it, and no shell runs it
                 shlex.split(self._command, posix=os.name != "nt"),
@@ -160,8 +161,13 @@ class ProcessCredentials(_Renewable):
                 timeout=_PROCESS_SECONDS,
                 check=False,
             )
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            raise CredentialsExpired(f"the credential_process can't be run: {type(error).__name__}") from error
+        except subprocess.TimeoutExpired:
+            problem = f"does not end within {_PROCESS_SECONDS:g} seconds"
+        except (OSError, ValueError) as error:
+            problem = f"can't be run: {type(error).__name__}"
+        if done is None:
+            # Raised here, since a timeout has the command line and the output in it, and would be the context.
+            raise CredentialsExpired(f"the credential_process {problem}")
         if done.returncode:
             raise CredentialsExpired(f"the credential_process ended with the exit code {done.returncode}")
         values = _json_object(done.stdout, "the output of the credential_process")

@@ -261,6 +261,14 @@ def test_a_process_that_fails_is_a_transient_failure(write: Any) -> None:
             find_provider(profile="p").fetch()
 
 
+def test_a_process_that_does_not_end_is_in_no_error(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("partwise.backends.s3.credentials._PROCESS_SECONDS", 0.3)
+    write(f"[profile p]\ncredential_process = {sys.executable} -c 'import time; time.sleep(30)' TOPSECRET\n")
+    with pytest.raises(CredentialsExpired, match=r"does not end within 0\.3 seconds") as caught:
+        find_provider(profile="p").fetch()
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
 # --- roles -----------------------------------------------------------------------------------------------------------
 
 ASSUMED = (
