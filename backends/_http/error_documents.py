@@ -81,9 +81,8 @@ def parse_error(
     except BadDocument:
         # From a gateway, or truncated, in which case it may still contain the code.
         start = response.body[:_SEARCHED_BYTES]
-        code = _CODE.search(start)
         return ErrorDetails(
-            word(code[1].decode()) if code else None,
+            word(code_in(response)),
             text(printable(start.decode("utf-8", "replace")), 200).strip(),
             word(request_id),
             ec=word(ec),
@@ -99,6 +98,12 @@ def parse_error(
         {text(name, WORD_MAX): text(value) for name, value in others[:_DETAILS_MAX]},
         location,
     )
+
+
+def code_in(response: Response) -> str | None:
+    """Return the error code at the beginning of a body that need not be a document."""
+    found = _CODE.search(response.body[:_SEARCHED_BYTES])
+    return None if found is None else found[1].decode()
 
 
 def failure_message(response: Response, operation: str, details: ErrorDetails, consequence: str = "") -> str:

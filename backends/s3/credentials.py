@@ -282,7 +282,7 @@ class SSOCredentials(_Renewable):
         Fetch credentials with the cached token.
 
         Raises:
-            InvalidInput: there is no token, or it has expired: log in again.
+            InvalidInput: there is no token, or it has expired, or is refused: log in again.
             CredentialsExpired: the portal can't be asked. Retryable.
         """
         login = self._login
@@ -300,12 +300,17 @@ class SSOCredentials(_Renewable):
             raise InvalidInput("the login of the profile's SSO session has expired", hint=hint)
         base = self._endpoint or f"https://portal.sso.{login.region}.{domain_of(login.region)}"
         query = f"account_id={quote(login.account_id, safe='')}&role_name={quote(login.role_name, safe='')}"
-        answer = fetch_json(
-            f"{base.rstrip('/')}/federation/credentials?{query}",
-            headers={"x-amz-sso_bearer_token": token},
-            seconds=10.0,
-            through_proxy=True,
-        )
+        try:
+            answer = fetch_json(
+                f"{base.rstrip('/')}/federation/credentials?{query}",
+                headers={"x-amz-sso_bearer_token": token},
+                seconds=10.0,
+                through_proxy=True,
+            )
+        except CredentialsExpired as error:
+            if error.status == 401:  # the time in the file may be later than the end of the session
+                raise InvalidInput("the portal refuses the login of the profile's SSO session", hint=hint) from error
+            raise
         found = answer.get("roleCredentials")
         if not isinstance(found, dict):
             raise CredentialsExpired("the answer of the SSO portal has no credentials")

@@ -12,6 +12,7 @@ from partwise.backends._http.addresses import authority, split_url
 from partwise.backends._http.client import HTTPClient
 from partwise.backends._http.connections import Endpoint
 from partwise.backends._http.credentials import Credentials
+from partwise.backends._http.error_documents import code_in
 from partwise.backends._http.proxies import environment_proxy
 from partwise.backends._http.tls_pump import lazy_tls_context
 from partwise.errors import BackendError, CredentialsExpired, InvalidInput
@@ -88,7 +89,12 @@ def fetch_text(
     finally:
         http.close()
     if response.status != 200:
-        raise CredentialsExpired(f"no credentials: {server.host} answered with the status {response.status}")
+        code = code_in(response)
+        raise CredentialsExpired(
+            f"no credentials: {server.host} answered with the status {response.status}{f' ({code})' if code else ''}",
+            code=code,
+            status=response.status,
+        )
     if len(response.body) > _RESPONSE_MAX:
         raise CredentialsExpired(f"no credentials: the answer of {server.host} has more than {_RESPONSE_MAX} bytes")
     return response.body.decode("utf-8", "replace")

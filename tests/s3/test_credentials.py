@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.requests.append((self.command, self.path, headers, body))
         found = self.server.answers.get((self.command, self.path.partition("?")[0]), 404)
-        status, text = (found, "") if isinstance(found, int) else (200, found)
+        status, text = found if isinstance(found, tuple) else (found, "") if isinstance(found, int) else (200, found)
         data = text if isinstance(text, bytes) else (text if isinstance(text, str) else json.dumps(text)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
@@ -467,6 +467,19 @@ def test_a_token_service_that_refuses_is_a_transient_failure(
     assert "TOPSECRET" not in str(caught.value)
 
 
+def test_why_a_token_service_refuses_is_said_by_its_code(
+    service: Service, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+    write("[profile r]\nrole_arn = a\nsource_profile = b\n", SOURCE)
+    document = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>TOPSECRET</Message></Error></ErrorResponse>"
+    service.answers["POST", "/"] = 403, document
+    with pytest.raises(CredentialsExpired, match=r"answered with the status 403 \(AccessDenied\)") as caught:
+        find_provider(profile="r").fetch()
+    assert (caught.value.status, caught.value.code) == (403, "AccessDenied")
+    assert "TOPSECRET" not in str(caught.value)
+
+
 def test_a_time_without_a_zone_from_the_token_service_is_in_utc(
     service: Service, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -573,6 +586,17 @@ def test_a_portal_that_answers_something_else_is_a_transient_failure(
     sso()
     service.answers["GET", "/federation/credentials"] = answer
     with pytest.raises(CredentialsExpired, match=message):
+        find_provider(profile="p").fetch()
+
+
+def test_a_login_that_the_portal_refuses_says_to_log_in_again(service: Service, sso: Any) -> None:
+    sso()
+    service.answers["GET", "/federation/credentials"] = 401
+    with pytest.raises(InvalidInput, match="the portal refuses the login") as caught:
+        find_provider(profile="p").fetch()
+    assert "aws sso login" in caught.value.hint
+    service.answers["GET", "/federation/credentials"] = 503
+    with pytest.raises(CredentialsExpired, match="status 503"):
         find_provider(profile="p").fetch()
 
 
