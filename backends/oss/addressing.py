@@ -146,6 +146,15 @@ def check_key(key: str) -> str:
     return key
 
 
+def plain_region(region: str) -> str:
+    """
+    Return a region's id without ``oss-`` and white space around it, unchecked.
+
+    OSS reports the "location" of a bucket with this prefix; signatures require the id without.
+    """
+    return check_string("region", region).strip().removeprefix("oss-")
+
+
 def region_of(endpoint: str) -> str | None:
     """
     Return the region in an endpoint's name; raise InvalidInput if invalid.
@@ -157,9 +166,7 @@ def region_of(endpoint: str) -> str | None:
 
 
 def _checked_region(region: str) -> str:
-    # OSS reports the "location" of a bucket as the region's id with this prefix; signatures require it without.
-    check_string("region", region)
-    region = region.strip().removeprefix("oss-")
+    region = plain_region(region)
     if not _REGION.fullmatch(region):
         raise InvalidInput(f"{region!r} is not a valid region id, such as cn-hangzhou")
     return region

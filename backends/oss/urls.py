@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from partwise.backends.oss.addressing import ENDPOINT_HINT, region_of
+from partwise.backends.oss.addressing import ENDPOINT_HINT, plain_region, region_of
 from partwise.backends.oss.backend import OSSBackend
 from partwise.backends.oss.credentials import CREDENTIALS_HINT, EnvironmentCredentials
 from partwise.backends.oss.ossutil import DEFAULT_PATH, Configuration, read_configuration
@@ -111,7 +111,7 @@ def _locate(given: dict[str, Any], file: Callable[[], Configuration], *, by_name
         levels.append(_from_file(file, levels))
     region, region_level = _first(levels, "region")
     endpoint, endpoint_level = _first(levels, "endpoint")
-    if region is not None and endpoint is not None and region_of(endpoint) not in (None, region):
+    if region is not None and endpoint is not None and region_of(endpoint) not in (None, plain_region(region)):
         if endpoint_level < region_level:
             region = None
         elif region_level < endpoint_level:

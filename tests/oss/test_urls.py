@@ -184,6 +184,15 @@ def test_region_and_endpoint_follow_the_precedence_of_sources(monkeypatch, confi
     assert (f"https://examplebucket.{host}", region) == (backend.endpoint, backend.region)
 
 
+@pytest.mark.parametrize("region", ["cn-hangzhou", "oss-cn-hangzhou", " cn-hangzhou "])
+def test_an_endpoint_of_the_same_region_is_used_however_the_region_is_written(monkeypatch, region):
+    monkeypatch.setenv("OSS_ENDPOINT", "https://oss-cn-hangzhou-internal.aliyuncs.com")
+    backend = opened(credentials=SETTINGS["credentials"], region=region)
+
+    assert backend.endpoint == "https://examplebucket.oss-cn-hangzhou-internal.aliyuncs.com"
+    assert backend.region == "cn-hangzhou"
+
+
 def test_a_custom_domain_from_the_file_implies_cname(config):
     config("[Credentials]\naccessKeyID=a\naccessKeySecret=b\n[Bucket-Cname]\nexamplebucket=static.example.com\n")
     assert opened(region="cn-hangzhou").endpoint == "https://static.example.com"

@@ -327,6 +327,13 @@ MUTATIONS = [
         ("tests/http/test_redaction.py",),
     ),
     Mutation(
+        "an endpoint is not used if its region is written in another way",
+        "backends/oss/urls.py",
+        "(None, plain_region(region))",
+        "(None, region)",
+        ("tests/oss/test_urls.py",),
+    ),
+    Mutation(
         "an upload id may have control characters",
         "backends/_http/xml.py",
         "    if not text.isprintable():",
@@ -647,8 +654,8 @@ MUTATIONS = [
     Mutation(
         "white space around a region is refused",
         ADDRESSING,
-        "region.strip().removeprefix",
-        "region.removeprefix",
+        ').strip().removeprefix("oss-")',
+        ').removeprefix("oss-")',
         ADDRESSING_TESTS,
     ),
     Mutation(
