@@ -6,6 +6,7 @@ This is headers and documents. This module does no I/O.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -35,15 +36,32 @@ class ResponseReader:
     Args:
         service: its name, for messages, such as ``"OSS"``.
         prefix: that of its headers, such as ``"x-oss-"``.
+        usual_etag: matches the header with the ETag of a part.
+        usual_request_id: matches the header with the id of a request.
     """
 
     service: str
     prefix: str
+    usual_etag: re.Pattern[str]
+    usual_request_id: re.Pattern[str]
 
     @property
     def metadata_prefix(self) -> str:
         """The prefix of the headers that carry metadata."""
         return f"{self.prefix}meta-"
+
+    def is_plain(self, response: Response) -> bool:
+        """
+        Return whether this is the usual response to a part.
+
+        What is kept of such a response can't contain a secret.
+        """
+        headers = response.headers
+        return (
+            response.status == 200
+            and self.usual_etag.fullmatch(headers.get("etag", "")) is not None
+            and self.usual_request_id.fullmatch(headers.get(f"{self.prefix}request-id", "")) is not None
+        )
 
     def redact(self, response: Response, secrets: tuple[str, ...]) -> Response:
         """

@@ -121,14 +121,6 @@ class SignedClient(ABC):
         """Return the request target: path and query, encoded."""
 
     @abstractmethod
-    def is_plain(self, response: Response) -> bool:
-        """
-        Return whether this is the usual response to a part.
-
-        What is kept of such a response can't contain a secret.
-        """
-
-    @abstractmethod
     def secrets_in(self, head: bytes) -> tuple[str, ...]:
         """
         Return what the head of a request contains and must not be shown.
@@ -205,7 +197,7 @@ class SignedClient(ABC):
 
         def wait() -> Response:
             response = receive()
-            if self.is_plain(response) and not self.log.isEnabledFor(logging.DEBUG):
+            if self.reader.is_plain(response) and not self.log.isEnabledFor(logging.DEBUG):
                 return response
             context = SigningContext(cached, offset, head, "PUT")
             extra = {"key": key, "upload_id": upload_id, "part_number": part_number}

@@ -14,7 +14,7 @@ from partwise.backends._http.signatures import PreparedSignature, Query
 from partwise.backends._http.signed_client import RequestHead, SignedClient, SigningContext, explain
 from partwise.backends.oss.addressing import Address
 from partwise.backends.oss.errors import error_for, is_wrong_region, parse_error
-from partwise.backends.oss.responses import READER, is_plain
+from partwise.backends.oss.responses import READER
 from partwise.backends.oss.signing import Signable, prepare_v1, prepare_v4
 from partwise.errors import BackendError, ClockSkewed
 
@@ -53,10 +53,6 @@ class OSSClient(SignedClient):
     def target(self, key: str | None, query: Query) -> str:
         """Return the request target: path and query, encoded."""
         return self._address.target(key, query)
-
-    def is_plain(self, response: Response) -> bool:
-        """Return whether this is the usual response to a part."""
-        return is_plain(response)
 
     def secrets_in(self, head: bytes) -> tuple[str, ...]:
         """Return the signature in the head of a request."""

@@ -15,25 +15,12 @@ from partwise.backends.oss.xml import parse_crc64
 from partwise.protocols import Body
 
 #: Reads what all services have in common.
-READER = ResponseReader("OSS", "x-oss-")
-
-# The usual values of the two headers that are kept of a part's response.
-_PLAIN_ETAG = re.compile('"[0-9A-F]{32}"')
-_PLAIN_REQUEST_ID = re.compile("[0-9A-F]{24}")
-
-
-def is_plain(response: Response) -> bool:
-    """
-    Return whether this is the usual response to a part.
-
-    What is kept of such a response can't contain a secret.
-    """
-    headers = response.headers
-    return (
-        response.status == 200
-        and _PLAIN_ETAG.fullmatch(headers.get("etag", "")) is not None
-        and _PLAIN_REQUEST_ID.fullmatch(headers.get("x-oss-request-id", "")) is not None
-    )
+READER = ResponseReader(
+    "OSS",
+    "x-oss-",
+    usual_etag=re.compile('"[0-9A-F]{32}"'),
+    usual_request_id=re.compile("[0-9A-F]{24}"),
+)
 
 
 def checksum_of(response: Response, operation: str) -> int | None:

@@ -16,7 +16,7 @@ from partwise.backends._http.signatures import PreparedSignature, Query
 from partwise.backends._http.signed_client import RequestHead, SignedClient, SignedRequest, SigningContext
 from partwise.backends.s3.addressing import S3Address
 from partwise.backends.s3.errors import RequestFacts, error_for, is_checksum_required, parse_error
-from partwise.backends.s3.responses import READER, is_plain
+from partwise.backends.s3.responses import READER
 from partwise.backends.s3.signing import EMPTY_PAYLOAD, PAYLOAD_HEADER, PathRequest, prepare
 from partwise.errors import BackendError
 
@@ -70,10 +70,6 @@ class S3Client(SignedClient):
     def target(self, key: str | None, query: Query) -> str:
         """Return the request target: path and query, encoded."""
         return self._address.target(key, query)
-
-    def is_plain(self, response: Response) -> bool:
-        """Return whether this is the usual response to a part."""
-        return is_plain(response)
 
     def secrets_in(self, head: bytes) -> tuple[str, ...]:
         """Return the signature and the customer's key in the head of a request."""

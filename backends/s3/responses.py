@@ -17,25 +17,13 @@ from partwise.checksums import Checksum
 from partwise.protocols import Body
 
 #: Reads what all services have in common.
-READER = ResponseReader("S3", "x-amz-")
-
-# The usual values of the two headers that are kept of a part's response: of S3, and of servers that count.
-_PLAIN_ETAG = re.compile('"[0-9A-Fa-f]{32}"')
-_PLAIN_REQUEST_ID = re.compile("[0-9A-Z]{16}|[0-9A-F]{24}|[0-9]{1,11}")
-
-
-def is_plain(response: Response) -> bool:
-    """
-    Return whether this is the usual response to a part.
-
-    What is kept of such a response can't contain a secret.
-    """
-    headers = response.headers
-    return (
-        response.status == 200
-        and _PLAIN_ETAG.fullmatch(headers.get("etag", "")) is not None
-        and _PLAIN_REQUEST_ID.fullmatch(headers.get("x-amz-request-id", "")) is not None
-    )
+READER = ResponseReader(
+    "S3",
+    "x-amz-",
+    usual_etag=re.compile('"[0-9A-Fa-f]{32}"'),
+    # of S3, and of servers that count
+    usual_request_id=re.compile("[0-9A-Z]{16}|[0-9A-F]{24}|[0-9]{1,11}"),
+)
 
 
 def checksum_header(checksum: Checksum) -> str:

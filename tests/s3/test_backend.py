@@ -729,8 +729,8 @@ def test_over_tls_bodies_are_not_signed(kit, body, tmp_path):
 def test_only_usual_responses_to_parts_are_not_searched_for_secrets(etag, request_id, is_plain):
     response = Response(200, {"etag": etag, "x-amz-request-id": request_id}, b"")
 
-    assert responses.is_plain(response) is is_plain
-    assert not responses.is_plain(evolve(response, status=403))
+    assert responses.READER.is_plain(response) is is_plain
+    assert not responses.READER.is_plain(evolve(response, status=403))
 
 
 # --- handles ---------------------------------------------------------------------------------------------------------
