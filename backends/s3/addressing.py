@@ -188,9 +188,15 @@ def host_of(endpoint: str) -> str:
     return _parsed(endpoint).host
 
 
-def domain_of(region: str) -> str:
-    """Return the domain of the services of AWS in a region."""
-    return next(domain for start, domain in _DOMAINS if region.startswith(start))
+def regional_host(service: str, region: str) -> str:
+    """
+    Return the host of a service of AWS in a region.
+
+    Raises:
+        InvalidInput: the region is invalid. It could lead to another host.
+    """
+    region = _checked_region(region)
+    return f"{service}.{region}.{_domain(region)}"
 
 
 def _check_bucket(bucket: str) -> None:
@@ -206,7 +212,7 @@ def _check_bucket(bucket: str) -> None:
 def _in_aws(
     bucket: str, region: str, *, style: str, fits_in_host: bool, dual_stack: bool, accelerate: bool
 ) -> S3Address:
-    domain = domain_of(region)
+    domain = _domain(region)
     virtual = style != "path" and fits_in_host and not _breaks_tls(bucket, "https")
     host = f"s3.dualstack.{region}.{domain}" if dual_stack else f"s3.{region}.{domain}"
     if accelerate:
@@ -244,9 +250,9 @@ def _access_point(arn: str, *, endpoint: str | None, style: str, dual_stack: boo
     region, name = found["region"], f"{found['name']}-{found['account']}"
     label = f"{name}.{found['outpost']}" if found["outpost"] else name
     if found["outpost"]:
-        own = f"s3-outposts.{region}.{domain_of(region)}"
+        own = f"s3-outposts.{region}.{_domain(region)}"
     else:
-        own = f"s3-accesspoint{'.dualstack' if dual_stack else ''}.{region}.{domain_of(region)}"
+        own = f"s3-accesspoint{'.dualstack' if dual_stack else ''}.{region}.{_domain(region)}"
     server = ServerAddress("https", own, 443, "") if endpoint is None else _parsed(endpoint)
     if server.path or is_ip(server.host):
         raise InvalidInput(f"the endpoint {server.host} can't have an access point: it has a path, or is an IP address")
@@ -258,7 +264,7 @@ def _access_point(arn: str, *, endpoint: str | None, style: str, dual_stack: boo
         host=f"{label}.{server.host}",
         port=server.port,
         path="/",
-        location=f"s3://{label}@{found['service']}.{region}.{domain_of(region)}",
+        location=f"s3://{label}@{found['service']}.{region}.{_domain(region)}",
     )
 
 
@@ -269,6 +275,10 @@ def _breaks_tls(bucket: str, scheme: str) -> bool:
     A wildcard stands for one label.
     """
     return scheme == "https" and "." in bucket
+
+
+def _domain(region: str) -> str:
+    return next(domain for start, domain in _DOMAINS if region.startswith(start))
 
 
 def _checked_region(region: str) -> str:

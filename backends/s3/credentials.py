@@ -36,7 +36,7 @@ from partwise.backends._http.credentials import (
     StaticCredentials,
     VariableCredentials,
 )
-from partwise.backends.s3.addressing import domain_of
+from partwise.backends.s3.addressing import regional_host
 from partwise.backends.s3.metadata import Fetch, fetch_json, fetch_text, read_credentials, read_time
 from partwise.backends.s3.profiles import (
     Profile,
@@ -298,7 +298,7 @@ class SSOCredentials(_Renewable):
         token = values.get("accessToken")
         if not isinstance(token, str) or (expires is not None and expires.timestamp() <= self._clock()):
             raise InvalidInput("the login of the profile's SSO session has expired", hint=hint)
-        base = self._endpoint or f"https://portal.sso.{login.region}.{domain_of(login.region)}"
+        base = self._endpoint or f"https://{regional_host('portal.sso', login.region)}"
         query = f"account_id={quote(login.account_id, safe='')}&role_name={quote(login.role_name, safe='')}"
         try:
             answer = fetch_json(

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from partwise.backends._http.addresses import authority, split_url
 from partwise.backends._http.credentials import Credentials
 from partwise.backends._http.xml import BadDocument, all_texts
-from partwise.backends.s3.addressing import domain_of
+from partwise.backends.s3.addressing import regional_host
 from partwise.backends.s3.metadata import fetch_text, read_credentials
 from partwise.backends.s3.signing import PathRequest, prepare
 from partwise.errors import CredentialsExpired
@@ -68,8 +68,7 @@ def assume_role_with_web_identity(
 
 
 def _request(action: str, parameters: Mapping[str, str], region: str | None, endpoint: str | None) -> tuple[str, bytes]:
-    host = "sts.amazonaws.com" if region is None else f"sts.{region}.{domain_of(region)}"
-    url = endpoint or f"https://{host}"
+    url = endpoint or f"https://{'sts.amazonaws.com' if region is None else regional_host('sts', region)}"
     split_url(url, "a token service")
     fields = {"Action": action, "Version": _VERSION, **parameters}
     return url.rstrip("/") + "/", urlencode(fields, quote_via=quote).encode()

@@ -420,6 +420,15 @@ def test_the_token_service_of_a_region_has_its_own_host() -> None:
         _request("AssumeRole", {}, None, "sts")
 
 
+@pytest.mark.parametrize("region", ["example.com/", "eu-west-1@example.com", "eu west", ""])
+def test_a_region_can_not_lead_to_another_host(home: Path, sso: Any, region: str) -> None:
+    sso()
+    with pytest.raises(InvalidInput, match="is not a valid region"):
+        _request("AssumeRole", {}, region, None)
+    with pytest.raises(InvalidInput, match="is not a valid region"):
+        SSOCredentials(SSOLogin("s", region, "123", "reader")).fetch()
+
+
 def test_a_web_identity_comes_before_the_keys_of_a_profile_and_after_its_role(
     service: Service, home: Path, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

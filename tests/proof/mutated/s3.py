@@ -365,6 +365,13 @@ MUTATIONS = [
         S3_CREDENTIALS_TESTS,
     ),
     Mutation(
+        "a region can lead to another host",
+        S3_ADDRESSING,
+        '    region = _checked_region(region)\n    return f"{service}',
+        '    return f"{service}',
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
         "a metadata service is asked through a proxy",
         S3_METADATA,
         "    seconds: float,\n    through_proxy: bool = False,\n",
