@@ -191,7 +191,9 @@ class DirectoryBuckets:
 
     def find(self, name: str) -> Bucket | None:
         folder = self._directory / name
-        if not _is_bucket(folder):
+        # The name may come from a Host header. An absolute path, or one with slashes, would replace or leave the
+        # directory.
+        if not _BUCKET_NAME.fullmatch(name) or not _is_bucket(folder):
             return None
         with self._lock:
             if name not in self._opened:

@@ -12,8 +12,9 @@ import pytest
 
 from partwise.backends.local import LocalBackend, lookup
 from partwise.errors import InvalidKey
-from partwise.server import ObjectAccess, OSSServer
+from partwise.server import ObjectAccess, OSSServer, S3Server, ServerSettings
 from partwise.server.access import access_to
+from partwise.server.buckets import DirectoryBuckets
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links, modes and FIFOs of POSIX")
 
@@ -104,6 +105,24 @@ def test_no_bucket_name_leaves_the_directory(client: Any, name: str) -> None:
         assert reply.status in (400, 403, 404)
     assert client("GET", "secret", bucket="..").status in (400, 404)
     assert client("PUT", None, bucket="..").code == "InvalidBucketName"
+
+
+@pytest.mark.parametrize("name", ["{outside}", "../outside", "examplebucket/inner", "./examplebucket"])
+def test_a_path_is_not_a_bucket(tmp_path: Path, bucket: Path, outside: Path, name: str) -> None:
+    (bucket / "inner").mkdir()
+    assert DirectoryBuckets(tmp_path / "served").find(name.format(outside=outside)) is None
+
+
+@pytest.mark.parametrize("server_class", [OSSServer, S3Server])
+def test_a_host_name_with_a_path_names_no_bucket(
+    tmp_path: Path, bucket: Path, client_of: Any, server_class: type[OSSServer | S3Server]
+) -> None:
+    (bucket / "inner").mkdir()
+    (bucket / "inner" / "key").write_bytes(b"data")
+    with server_class(directory=tmp_path / "served", settings=ServerSettings(allow_anonymous=True)) as server:
+        client = client_of(server)
+        assert client("GET", target="/inner/key", host="examplebucket.localhost", signed=False).body == b"data"
+        assert client("GET", target="/key", host="examplebucket/inner.localhost", signed=False).code == "NoSuchBucket"
 
 
 @pytest.mark.parametrize("key", ["../outside/secret", "../../outside/secret", "a/../../../outside/secret", ".", "a/.."])

@@ -185,6 +185,13 @@ MUTATIONS = [
         ("tests/server/test_callbacks.py",),
     ),
     Mutation(
+        "a path in a host name is a bucket",
+        "core/server/buckets.py",
+        "if not _BUCKET_NAME.fullmatch(name) or not _is_bucket(folder):",
+        "if not _is_bucket(folder):",
+        FOLDERS,
+    ),
+    Mutation(
         "a symbolic link is a bucket",
         "core/server/buckets.py",
         " and folder.is_dir() and not folder.is_symlink()",
