@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -70,10 +71,12 @@ class RequestBody:
         To know that of a chunked body, all of it is received into a temporary file first.
 
         Raises:
-            ServiceError: a chunked body is too large, or ended too early.
+            ServiceError: the body is far too large, or a chunked body is too large or ended too early.
         """
         if self._length is None:
             self._length = self._spool()
+        if self._length > sys.maxsize:  # which `len` can't return: HTTP allows 20 digits
+            raise ServiceError("EntityTooLarge")
         return self._length
 
     #: The service knows the place in the object by the number of the part only.

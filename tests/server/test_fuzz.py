@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from partwise.server import OSSServer, ServerSettings
+from partwise.server import OSSServer, S3Server, ServerSettings
 from partwise.server.connection import ClientConnection
 from partwise.server.errors import ServiceError
 from partwise.server.xml import parse_part_list
@@ -55,13 +55,13 @@ class Wire:
 class Fuzzed:
     """A server without a socket: bytes in, bytes out. It allows anonymous requests, so that they get far."""
 
-    def __init__(self) -> None:
+    def __init__(self, server_class: type[OSSServer | S3Server]) -> None:
         self.directory = Path(tempfile.mkdtemp())
         (self.directory / "outside").write_bytes(b"outside")
         served = self.directory / "served"
         (served / "examplebucket").mkdir(parents=True)
         (served / "examplebucket" / "key").write_bytes(b"0123456789")
-        self.server = OSSServer(directory=served, settings=ServerSettings(allow_anonymous=True))
+        self.server = server_class(directory=served, settings=ServerSettings(allow_anonymous=True))
         self.failures: list[str] = []
 
     def __call__(self, data: bytes) -> bytes:
@@ -80,9 +80,9 @@ class Fuzzed:
         return sent
 
 
-@pytest.fixture(scope="module")
-def fuzzed() -> Iterator[Fuzzed]:
-    server = Fuzzed()
+@pytest.fixture(scope="module", params=[OSSServer, S3Server])
+def fuzzed(request: pytest.FixtureRequest) -> Iterator[Fuzzed]:
+    server = Fuzzed(request.param)
 
     class Failures(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -101,6 +101,11 @@ _HEADER_NAMES = """
     authorization origin x-oss-date x-oss-security-token x-oss-content-sha256 x-oss-callback x-oss-callback-var
     x-oss-hash-crc64ecma x-oss-traffic-limit x-oss-tagging x-oss-meta-a x-oss-complete-all x-oss-forbid-overwrite
     x-oss-object-acl x-oss-storage-class x-oss-range-behavior x-oss-server-side-encryption x-oss-copy-source
+    x-amz-date x-amz-security-token x-amz-content-sha256 x-amz-decoded-content-length x-amz-trailer x-amz-tagging
+    x-amz-checksum-crc32 x-amz-checksum-sha256 x-amz-checksum-algorithm x-amz-checksum-type x-amz-checksum-mode
+    x-amz-meta-a x-amz-acl x-amz-storage-class x-amz-server-side-encryption x-amz-mp-object-size x-amz-copy-source
+    x-amz-server-side-encryption-customer-algorithm x-amz-server-side-encryption-customer-key
+    x-amz-object-lock-mode x-amz-object-lock-retain-until-date x-amz-expected-bucket-owner x-amz-request-payer
     transfer-encoding content-length connection upgrade cookie date
 """
 _PARAMETER_NAMES = """
@@ -108,7 +113,8 @@ _PARAMETER_NAMES = """
     prefix delimiter encoding-type list-type continuation-token start-after acl location bucketInfo objectMeta
     response-content-type response-expires callback callback-var x-oss-process x-oss-traffic-limit sequential
     OSSAccessKeyId Signature Expires x-oss-signature x-oss-signature-version x-oss-credential x-oss-expires x-oss-date
-    security-token
+    security-token delete tagging versioning object-lock fetch-owner
+    X-Amz-Algorithm X-Amz-Credential X-Amz-Date X-Amz-Expires X-Amz-SignedHeaders X-Amz-Signature
 """
 _ODD_PATHS = """
     / /examplebucket /examplebucket/ /examplebucket/key /examplebucket/new/key /examplebucket/../outside
@@ -122,12 +128,17 @@ _XML = """
     <a:b> &lt; &x; <!DOCTYPE <!-- --> <![CDATA[ ]]> " é <?xml
 """
 
+_HOSTS = ["localhost", "127.0.0.1:1", "examplebucket.localhost", "example.com", "[::1]", "[", "served/a.localhost"]
+
 _NUMBERS = ["0", "1", "-1", "+1", "1_0", "9" * 20, "9" * 4400, "\uff11", "1.5", "nan", "", "1e9"]
 _TEXTS = st.one_of(
     st.sampled_from([*_NUMBERS, "bytes=0-3", "bytes=-", "bytes=" + "9" * 4400 + "-", "yes", "true", "url", "KMS"]),
     st.sampled_from(["Mon, 01 Jan 0001 00:00:00 -0000", "Fri, 31 Dec 9999 23:59:59 -2359", "Thu, 32 Foo 1970"]),
     st.sampled_from([base64.b64encode(t).decode() for t in (b"[" * 3000, b'{"callbackUrl":"\\ud800"}', b"{}", b"1")]),
     st.sampled_from(["OSS4-HMAC-SHA256 Credential=a/b/c/oss/aliyun_v4_request,Signature=1", "OSS a:b", "null", "*"]),
+    st.sampled_from(["AWS4-HMAC-SHA256 Credential=a/b/c/s3/aws4_request,SignedHeaders=host,Signature=1", "CRC32"]),
+    st.sampled_from(["STREAMING-UNSIGNED-PAYLOAD-TRAILER", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "UNSIGNED-PAYLOAD"]),
+    st.sampled_from(["x-amz-checksum-crc32", "AES256", "aws:kms", "COMPOSITE", "FULL_OBJECT", "ENABLED", "AAAA-1"]),
     st.text(max_size=8),
 )
 _HEADERS = st.sampled_from(_HEADER_NAMES.split())
@@ -150,7 +161,7 @@ def requests(draw: st.DrawFn) -> bytes:
     method = draw(st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "CONNECT"]))
     query = draw(st.lists(st.tuples(_PARAMETERS, _TEXTS), max_size=3))
     target = draw(_PATHS) + ("?" + "&".join(f"{name}={_quoted(value)}" for name, value in query) if query else "")
-    host = draw(st.sampled_from(["localhost", "127.0.0.1:1", "examplebucket.localhost", "example.com", "[::1]", "["]))
+    host = draw(st.sampled_from(_HOSTS))
     headers = draw(st.lists(st.tuples(_HEADERS, _TEXTS), max_size=3))
     body = draw(st.one_of(st.just(b""), st.binary(max_size=20), st.just(b"5\r\nhello\r\n0\r\n\r\n")))
     if draw(st.booleans()):
@@ -184,6 +195,7 @@ _CALLBACK = base64.b64encode(json.dumps({"callbackUrl": "http://127.0.0.1:1", "c
 @example(_get("/examplebucket/key?uploadId=..%2f..%2foutside"))
 @example(_get("/examplebucket/" + "a" * 300))
 @example(_get("/examplebucket/" + "a/" * 500 + "b"))
+@example(b"PUT /examplebucket/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 20 + b"\r\n\r\n")
 @example(b"PUT /examplebucket/k HTTP/1.1\r\nHost: localhost\r\nx-oss-callback: " + _CALLBACK + b"\r\n\r\n")
 def test_no_generated_request_is_an_internal_error(fuzzed: Fuzzed, data: bytes) -> None:
     fuzzed(data)
