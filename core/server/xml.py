@@ -1,4 +1,4 @@
-"""Write XML documents, and read the part list of CompleteMultipartUpload."""
+"""Write XML documents, and read lists of parts and of objects in requests."""
 
 from __future__ import annotations
 
@@ -95,14 +95,28 @@ def parse_parts(body: bytes) -> list[Mapping[str, str]]:
     Raises:
         ServiceError: MalformedXML.
     """
-    reader = _PartsReader()
+    return _entries(body, "CompleteMultipartUpload", "Part", {"PartNumber", "ETag"})
+
+
+def parse_keys(body: bytes) -> list[str]:
+    """
+    Return the keys of a DeleteObjects document, in document order.
+
+    Raises:
+        ServiceError: MalformedXML.
+    """
+    return [entry["Key"] for entry in _entries(body, "Delete", "Object", {"Key"})]
+
+
+def _entries(body: bytes, root: str, name: str, required: set[str]) -> list[Mapping[str, str]]:
+    reader = _ListReader(root, name)
     try:
         reader.read(body)
     except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError and ValueError: an unknown encoding
         raise ServiceError("MalformedXML") from error
-    if not reader.parts or not all(part.keys() >= {"PartNumber", "ETag"} for part in reader.parts):
+    if not reader.entries or not all(entry.keys() >= required for entry in reader.entries):
         raise ServiceError("MalformedXML")
-    return reader.parts
+    return reader.entries
 
 
 def _part_number(text: str) -> int:
@@ -113,15 +127,17 @@ def _part_number(text: str) -> int:
     return int(number)
 
 
-class _PartsReader:
+class _ListReader:
     """
-    Reads a CompleteMultipartUpload document as a stream of events.
+    Reads a document that is a list, as a stream of events.
 
-    It builds no tree, however deep the nesting.
+    It builds no tree, however deep the nesting. Its entries are the elements called `name` in the one called `root`.
     """
 
-    def __init__(self) -> None:
-        self.parts: list[Mapping[str, str]] = []
+    def __init__(self, root: str, name: str) -> None:
+        self.entries: list[Mapping[str, str]] = []
+        self._root = root
+        self._name = name
         self._path: list[str] = []
         self._elements = 0
         self._fields: dict[str, str] = {}
@@ -143,7 +159,7 @@ class _PartsReader:
         self._path.append(tag.rpartition("}")[2])
         if self._elements > _ELEMENTS_MAX or len(self._path) > _DEPTH_MAX:
             raise ServiceError("MalformedXML", "The document has too many elements, or is nested too deeply.")
-        if len(self._path) == 1 and self._path != ["CompleteMultipartUpload"]:
+        if len(self._path) == 1 and self._path != [self._root]:
             raise ServiceError("MalformedXML")
         if self._is_field():
             self._fields[self._path[-1]] = ""
@@ -152,13 +168,13 @@ class _PartsReader:
         if self._is_field():
             self._fields[self._path[-1]] += text
             if len(self._fields[self._path[-1]]) > _FIELD_LENGTH_MAX:
-                raise ServiceError("MalformedXML", "An element of a part is too long.")
+                raise ServiceError("MalformedXML", "An element of an entry is too long.")
 
     def _end(self, _: object) -> None:
-        if self._path[1:] == ["Part"]:
-            self.parts.append(self._fields)
+        if self._path[1:] == [self._name]:
+            self.entries.append(self._fields)
             self._fields = {}
         self._path.pop()
 
     def _is_field(self) -> bool:
-        return len(self._path) == 3 and self._path[1] == "Part"
+        return len(self._path) == 3 and self._path[1] == self._name

@@ -289,6 +289,18 @@ def test_a_malformed_body_in_chunks_is_refused(client: Any, body: bytes) -> None
     assert client("HEAD", "key").status == 404
 
 
+@pytest.mark.parametrize("name", ["x-amz-a{}", "x-amz-a", "x-amz-trailer-signature"])
+def test_the_number_of_trailers_is_limited(client: Any, name: str) -> None:
+    checksum = f"x-amz-checksum-crc32:{CRC32.to_base64(CRC32.compute(b'hello'))}\r\n"
+
+    def send(number: int) -> Any:
+        trailers = checksum + "".join(f"{name.format(index)}:1\r\n" for index in range(number - 1))
+        return unsigned_trailer(client, chunked([b"hello"], trailers.encode()), 5)
+
+    assert send(16).status == 200
+    assert send(17).code == "InvalidRequest"
+
+
 def signed_chunks(client: Any, pieces: list[bytes], *, forge: bool = False, trailer: str = "", sent: str = "") -> int:
     """
     Send chunks that are signed one by one, by a signer of this test.
@@ -492,8 +504,19 @@ def test_objects_are_deleted_one_by_one_and_together(client: Any) -> None:
     body = b"<Delete><Object><Key>b</Key></Object><Object><Key>c</Key></Object></Delete>"
     assert client("POST", "", {"delete": ""}, body).texts("Deleted/Key") == ["b", "c"]
     assert client("GET", "", {"list-type": "2"}).text("KeyCount") == "0"
-    for wrong in (b"", b"<Delete/>", b"<!DOCTYPE a [<!ENTITY b 'c'>]><Delete><Key>&b;</Key></Delete>", b"<"):
+    declared = "<!DOCTYPE a [<!ENTITY b 'c'>]><Delete><Object><Key>&b;</Key></Object></Delete>"
+    nested = b"<Delete>" + b"<Object>" * 8 + b"<Key>c</Key>" + b"</Object>" * 8 + b"</Delete>"
+    for wrong in (b"", b"<Delete/>", declared.encode(), declared.encode("utf-16"), nested, b"<"):
         assert client("POST", "", {"delete": ""}, wrong).code == "MalformedXML"
+
+
+def test_a_request_deletes_at_most_1000_objects(client: Any) -> None:
+    def delete(number: int) -> Any:
+        objects = "".join(f"<Object><Key>{index}</Key></Object>" for index in range(number))
+        return client("POST", "", {"delete": ""}, f"<Delete>{objects}</Delete>".encode())
+
+    assert len(delete(1000).texts("Deleted/Key")) == 1000
+    assert delete(1001).code == "MalformedXML"
 
 
 # --- buckets and addresses -------------------------------------------------------------------------------------------

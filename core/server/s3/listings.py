@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree as ET
-
 from partwise.server import listings
 from partwise.server.buckets import ObjectInfo
 from partwise.server.errors import ServiceError
@@ -11,7 +9,7 @@ from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
 from partwise.server.s3.options import OWNER
 from partwise.server.times import xml_time
-from partwise.server.xml import Node, document
+from partwise.server.xml import Node, document, parse_keys
 
 _XML = (("Content-Type", "application/xml"),)
 _OWNER: Node = ("Owner", (("ID", OWNER),))
@@ -83,22 +81,11 @@ def list_buckets(exchange: Exchange) -> ServerResponse:
 
 
 def delete_objects(exchange: Exchange) -> ServerResponse:
-    keys = _keys_to_delete(exchange.body.document())
+    keys = parse_keys(exchange.body.document())
+    if len(keys) > _DELETED_MAX:
+        raise ServiceError("MalformedXML")
     bucket = exchange.bucket
     for key in keys:
         bucket.access.delete_object(key)
         bucket.objects.drop(key)
     return ServerResponse(200, _XML, document("DeleteResult", tuple(("Deleted", (("Key", key),)) for key in keys)))
-
-
-def _keys_to_delete(body: bytes) -> list[str]:
-    if b"<!DOCTYPE" in body.upper():  # nested entities can expand until memory is exhausted
-        raise ServiceError("MalformedXML", "A document type declaration is not allowed.")
-    try:
-        root = ET.fromstring(body)  # noqa: S314 -- it declares no entities, and its size is bounded
-    except (ET.ParseError, ValueError, LookupError):
-        raise ServiceError("MalformedXML") from None
-    keys = [element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == "Key"]
-    if not 0 < len(keys) <= _DELETED_MAX:
-        raise ServiceError("MalformedXML")
-    return keys

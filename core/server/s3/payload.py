@@ -37,6 +37,7 @@ _UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _LINE_MAX = 4 * KIB
 _CHUNK_MAX = 16 * MIB
+_TRAILERS_MAX = 16
 
 
 @lru_cache(maxsize=1)
@@ -185,8 +186,11 @@ class Payload:
             self._read_trailers(reader, signed=signed)
 
     def _read_trailers(self, reader: _Reader, *, signed: bool) -> None:
-        signature, text = "", ""
+        signature, text, lines = "", "", 0
         while line := reader.line(last=True):
+            lines += 1
+            if lines > _TRAILERS_MAX:
+                raise ServiceError("InvalidRequest", f"The body has more than {_TRAILERS_MAX} trailers.")
             name, _, value = line.partition(":")
             if name.lower() == "x-amz-trailer-signature":
                 signature = value.strip()

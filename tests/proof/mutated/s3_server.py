@@ -266,6 +266,20 @@ MUTATIONS = [
         REQUESTS_TESTS,
     ),
     Mutation(
+        "S3 deletes any number of objects by one request",
+        "core/server/s3/listings.py",
+        "    if len(keys) > _DELETED_MAX:\n",
+        "    if False:\n",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
+        "S3 takes any number of trailers",
+        PAYLOAD,
+        "            if lines > _TRAILERS_MAX:\n",
+        "            if False:\n",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
         "S3 takes a request for the bucket of another owner",
         OPTIONS,
         "    if expected is not None and expected != OWNER:\n",
