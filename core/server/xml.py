@@ -34,7 +34,10 @@ def document(root: str, content: str | Sequence[Node]) -> bytes:
 
 
 def _element(name: str, content: str | Sequence[Node]) -> str:
-    inner = escape(content) if isinstance(content, str) else "".join([_element(*child) for child in content])
+    if isinstance(content, str):
+        inner = escape(content, {"\r": "&#13;"})  # a parser reads one that is not escaped as a line feed
+    else:
+        inner = "".join([_element(*child) for child in content])
     return f"<{name}>{inner}</{name}>" if inner else f"<{name} />"
 
 

@@ -17,6 +17,12 @@ from partwise.server.paging import page_of
 _KEYS = ["a", "a b", "dir/1", "dir/2", "dir/sub/3", "z", "é/4"]
 
 
+def test_a_key_with_a_carriage_return_is_listed_as_it_is(client: Any) -> None:
+    """A parser of XML makes a line feed of one that is not escaped."""
+    client.begin("a\rb\r\nc")
+    assert client("GET", None, {"uploads": ""}).texts("Upload/Key") == ["a\rb\r\nc"]
+
+
 # --- uploads ---------------------------------------------------------------------------------------------------------
 
 
