@@ -34,7 +34,9 @@ def existing_object(exchange: Exchange) -> ObjectInfo:
     match, none_match, modified_since, unmodified_since = map(exchange.request.header, CONDITIONS)
     if match is not None and not lists_etag(match, info.etag):
         raise ServiceError("PreconditionFailed", elements={"Condition": "If-Match"})
-    if unmodified_since is not None and int(info.modified) > _seconds(unmodified_since):
+    # Of a condition on the ETag and one on the time, the one on the ETag decides alone.
+    modified = unmodified_since is not None and int(info.modified) > _seconds(unmodified_since)
+    if match is None and modified:
         raise ServiceError("PreconditionFailed", elements={"Condition": "If-Unmodified-Since"})
     unchanged = modified_since is not None and int(info.modified) <= _seconds(modified_since)
     if (none_match is not None and lists_etag(none_match, info.etag)) or (none_match is None and unchanged):

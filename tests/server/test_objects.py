@@ -194,6 +194,22 @@ def test_conditions_decide_about_the_response(client: Any, method: str, name: st
     assert status != 304 or (reply.body, reply.headers["ETag"]) == (b"", _etag(b"hello"))
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"If-Match": "*", "If-Unmodified-Since": _PAST}, 200),
+        ({"If-Match": '"other"', "If-Unmodified-Since": _FUTURE}, 412),
+        ({"If-None-Match": '"other"', "If-Modified-Since": _FUTURE}, 200),
+        ({"If-None-Match": "*", "If-Modified-Since": _PAST}, 304),
+    ],
+)
+def test_a_condition_on_the_etag_takes_precedence_over_one_on_the_time(
+    client: Any, headers: dict[str, str], status: int
+) -> None:
+    client("PUT", "key", body=b"hello")
+    assert client("GET", "key", headers=headers).status == status
+
+
 def test_the_query_can_override_headers_of_the_response(client: Any) -> None:
     client("PUT", "key", headers={"Content-Type": "text/plain"}, body=b"x")
     query = {"response-content-type": "image/png", "response-cache-control": "no-store"}

@@ -171,6 +171,13 @@ MUTATIONS = [
         LIMITS,
     ),
     Mutation(
+        "the time decides about a request with a condition on the ETag, too",
+        "core/server/reading.py",
+        "    if match is None and modified:\n",
+        "    if modified:\n",
+        ("tests/server/test_objects.py",),
+    ),
+    Mutation(
         "a callback is sent to any machine",
         "core/server/oss/callbacks.py",
         "        if not is_loopback(host):",
