@@ -6,10 +6,10 @@ Every error ends here: as text, as an object and as a code.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -71,7 +71,8 @@ def _format_usage_error(error: click.UsageError) -> ErrorReport:
         case click.NoSuchOption():
             message = f"no such option: {error.option_name}"
             name = error.option_name
-            hint = _similar(error) or (f"Write a file of that name as ./{name}" if Path(name).exists() else "")
+            is_file = os.path.lexists(name)  # `Path.exists` raises for a name that is too long
+            hint = _similar(error) or (f"Write a file of that name as ./{name}" if is_file else "")
         case click.BadParameter() if error.message and error.param is not None:
             message = f"{_name(error.param)}: {error.message}"
             hint = hint_as_flags(cause) if isinstance(cause, PartwiseError) else ""

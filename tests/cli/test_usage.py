@@ -168,6 +168,12 @@ def test_a_file_that_looks_like_a_flag_gets_a_hint(partwise: Run, place: Path, u
     assert partwise("upload", "./-x", url).code == 0
 
 
+def test_a_flag_that_is_too_long_for_the_name_of_a_file_is_unknown(partwise: Run, url: str) -> None:
+    flag = f"--{'x' * 5000}"
+    ended = partwise("upload", flag, url)
+    assert (ended.code, ended.err.splitlines()[0]) == (2, f"error: no such option: {flag}")
+
+
 def test_a_usage_error_is_an_object_too(partwise: Run) -> None:
     ended = partwise("upload", "--json")
     assert ended.code == 2
