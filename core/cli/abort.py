@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import NoReturn
@@ -290,7 +291,9 @@ def _find_named(text: str, store: CheckpointStore, spec: StoreSpec) -> Checkpoin
                 hint=f"Write more of one: {_candidates(found, checkpoints)}",
             )
     # A file or a URL alone says which uploads are meant, but there may be more of it than those recorded here.
-    paths = {text, str(Path(text).absolute()) if "\0" not in text else text}
+    paths = {text}
+    with suppress(OSError, ValueError):  # the working directory was removed, or this can't be a path
+        paths.add(str(Path(text).absolute()))
     short = re.fullmatch(rf"[0-9a-f]{{1,{_PREFIX_MIN - 1}}}", name)
     meant = [one for one in checkpoints if one.source in paths or url_of(one) == text]
     if meant:

@@ -71,3 +71,14 @@ def test_a_deleted_working_directory_is_wrong_usage(
     assert ended.err.startswith("error: ")
     assert "working directory" in ended.err
     assert "removed" in ended.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a working directory can't be removed there")
+def test_a_name_needs_no_working_directory(partwise: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "gone").mkdir()
+    monkeypatch.chdir(place / "gone")
+    (place / "gone").rmdir()
+
+    ended = partwise("abort", "deadbeef")
+
+    assert (ended.code, "'deadbeef' is not the name of an unfinished upload" in ended.err) == (2, True)
