@@ -12,7 +12,7 @@ from attrs import define, evolve
 from partwise.checkpoint import Checkpoint
 from partwise.cli.formatting import escape_control, format_age, format_duration, pluralize
 from partwise.cli.output import Output
-from partwise.cli.reporting import DONE, FAILED, ErrorReport, exit_code, failure, format_error
+from partwise.cli.reporting import DONE, FAILED, ErrorReport, exit_code, failure, format_error, worst_exit_code
 from partwise.cli.retries import Retries
 from partwise.cli.status import is_running, scan
 from partwise.cli.style import Color, Line, Styled
@@ -97,8 +97,7 @@ def gc(command: GcCommand, output: Output) -> int:
             drop = output.ask(f"drop {pluralize(orphans, 'upload')} at {command.target.url} for good?")
             if drop:
                 decisions = _decide_again(decisions, backend, store, retries)  # the response may have taken a while
-        dropped = 0
-        codes: list[int] = []  # of uploads that could not be aborted
+        codes, dropped = [DONE], 0
         for decision in decisions:
             error = _drop(decision.pending, backend, retries) if decision.orphan and drop else None
             if error is not None:
@@ -114,9 +113,8 @@ def gc(command: GcCommand, output: Output) -> int:
         output.note("nothing was dropped")
         return FAILED
     output.note(f"{'dropped' if drop else 'would drop'} {pluralize(dropped, 'upload')} at {command.target.url}")
-    # 75 means that running it again is all that is needed, so a permanent failure is worse.
-    code = FAILED if FAILED in codes else max(codes, default=DONE)
-    return code or _fail_if_unreadable(decisions, command.store, output) or output.list_exit_code()
+    codes.append(_fail_if_unreadable(decisions, command.store, output))
+    return worst_exit_code(codes) or output.list_exit_code()
 
 
 def _drop(pending: PendingUpload, backend: MultipartBackend, retries: Retries) -> BackendError | None:

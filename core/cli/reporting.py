@@ -12,7 +12,7 @@ Report how a command ended: as text, as a JSON object, and as an exit code.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, has
@@ -64,6 +64,23 @@ def exit_code(error: BaseException) -> int:  # noqa: PLR0911  # a table
         case UploadFailed() | BackendError() | CheckpointError() | SourceError() if error.retryable:
             return TRY_AGAIN
     return FAILED
+
+
+#: From the worst exit code to the best.
+_SEVERITY = (FAILED, TRY_AGAIN, BUSY, DONE)
+
+
+def worst_exit_code(codes: Collection[int]) -> int:
+    """
+    Return the exit code of a command that works on several uploads.
+
+    A permanent failure is worse than one that may pass, since it has to be fixed by someone. A file that is refused is
+    such a failure, unless all are: then it is wrong usage, and nothing was sent.
+    """
+    if set(codes) == {WRONG_USAGE}:
+        return WRONG_USAGE
+    known = {code if code in _SEVERITY else FAILED for code in codes}
+    return next(code for code in _SEVERITY if code in known)
 
 
 @define(frozen=True)

@@ -10,7 +10,7 @@ from attrs import define, evolve
 
 from partwise.cli.formatting import pluralize
 from partwise.cli.output import Output
-from partwise.cli.reporting import BUSY, DONE, FAILED, TRY_AGAIN, WRONG_USAGE, exit_code, failure, format_error
+from partwise.cli.reporting import DONE, TRY_AGAIN, exit_code, failure, format_error, worst_exit_code
 from partwise.cli.signals import SignalReceived
 from partwise.cli.stdin import STANDARD_INPUT
 from partwise.cli.upload import UploadCommand, explain_to, upload_to
@@ -29,9 +29,6 @@ _FOR_ONE_OBJECT = {
 #: Seconds for which a file is retried after one that failed since the storage can't be reached: many files would
 #: otherwise take the whole patience each.
 _PATIENCE_AFTER_FAILURE = 10.0
-
-#: From the worst exit code to the best.
-_SEVERITY = (FAILED, TRY_AGAIN, BUSY, DONE)
 
 
 @define(frozen=True)
@@ -60,19 +57,6 @@ def require_several(files: Sequence[str], given: Mapping[str, Any]) -> None:
         raise InvalidInput(
             f"{flag} is for one file, and there are {len(files)}", hint=f"Leave it out, or upload one file with {flag}"
         )
-
-
-def worst_exit_code(codes: Collection[int]) -> int:
-    """
-    Return the exit code of several uploads.
-
-    A permanent failure is worse than one that may pass, since it has to be fixed by someone. A file that is refused is
-    such a failure, unless all are: then it is wrong usage, and nothing was sent.
-    """
-    if set(codes) == {WRONG_USAGE}:
-        return WRONG_USAGE
-    known = {code if code in _SEVERITY else FAILED for code in codes}
-    return next(code for code in _SEVERITY if code in known)
 
 
 def upload_several(command: SeveralUploads, output: Output, *, dry_run: bool = False) -> int:

@@ -15,7 +15,7 @@ import pytest
 from partwise.backends.memory import MemoryBackend
 from partwise.cli import upload
 from partwise.cli.formatting import without_passwords, without_words
-from partwise.cli.upload_several import worst_exit_code
+from partwise.cli.reporting import worst_exit_code
 from partwise.errors import AccessDenied, HostNotFound, ServerFailed, UploadFailed
 from partwise.protocols import Body
 from partwise.registry import register_backend

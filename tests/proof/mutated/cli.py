@@ -28,10 +28,17 @@ UPLOAD_SEVERAL, SEVERAL = "core/cli/upload_several.py", ("tests/cli/test_upload_
 MUTATIONS = [
     Mutation(
         "a permanent failure of one file is hidden by one that may pass",
-        UPLOAD_SEVERAL,
+        "core/cli/reporting.py",
         "_SEVERITY = (FAILED, TRY_AGAIN, BUSY, DONE)",
         "_SEVERITY = (TRY_AGAIN, FAILED, BUSY, DONE)",
         SEVERAL,
+    ),
+    Mutation(
+        "gc ends with the larger exit code of two",
+        "core/cli/gc.py",
+        "return worst_exit_code(codes) or",
+        "return max(codes) or",
+        ("tests/cli/test_gc.py",),
     ),
     Mutation(
         "an interrupt stops one of several files only",
