@@ -12,7 +12,7 @@ _LAST_SECOND = 253_402_300_799  # of the year 9999
 
 def http_date(seconds: float) -> str:
     """Return the time in the format of HTTP headers."""
-    return formatdate(seconds, usegmt=True)
+    return formatdate(_clamped(seconds), usegmt=True)
 
 
 def xml_time(seconds: float) -> str:
@@ -40,5 +40,9 @@ def parse_basic_time(text: str) -> float | None:
 
 
 def _utc(seconds: float) -> datetime:
-    # A client can send a time that is out of range on some platforms. It is clamped.
-    return datetime.fromtimestamp(min(max(seconds, 0), _LAST_SECOND), UTC)
+    return datetime.fromtimestamp(_clamped(seconds), UTC)
+
+
+def _clamped(seconds: float) -> float:
+    # A client can send a time that is out of range on some platforms, and a file can have one.
+    return min(max(seconds, 0), _LAST_SECOND)

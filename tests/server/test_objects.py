@@ -19,7 +19,7 @@ from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import OSSOptions
 from partwise.checksums import crc64
 from partwise.model import Capabilities, ObjectOptions, PartLimits
-from partwise.server import OSSServer
+from partwise.server import OSSServer, S3Server, ServerSettings
 
 _PART = b"p" * 100 * 1024
 
@@ -208,6 +208,18 @@ def test_a_condition_on_the_etag_takes_precedence_over_one_on_the_time(
 ) -> None:
     client("PUT", "key", body=b"hello")
     assert client("GET", "key", headers=headers).status == status
+
+
+@pytest.mark.parametrize("server_class", [OSSServer, S3Server])
+def test_a_time_after_the_year_9999_is_its_last_second(
+    client_of: Any, server_class: type[OSSServer | S3Server]
+) -> None:
+    settings = ServerSettings(allow_anonymous=True, clock=lambda: 1e15)
+    with server_class(settings=settings) as server:
+        client = client_of(server)
+        assert client("PUT", "key", body=b"x", signed=False).status == 200
+        headers = client("GET", "key", signed=False).headers
+    assert headers["Last-Modified"] == headers["Date"] == "Fri, 31 Dec 9999 23:59:59 GMT"
 
 
 def test_the_query_can_override_headers_of_the_response(client: Any) -> None:
