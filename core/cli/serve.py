@@ -86,7 +86,9 @@ def serve(directory: str, dialect: str, port: int, hosts: Sequence[str], output:
     except KeyboardInterrupt:
         output.note("stopped")
     except OSError as error:
-        raise PartwiseError(f"{directory} can't be served on port {port}: {collapse_lines(str(error))}") from error
+        where = f" on port {port}" if error.filename is None else ""  # it is that of the directory, or of a file in it
+        reason = error.strerror or collapse_lines(str(error))
+        raise PartwiseError(f"{directory} can't be served{where}: {reason}") from error
     return 0
 
 

@@ -372,6 +372,13 @@ def test_a_port_in_use_is_an_error(child: Start, place: Path) -> None:
     assert ended.err.startswith(f"error: buckets can't be served on port {port}: ")
 
 
+def test_a_directory_that_can_not_be_created_is_named_without_the_port(child: Start, place: Path, small: Path) -> None:
+    ended = child("serve", "small.bin/buckets").end()
+    assert ended.code == 1
+    assert ended.err.startswith("error: small.bin/buckets can't be served: ")
+    assert ended.err.count("\n") == 1
+
+
 def test_a_file_is_not_a_directory_to_serve(child: Start, small: Path) -> None:
     ended = child("serve", "small.bin").end()
     assert ended.code == 2
