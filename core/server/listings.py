@@ -25,6 +25,7 @@ class ObjectLists:
 
     describe: Callable[[ObjectInfo], tuple[Node, ...]]  # the elements of an object after its key, time and ETag
     page_size: int  # the objects on a page, unless the request says it
+    accepted: int  # the largest number of objects that a request may ask for; a page has at most 1000
     marker_needs_delimiter: bool  # whether version 1 names the next marker in lists with a delimiter only
     bad_continuation: str  # the message that refuses a continuation token
 
@@ -76,7 +77,7 @@ def list_objects_v2(exchange: Exchange, lists: ObjectLists) -> ServerResponse:
 def _listing(exchange: Exchange, lists: ObjectLists, marker: str) -> _Listing:
     request, bucket = exchange.request, exchange.bucket
     prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
-    limit = limit_of(request, "max-keys", lists.page_size, exchange.settings.page_limit)
+    limit = limit_of(request, "max-keys", lists.page_size, exchange.settings.page_limit, lists.accepted)
     encode = key_encoder(request)
     keys = sorted(key for key in bucket.access.list_objects(prefix) if key > marker)
     page = page_of(keys, str, prefix=prefix, delimiter=delimiter, marker=marker, limit=limit)

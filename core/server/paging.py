@@ -69,16 +69,16 @@ def _common_prefix(key: str, prefix: str, delimiter: str) -> str | None:
     return prefix + head + found if found else None
 
 
-def limit_of(request: ServerRequest, name: str, default: int, page_limit: int) -> int:
+def limit_of(request: ServerRequest, name: str, default: int, page_limit: int, accepted: int) -> int:
     """
     Return the limit of a page: that of the request, but no more than `page_limit`.
 
     Raises:
-        ServiceError: InvalidArgument: the request's limit is not an integer from 1 to 1000.
+        ServiceError: InvalidArgument: the request's limit is not an integer from 1 to `accepted`.
     """
     text = request.param(name)
     if not text:
         return min(default, page_limit)
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= 1000):
-        raise bad_argument(name, text, f"Argument {name} must be an integer between 1 and 1000.")
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(accepted)) and 1 <= int(text) <= accepted):
+        raise bad_argument(name, text, f"Argument {name} must be an integer between 1 and {accepted}.")
     return min(int(text), page_limit)

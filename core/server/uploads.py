@@ -56,9 +56,14 @@ class PartsPage:
     truncated: bool  # whether more parts follow
 
 
-def parts_page(exchange: Exchange, upload_id: str) -> PartsPage:
+def parts_page(exchange: Exchange, upload_id: str, *, accepted: int) -> PartsPage:
     """
     Return the page of parts that a request asks for.
+
+    Args:
+        exchange: the request.
+        upload_id: the id of the upload.
+        accepted: the largest limit of a page that a request may have; a page has at most 1000 parts.
 
     Raises:
         ServiceError: the upload does not exist, or a parameter has an invalid value.
@@ -68,7 +73,7 @@ def parts_page(exchange: Exchange, upload_id: str) -> PartsPage:
     after = _number_of(marker)
     if after is None:
         raise bad_argument("part-number-marker", marker, "It must be a part number.")
-    limit = limit_of(request, "max-parts", 1000, exchange.settings.page_limit)
+    limit = limit_of(request, "max-parts", 1000, exchange.settings.page_limit, accepted)
     parts = [part for part in list_stored_parts(exchange, upload_id) if part.part_number > after]
     return PartsPage(parts[:limit], marker, limit, len(parts) > limit)
 
@@ -77,6 +82,8 @@ def list_pending_uploads(
     exchange: Exchange,
     after: Callable[[Iterable[PendingUpload], str, str], Iterable[PendingUpload]],
     describe: Callable[[PendingUpload], tuple[Node, ...]],
+    *,
+    accepted: int,
 ) -> ServerResponse:
     """
     Return a page of the pending uploads of a bucket.
@@ -85,12 +92,13 @@ def list_pending_uploads(
         exchange: the request.
         after: sorts uploads as the dialect does, and returns those after a marker: a key, and an upload id or "".
         describe: returns the elements of an upload after its key and id.
+        accepted: the largest limit of a page that a request may have; a page has at most 1000 uploads.
     """
     request, bucket = exchange.request, exchange.bucket
     prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
     key_marker = request.param("key-marker") or ""
     id_marker = (request.param("upload-id-marker") or "") if key_marker else ""
-    limit = limit_of(request, "max-uploads", 1000, exchange.settings.page_limit)
+    limit = limit_of(request, "max-uploads", 1000, exchange.settings.page_limit, accepted)
     page = page_of(
         after(bucket.backend.list_uploads(prefix), key_marker, id_marker),
         lambda upload: upload.key,

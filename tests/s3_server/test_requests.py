@@ -489,6 +489,20 @@ def test_objects_are_listed_page_by_page(client: Any, version: str, page: int) -
     assert found == [quote(key, safe="") for key in keys]
 
 
+@pytest.mark.parametrize("name", ["max-keys", "max-uploads", "max-parts"])
+@pytest.mark.parametrize(
+    ("limit", "shown"),
+    [("1000", "1000"), ("1001", "1000"), ("2147483647", "1000"), ("2147483648", None), ("1e3", None)],
+)
+def test_a_page_has_at_most_1000_entries_whatever_its_limit(
+    client: Any, name: str, limit: str, shown: str | None
+) -> None:
+    queries = {"max-keys": {}, "max-uploads": {"uploads": ""}, "max-parts": {"uploadId": client.create()}}
+    reply = client("GET", "key" if name == "max-parts" else "", {**queries[name], name: limit})
+    assert reply.status == (400 if shown is None else 200)
+    assert shown is None or reply.text("".join(word.title() for word in name.split("-"))) == shown
+
+
 def test_common_prefixes_are_listed(client: Any) -> None:
     for key in ("a", "d/1", "d/2"):
         client("PUT", key, body=b"x")

@@ -7,7 +7,7 @@ from partwise.server.buckets import ObjectInfo
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
-from partwise.server.s3.options import OWNER
+from partwise.server.s3.options import ACCEPTED_LIMIT_MAX, OWNER
 from partwise.server.times import xml_time
 from partwise.server.xml import Node, document, parse_keys
 
@@ -26,6 +26,7 @@ def _describe(info: ObjectInfo) -> tuple[Node, ...]:
 _LISTS = listings.ObjectLists(
     describe=_describe,
     page_size=1000,
+    accepted=ACCEPTED_LIMIT_MAX,
     marker_needs_delimiter=True,  # other clients continue after the last key
     bad_continuation="The continuation token provided is incorrect",
 )

@@ -25,6 +25,7 @@ from partwise.server.s3.objects import (
     stored_headers,
 )
 from partwise.server.s3.options import (
+    ACCEPTED_LIMIT_MAX,
     OWNER,
     check_customer_key,
     customer_key_of,
@@ -147,7 +148,7 @@ def _check_part_checksum(request: ServerRequest, upload: UploadInfo) -> Checksum
 
 def list_parts(exchange: Exchange) -> ServerResponse:
     bucket, upload_id = exchange.bucket, _upload_id(exchange)
-    page = parts_page(exchange, upload_id)
+    page = parts_page(exchange, upload_id, accepted=ACCEPTED_LIMIT_MAX)
     upload = bucket.upload(upload_id)
     kind: tuple[Node, ...] = ()
     if upload.checksum is not None and exchange.checksums:
@@ -308,7 +309,9 @@ def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
 
 def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
     bucket = exchange.bucket
-    return list_pending_uploads(exchange, _after, lambda upload: _upload_nodes(bucket, upload))
+    return list_pending_uploads(
+        exchange, _after, lambda upload: _upload_nodes(bucket, upload), accepted=ACCEPTED_LIMIT_MAX
+    )
 
 
 def _after(pending: Iterable[PendingUpload], key_marker: str, id_marker: str) -> Iterator[PendingUpload]:

@@ -273,6 +273,13 @@ MUTATIONS = [
         REQUESTS_TESTS,
     ),
     Mutation(
+        "S3 refuses a limit of a page above 1000",
+        OPTIONS,
+        "ACCEPTED_LIMIT_MAX = 2**31 - 1",
+        "ACCEPTED_LIMIT_MAX = 1000",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
         "S3 takes any number of trailers",
         PAYLOAD,
         "            if lines > _TRAILERS_MAX:\n",
