@@ -46,6 +46,8 @@ _SECONDS_MAX = 100 * 365 * 86_400
 _PLAIN_BYTES_MIN = KIB
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_DIGITS_MAX = 18
+_DIGITS = f"[0-9]{{1,{_DIGITS_MAX}}}"
 _SIZE = re.compile(rf"({_NUMBER})\s*([a-z]*)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_NUMBER}\s*[a-z]+\s*)+", re.ASCII)
 _DURATION_ITEM = re.compile(rf"({_NUMBER})\s*([a-z]+)", re.ASCII)
@@ -85,7 +87,8 @@ def positive_size(text: str) -> int:
 
 def exact_size(text: str) -> int:
     """Parse the size of a source; without a unit it is in bytes (see `size`)."""
-    return integer(text, 0) if text.strip().isdecimal() else size(text)
+    number = text.strip()
+    return int(number) if re.fullmatch(_DIGITS, number) else size(text)
 
 
 def crc64(text: str) -> int:
@@ -123,6 +126,10 @@ def duration(text: str) -> float:
     Raises:
         InvalidInput: it is not a duration, or is above a hundred years.
     """
+    return _bounded_duration(text, _SECONDS_MAX, "a hundred years")
+
+
+def _bounded_duration(text: str, maximum: int, shown: str) -> float:
     lowered = text.strip().lower()
     if re.fullmatch(_NUMBER, lowered):
         lowered += "s"
@@ -130,8 +137,8 @@ def duration(text: str) -> float:
     if not found or any(unit not in _SECONDS for _, unit in found):
         raise InvalidInput(f"{text!r:.60} is not a duration", hint="Write it as in 7d, 12h, 30m, 90s or 1h30m")
     total = sum(Decimal(number) * _SECONDS[unit] for number, unit in found)
-    if total > _SECONDS_MAX:
-        raise InvalidInput(f"{text!r:.60} is too long; the maximum is a hundred years")
+    if total > maximum:
+        raise InvalidInput(f"{text!r:.60} is too long; the maximum is {shown}")
     return float(total)
 
 
@@ -145,10 +152,7 @@ def positive_duration(text: str) -> float:
 
 def patience(text: str) -> float:
     """Parse a duration of up to 30 days, 0 included; see `duration`."""
-    seconds = duration(text)
-    if seconds > SECONDS_MAX:
-        raise InvalidInput(f"{text!r:.60} is too long; the maximum is 30 days")
-    return seconds
+    return _bounded_duration(text, SECONDS_MAX, "30 days")
 
 
 def age(text: str) -> float:
@@ -161,7 +165,9 @@ def age(text: str) -> float:
 
 def integer(text: str, minimum: int, maximum: int | None = None) -> int:
     """Parse an integer; raise InvalidInput for any other text, or if out of bounds."""
-    number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text.strip(), re.ASCII) else None
+    number = int(text) if re.fullmatch(rf"-?{_DIGITS}", text.strip()) else None
+    if maximum is None and number is None and re.fullmatch(r"[0-9]+", text.strip()):
+        raise InvalidInput(f"must be at most {10**_DIGITS_MAX - 1}, not {text!r:.60}")
     if number is None or number < minimum or (maximum is not None and number > maximum):
         if maximum is not None:
             bounds = f"an integer from {minimum} to {maximum}"
@@ -178,7 +184,7 @@ def positive_integer(text: str) -> int:
 
 def concurrency(text: str) -> int | Literal["auto"]:
     """Parse ``auto`` or a number of parts in flight; see `integer`."""
-    return "auto" if text == "auto" else concurrency_max(text)
+    return "auto" if text.strip().lower() == "auto" else concurrency_max(text)
 
 
 def concurrency_max(text: str) -> int:

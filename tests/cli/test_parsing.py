@@ -153,8 +153,9 @@ def test_a_duration_has_a_maximum_that_clocks_and_sockets_can_handle() -> None:
         with pytest.raises(InvalidInput, match="is too long"):
             parsing.duration(text)
     assert (parsing.patience("30d"), parsing.patience("0")) == (30 * 86_400, 0)
-    with pytest.raises(InvalidInput, match="'30d 1s' is too long; the maximum is 30 days"):
-        parsing.patience("30d 1s")
+    for text in ("30d 1s", "36501d", "9" * 30):
+        with pytest.raises(InvalidInput, match=f"'{text}' is too long; the maximum is 30 days"):
+            parsing.patience(text)
 
 
 @pytest.mark.parametrize("text", ["", "d", "-7d", "7y", "1h x", "7 8", "7d-1h", "infinity", "1e3s"])
@@ -196,6 +197,36 @@ def test_an_integer_is_parsed(text: str, expected: int) -> None:
 def test_an_integer_out_of_bounds_is_refused_with_the_bounds(text: str) -> None:
     with pytest.raises(InvalidInput, match="must be an integer from 1 to 65535, not "):
         parsing.integer(text, 1, 65535)
+
+
+def test_an_integer_with_too_many_digits_is_refused_as_too_large() -> None:
+    assert parsing.integer("9" * 18, 1) == 10**18 - 1
+    for text in ("9" * 19, "9" * 5000):
+        with pytest.raises(InvalidInput, match=f"must be at most {10**18 - 1}, not '999"):
+            parsing.integer(text, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", 0), (" 5 ", 5), ("0" * 10 + "5", 5), ("9223372036854775807", 2**63 - 1), ("8MiB", 8 << 20)],
+)
+def test_the_size_of_a_source_is_in_bytes_without_a_unit(text: str, expected: int) -> None:
+    assert parsing.exact_size(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("9223372036854775808", "too large"), ("9" * 5000, "too large"), ("-1", "not a valid size"), ("٣", "not a valid")],
+    ids=["above", "digits", "negative", "arabic"],
+)
+def test_what_can_not_be_the_size_of_a_source_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        parsing.exact_size(text)
+
+
+@pytest.mark.parametrize("text", ["auto", "AUTO", " Auto "])
+def test_auto_may_have_any_case(text: str) -> None:
+    assert parsing.concurrency(text) == parsing.part_size(text) == "auto"
 
 
 @pytest.mark.parametrize(("minimum", "words"), [(1, "a positive integer"), (0, "an integer of at least 0")])
