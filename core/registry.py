@@ -233,9 +233,10 @@ def without_password(url: str) -> str:
     """
     Return a URL for messages.
 
-    That of a database may have a password, and its scheme may be mistyped.
+    That of a database or a proxy may have a password, and its scheme may be mistyped or missing.
     """
-    return re.sub("(?<=password=)[^&]*", "***", re.sub("(//[^/@:]*:)[^@]*@", r"\1***@", url))
+    # Up to the last @, since a password may contain one, or a slash, that is not percent-encoded.
+    return re.sub("(?<=password=)[^&]*", "***", re.sub("^((?:[^/@:]*:)?//[^/@:]*|[^/@:]*):(?!//).*@", r"\1:***@", url))
 
 
 def _example(group: str) -> str:

@@ -163,23 +163,20 @@ def without_passwords(arguments: Sequence[str]) -> list[str]:
 
     Passwords in the URLs of a proxy and a store are replaced by ``***``.
     """
+    from partwise.registry import without_password
+
     shown = []
     previous = ""
     for word in arguments:
         flag, equals, value = word.partition("=")
         if previous in _WITH_PASSWORD:
-            shown.append(_without_password(word))
+            shown.append(without_password(word))
         elif flag in _WITH_PASSWORD and equals:
-            shown.append(f"{flag}={_without_password(value)}")
+            shown.append(f"{flag}={without_password(value)}")
         else:
             shown.append(word)
         previous = word
     return shown
-
-
-def _without_password(url: str) -> str:
-    # Up to the last @, since a password may contain one, or a slash, that is not percent-encoded.
-    return re.sub(r"(?<=password=)[^&]*", "***", re.sub(r"^([^/@:]*://)?([^/@:]*):.*@", r"\1\2:***@", url))
 
 
 def without_words(arguments: Sequence[str], done: Collection[str], with_value: Collection[str]) -> list[str]:

@@ -26,6 +26,7 @@ from partwise.registry import (
     open_checkpoint_store,
     register_backend,
     register_checkpoint_store,
+    without_password,
 )
 from partwise.stores.memory import MemoryCheckpointStore
 
@@ -260,3 +261,19 @@ def test_the_default_store_is_one_of_files():
 def test_the_package_offers_registering():
     assert partwise.register_backend is register_backend
     assert partwise.open_backend is open_backend
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ann:secret@host/db", "postgresql://ann:***@host/db"),
+        ("postgresql://ann:se/cr@et@host/db", "postgresql://ann:***@host/db"),
+        ("postgresql://:secret@host/db", "postgresql://:***@host/db"),
+        ("ann:secret@host/db", "ann:***@host/db"),
+        ("postgresql://host/db?password=secret&a=b", "postgresql://host/db?password=***&a=b"),
+        ("postgresql://ann@host:5432/db", "postgresql://ann@host:5432/db"),
+        ("sqlite:////home/ann@office/u.db", "sqlite:////home/ann@office/u.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown

@@ -64,7 +64,7 @@ MUTATIONS = [
     Mutation(
         "the password of a proxy is printed in the command to resume",
         CLI_FORMATTING,
-        "            shown.append(_without_password(word))",
+        "            shown.append(without_password(word))",
         "            shown.append(word)",
         SEVERAL,
     ),
