@@ -10,6 +10,9 @@ from partwise.errors import BackendError, CheckpointError, PartwiseError, Source
 
 _T = TypeVar("_T")
 
+#: The hint of an error for which a run gave up for lack of time.
+MORE_PATIENCE = "To keep trying for longer, raise {give_up_after}"
+
 
 def call_with_retries(
     attempt: Callable[[], _T],
@@ -84,4 +87,4 @@ def add_hint(error: BaseException, patience: Patience) -> None:
     An error with a hint of its own keeps that.
     """
     if patience.gave_up_after is not None and isinstance(error, PartwiseError) and not error.hint_template:
-        error.hint_template = "To keep trying for longer, raise {give_up_after}"
+        error.hint_template = MORE_PATIENCE

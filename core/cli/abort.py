@@ -106,7 +106,7 @@ def abort_named(name: str, target: Callable[[str], BackendSpec], command: AbortC
     """
     command.store.require_existing()
     with command.store.open() as store:
-        recorded = _find_named(name, store, command.store)
+        recorded = _find_named(name, store, command)
         url = url_of(recorded)
         with target(url).open() as (backend, key):
             if (backend.location, key) != (recorded.location, recorded.key):
@@ -139,7 +139,7 @@ def abort_by_id(upload_id: str, target: BackendSpec, command: AbortCommand, outp
             raise InvalidInput(
                 f"{target.url!r:.200} names no object", hint="Write the whole key, as 'uploads' shows it"
             )
-        recorded = _checkpoint_of(upload_id, backend, key, store)
+        recorded = _checkpoint_of(upload_id, backend, key, store, retries)
         if recorded is not None:
             return _abort_recorded(_Upload.of(backend, recorded, target.url, upload_id), store, command, output)
         if not backend.capabilities.aborts:
@@ -277,9 +277,10 @@ def _size_of(checkpoint: Checkpoint | CheckpointDamaged | None) -> str:
 # --- by name ---------------------------------------------------------------------------------------------------------
 
 
-def _find_named(text: str, store: CheckpointStore, spec: StoreSpec) -> Checkpoint:
+def _find_named(text: str, store: CheckpointStore, command: AbortCommand) -> Checkpoint:
     """Return the only checkpoint whose name begins so; raise InvalidInput otherwise."""
-    checkpoints, _ = scan(store)
+    spec = command.store
+    checkpoints, _ = scan(store, Retries(command.config))
     name = text.lower()
     if re.fullmatch(rf"[0-9a-f]{{{_PREFIX_MIN},64}}", name):
         found = [one for one in checkpoints if one.name.startswith(name)]
@@ -318,14 +319,16 @@ def _candidates(found: Sequence[Checkpoint], checkpoints: Sequence[Checkpoint]) 
 # --- by upload id ----------------------------------------------------------------------------------------------------
 
 
-def _checkpoint_of(upload_id: str, backend: MultipartBackend, key: str, store: CheckpointStore) -> Checkpoint | None:
+def _checkpoint_of(
+    upload_id: str, backend: MultipartBackend, key: str, store: CheckpointStore, retries: Retries
+) -> Checkpoint | None:
     """
     Return the checkpoint of this upload, or None.
 
     Raises:
         CheckpointBusy: an upload to this key is beginning, so that this may be its id.
     """
-    here = [one for one in scan(store)[0] if (one.location, one.key) == (backend.location, key)]
+    here = [one for one in scan(store, retries)[0] if (one.location, one.key) == (backend.location, key)]
     for one in here:
         # Claims are checked first and ids are read after that, as `gc` does.
         if one.upload_id is None and is_running(store, one):

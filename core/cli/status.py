@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from attrs import define
 
 from partwise._engine.plan import PartPlan
+from partwise._engine.retry import MORE_PATIENCE
 from partwise.checkpoint import Checkpoint
 from partwise.cli.formatting import (
     columns,
@@ -31,7 +32,7 @@ from partwise.cli.retries import Retries
 from partwise.cli.style import Color, Line, Styled
 from partwise.cli.targets import StoreSpec, url_of
 from partwise.config import TransferConfig
-from partwise.errors import CheckpointBusy, PartwiseError
+from partwise.errors import CheckpointBusy, CheckpointError, PartwiseError
 from partwise.model import ClaimOwner
 from partwise.protocols import CheckpointStore
 
@@ -145,7 +146,12 @@ def status(spec: StoreSpec, output: Output) -> int:
     """Print the unfinished uploads of a store; raise CheckpointError if unreadable."""
     spec.require_existing()
     with spec.open() as store:
-        checkpoints, unreadable = scan(store)
+        try:
+            checkpoints, unreadable = scan(store, Retries(TransferConfig(give_up_after=_SCAN_SECONDS)))
+        except CheckpointError as error:
+            if error.hint_template == MORE_PATIENCE:
+                error.hint_template = ""  # this command has no flag for it
+            raise
         where = spec.place(store)
         uploads = sorted(_rows(store, checkpoints, where), key=lambda one: (isnan(one.age), -one.age))
     for one in uploads:
@@ -220,13 +226,12 @@ class _CountWarnings(logging.Handler):
         self.count += 1
 
 
-def scan(store: CheckpointStore, retries: Retries | None = None) -> tuple[list[Checkpoint], int]:
+def scan(store: CheckpointStore, retries: Retries) -> tuple[list[Checkpoint], int]:
     """
     Return the checkpoints of a store, and the number of unreadable ones.
 
-    Transient errors of the store are retried, without `retries` for ten seconds.
+    Transient errors of the store are retried.
     """
-    retries = retries or Retries(TransferConfig(give_up_after=_SCAN_SECONDS))
     logger, counter = logging.getLogger("partwise.stores"), _CountWarnings()
 
     def read() -> list[Checkpoint]:

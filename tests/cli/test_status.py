@@ -328,6 +328,28 @@ def test_a_scan_that_fails_for_long_can_be_repeated_later(partwise: Run, monkeyp
     assert ended.code == 75
     assert "no connection to the database" in ended.err
     assert 10 <= sum(waited) < 11
+    assert "--give-up-after" not in ended.err, "the command has no such flag"
+
+
+@pytest.mark.parametrize("line", [("deadbeef",), ("--upload-id", "1", "URL")], ids=["name", "id"])
+def test_abort_scans_for_as_long_as_its_flag_says(
+    partwise: Run, place: Path, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...]
+) -> None:
+    class Down(MemoryCheckpointStore):
+        def scan(self):
+            raise CheckpointError("no connection to the database", retryable=True)
+
+    waited: list[float] = []
+    monkeypatch.setattr(SystemClock, "wait", lambda clock, event, seconds: waited.append(seconds))
+    monkeypatch.setattr(SystemClock, "monotonic", staticmethod(lambda: sum(waited)))
+    register_checkpoint_store("down", lambda url: Down())
+    (place / "bucket").mkdir()
+    words = [(place / "bucket").as_uri() + "/key" if word == "URL" else word for word in line]
+    ended = partwise("abort", *words, "--store", "down:", "--give-up-after", "20s")
+
+    assert ended.code == 75
+    assert 20 <= sum(waited) < 21
+    assert "raise --give-up-after" in ended.err
 
 
 def test_a_missing_checkpoint_file_is_reported(partwise: Run) -> None:

@@ -336,6 +336,13 @@ MUTATIONS = [
         ("tests/cli/test_gc.py",),
     ),
     Mutation(
+        "status names a flag that it does not have",
+        "core/cli/status.py",
+        "            if error.hint_template == MORE_PATIENCE:",
+        "            if False:",
+        ABORT_TESTS,
+    ),
+    Mutation(
         "status shows the same for two endpoints",
         "core/cli/status.py",
         "            shows_endpoint=uploads[_upload_of(checkpoint)] > 1,\n",

@@ -963,7 +963,7 @@ MUTATIONS = [
     Mutation(
         "an error does not name the setting that ended it",
         RETRY,
-        '        error.hint_template = "To keep trying for longer, raise {give_up_after}"',
+        "        error.hint_template = MORE_PATIENCE",
         "        pass",
         ("tests/core/engine/test_retry.py",),
     ),
