@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from partwise.server import OSSServer, S3Server, ServerSettings
 from partwise.server.connection import ClientConnection
 from partwise.server.errors import ServiceError
-from partwise.server.xml import parse_part_list
+from partwise.server.xml import parse_keys, parse_part_list
 
 
 class Wire:
@@ -125,6 +125,7 @@ _ODD_PATHS = """
 """
 _XML = """
     <CompleteMultipartUpload> </CompleteMultipartUpload> <Part> </Part> <PartNumber> </PartNumber> <ETag> </ETag> 1 a
+    <Delete> </Delete> <Object> </Object> <Key> </Key>
     <a:b> &lt; &x; <!DOCTYPE <!-- --> <![CDATA[ ]]> " é <?xml
 """
 
@@ -219,10 +220,12 @@ _PIECES = st.sampled_from(_XML.split())
 @settings(max_examples=100, deadline=None)
 @example(b'<?xml version="1.0" encoding="nonsense"?><a/>')
 @example(b'<?xml version="1.0" encoding="utf-7"?><a/>')
+@example("<!DOCTYPE a [<!ENTITY b 'c'>]><Delete><Object><Key>&b;</Key></Object></Delete>".encode("utf-16"))
 def test_no_generated_document_is_an_internal_error(body: bytes) -> None:
-    try:
-        parts = parse_part_list(body)
-    except ServiceError as error:
-        assert error.code == "MalformedXML"  # noqa: PT017 -- most are none, and some are
-    else:
-        assert parts
+    for parse in (parse_part_list, parse_keys):
+        try:
+            found = parse(body)
+        except ServiceError as error:
+            assert error.code == "MalformedXML"  # noqa: PT017 -- most are none, and some are
+        else:
+            assert found
