@@ -43,7 +43,8 @@ class RequestBody:
     def __init__(
         self, chunks: Iterable[bytes | bytearray], *, length: int | None = 0, awaits_continue: bool = False
     ) -> None:
-        self._incoming = iter(chunks)
+        self._arriving = self._count(chunks)
+        self._incoming: Iterator[bytes | bytearray] = self._arriving  # decoded
         self._length = length
         self._awaits_continue = awaits_continue
         self._spooled: BinaryIO | None = None
@@ -55,7 +56,7 @@ class RequestBody:
         self.corrupt_at: int | None = None
         """The offset of a byte to change before the backend sees it; None: no byte is changed."""
         self.received = 0
-        """Bytes received so far."""
+        """Bytes received so far, before they are decoded."""
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +114,7 @@ class RequestBody:
             decoder: yields the decoded bytes; may raise `ServiceError`.
             length: how many bytes that are.
         """
-        self._incoming = decoder(self._incoming)
+        self._incoming = decoder(self._arriving)
         self._length = length
 
     def chunks(self, *, counted: bool = True) -> Iterator[memoryview]:  # noqa: ARG002  # it is read once
@@ -150,8 +151,8 @@ class RequestBody:
         """
         Receive and discard the rest of the body.
 
-        Many clients read no response before they have sent the whole body. A client that awaits a 100 response sends
-        no body, and is not waited for.
+        Many clients read no response before they have sent the whole body, which may be more than its decoder wants. A
+        client that awaits a 100 response sends no body, and is not waited for.
 
         Args:
             limit: stop after this many received bytes in all; None: at the end of the body.
@@ -161,19 +162,18 @@ class RequestBody:
             return
         end = time.monotonic() + seconds
         with contextlib.suppress(ServiceError):
-            for chunk in self._incoming:
-                self.received += len(chunk)
+            for _ in self._arriving:
                 if (limit is not None and self.received >= limit) or time.monotonic() > end:
                     return
 
-    def _arriving(self) -> Iterator[bytes | bytearray]:
-        for chunk in self._incoming:
+    def _count(self, chunks: Iterable[bytes | bytearray]) -> Iterator[bytes | bytearray]:
+        for chunk in chunks:
             self.received += len(chunk)
             yield chunk
 
     def _source(self) -> Iterator[bytes | bytearray]:
         if self._spooled is None:
-            yield from self._arriving()
+            yield from self._incoming
             return
         self._spooled.seek(0)
         while chunk := self._spooled.read(_CHUNK_BYTES):
@@ -181,7 +181,7 @@ class RequestBody:
 
     def _spool(self) -> int:
         self._spooled = tempfile.TemporaryFile()  # noqa: SIM115 -- __exit__ closes it
-        for chunk in self._arriving():
+        for chunk in self._incoming:
             if self.received > BODY_BYTES_MAX:
                 raise ServiceError("EntityTooLarge")
             self._spooled.write(chunk)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import CRC32, CRC64_NVME
 from partwise.errors import AccessDenied, BackendError, ServerFailed, SourceChanged, Throttled
-from partwise.model import PartLimits
+from partwise.model import MIB, PartLimits
 from partwise.server import AccessKey, Fail, S3Server, ServerFault, ServerSettings, ServiceError
 from partwise.server.messages import ServerRequest
 from partwise.server.s3.addressing import parse_target
@@ -287,6 +287,14 @@ def test_a_body_in_chunks_needs_a_known_framing_and_its_length(client: Any, head
 def test_a_malformed_body_in_chunks_is_refused(client: Any, body: bytes) -> None:
     assert unsigned_trailer(client, body, 5).status == 400
     assert client("HEAD", "key").status == 404
+
+
+@pytest.mark.parametrize("begin", [b"x\r\n", b"5\r\nhello\r\n0\r\n\r\n"], ids=["no size", "the end"])
+def test_the_rest_of_a_body_in_chunks_is_read_although_it_is_refused(client: Any, begin: bytes) -> None:
+    """Else the client, which is still sending, sees a reset instead of the response."""
+    reply = unsigned_trailer(client, begin + bytes(32 * MIB), 5)
+    assert reply.status == 400
+    assert client.server.requests[-1].body_length > 32 * MIB
 
 
 @pytest.mark.parametrize("name", ["x-amz-a{}", "x-amz-a", "x-amz-trailer-signature"])

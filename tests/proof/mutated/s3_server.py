@@ -280,6 +280,13 @@ MUTATIONS = [
         REQUESTS_TESTS,
     ),
     Mutation(
+        "S3 reads no more of a body whose framing is refused",
+        "core/server/body.py",
+        "            for _ in self._arriving:",
+        "            for _ in self._incoming:",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
         "S3 takes any number of trailers",
         PAYLOAD,
         "            if lines > _TRAILERS_MAX:\n",
