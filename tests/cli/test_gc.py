@@ -928,13 +928,3 @@ def test_nothing_is_dropped_if_the_store_can_not_be_read(
     monkeypatch.setattr(FileCheckpointStore, "scan", fail)
     assert partwise("gc", url, *HERE).code == 1
     assert pending(backend) == {upload_id}
-
-
-@pytest.mark.parametrize("order", [1, -1])
-def test_a_failure_that_has_to_be_fixed_decides_about_the_exit_code_of_gc(
-    partwise: Run, store: FileCheckpointStore, order: int
-) -> None:
-    backend = Flaky(abort=[AccessDenied("not yours"), ServerFailed("503")][::order])
-    ended = partwise("gc", "flaky:", *HERE, "--give-up-after", "0", "--json")
-    assert (ended.code, [one["action"] for one in ended.objects]) == (1, ["failed", "failed", "dropped"])
-    assert len(list(backend.list_uploads())) == 2

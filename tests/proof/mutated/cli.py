@@ -245,13 +245,6 @@ MUTATIONS = [
         COMMANDS,
     ),
     Mutation(
-        "gc hides a permanent failure by one that may pass",
-        CLI_GC,
-        "    code = FAILED if FAILED in codes else max(codes, default=DONE)",
-        "    code = max(codes, default=DONE)",
-        ("tests/cli/test_gc.py",),
-    ),
-    Mutation(
         "gc drops a running upload",
         CLI_GC,
         '        return evolve(decision, orphan=False, why="an upload is running here")',
