@@ -238,7 +238,7 @@ def read_open(file: int, limit: int) -> bytes:
     """
     Read at most `limit` bytes of an open regular file, from its current position.
 
-    Memory is allocated for the size of the file. A plain `os.read` allocates `limit` bytes, and so fails where$
+    Memory is allocated for the size of the file. A plain `os.read` allocates `limit` bytes, and so fails where
     little memory is available.
     """
     with open(file, "rb", closefd=False) as reader:
