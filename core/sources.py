@@ -422,7 +422,11 @@ class BytesBody:
 
 def _plain(data: bytes | bytearray | memoryview) -> memoryview:
     try:
-        return memoryview(data).cast("B")
+        view = memoryview(data)
+    except (TypeError, ValueError):  # of another type, or a view that was released
+        raise InvalidInput(f"data must be bytes, a bytearray or a memoryview, not {brief(data)}") from None
+    try:
+        return view.cast("B")
     except TypeError as error:
         raise InvalidInput(f"the view is not contiguous bytes: {error}", hint="Copy it with bytes()") from error
 
@@ -438,7 +442,7 @@ class BytesSource:
         name: distinguishes them from other bytes that are uploaded to the same key.
 
     Raises:
-        InvalidInput: `data` is a view that is not contiguous.
+        InvalidInput: `data` is not bytes, or a view that is not contiguous.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview, *, name: str = "bytes") -> None:

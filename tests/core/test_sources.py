@@ -590,6 +590,28 @@ def test_a_body_of_bytes_is_not_copied():
     assert chunk.obj is data
 
 
+def released():
+    view = memoryview(b"abc")
+    view.release()
+    return view
+
+
+@pytest.mark.parametrize(
+    "value", ["text", 5, None, [1], released()], ids=["text", "number", "none", "list", "released"]
+)
+def test_what_is_not_bytes_is_refused_as_such(value):
+    """No hint suggests bytes(): of a number, those are as many zeros."""
+    with pytest.raises(InvalidInput, match="data must be bytes, a bytearray or a memoryview, not ") as caught:
+        BytesSource(value)
+    assert not caught.value.hint
+
+
+def test_a_view_that_is_not_contiguous_can_be_copied():
+    with pytest.raises(InvalidInput, match="the view is not contiguous bytes") as caught:
+        BytesSource(memoryview(b"abcdef")[::2])
+    assert caught.value.hint == "Copy it with bytes()"
+
+
 # --- streams ---------------------------------------------------------------------------------------------------------
 
 
