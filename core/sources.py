@@ -21,7 +21,7 @@ from partwise._units import format_count
 from partwise._validation import brief, check_integer, check_methods, check_path, check_type
 from partwise.checkpoint import Fingerprint
 from partwise.checksums import crc64
-from partwise.errors import InvalidInput, SourceChanged, SourceError, SourceUnreadable
+from partwise.errors import InvalidInput, PartwiseError, SourceChanged, SourceError, SourceUnreadable
 from partwise.model import KIB, MIB
 from partwise.protocols import Source, SourceBody
 
@@ -591,9 +591,12 @@ class StreamSource:
             assert self._open is not None
             try:
                 stream = self._open()
-            except OSError as error:
+            except PartwiseError:
+                raise
+            except Exception as error:
+                retryable = isinstance(error, OSError) and is_transient(error)
                 raise SourceError(
-                    f"the stream can't be opened: {error}", source=self._name, retryable=is_transient(error)
+                    f"the stream can't be opened: {_stream_failure(error)}", source=self._name, retryable=retryable
                 ) from error
             check_methods("the return value of the function that opens a stream", stream, ("read",), "a binary stream")
             self._stream = stream
@@ -617,8 +620,11 @@ class StreamSource:
             asked = min(size, MIB)
             try:
                 piece = self._stream.read(asked)  # type: ignore[union-attr]  # opened by body()
-            except (OSError, ValueError) as error:
-                raise SourceError(f"the stream failed at byte {self._position}: {error}", source=self._name) from error
+            except PartwiseError:
+                raise
+            except Exception as error:
+                why = _stream_failure(error)
+                raise SourceError(f"the stream failed at byte {self._position}: {why}", source=self._name) from error
             if piece is None:
                 raise SourceError("the stream is non-blocking. Pass one that waits for its bytes", source=self._name)
             if not isinstance(piece, bytes | bytearray | memoryview):
@@ -674,6 +680,15 @@ class StreamSource:
             retryable=retryable,
             hint="Free space there, set TMPDIR to another directory, or keep parts in memory by a larger {spool_above}",
         )
+
+
+def _stream_failure(error: Exception) -> str:
+    """
+    Return why a stream failed, for a message.
+
+    The texts of other errors, such as that of a KeyError, say nothing without the name of their class.
+    """
+    return f"{error}" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
 
 
 #: What can be uploaded: a path, bytes, a binary stream, or a `Source`.

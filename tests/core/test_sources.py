@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 import errno
 import gc
+import gzip
 import io
+import lzma
 import os
 import pickle
 import subprocess
@@ -703,6 +705,39 @@ def test_a_stream_that_fails_says_where(streamed):
 def test_a_stream_whose_read_fails_says_why(streamed):
     with pytest.raises(SourceError, match=r"the stream failed at byte 0: .*broken pipe"):
         streamed(Fixed(OSError(32, "broken pipe"))).body(0, 10)
+
+
+def test_a_decompressor_whose_input_is_damaged_is_a_stream_that_fails(streamed):
+    """Such errors are neither OSError nor ValueError."""
+    packed = lzma.compress(DATA)
+    damaged = packed[:40] + b"\xff" * 20 + packed[60:]
+    for text, opened in {
+        "EOFError: Compressed file ended before": gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(DATA)[:-20])),
+        "LZMAError: Corrupt input data": lzma.LZMAFile(io.BytesIO(damaged)),  # noqa: SIM115
+    }.items():
+        with pytest.raises(SourceError, match=f"the stream failed at byte 0: {text}") as caught:
+            streamed(opened, name="dump").body(0, len(DATA))
+        assert caught.value.source == "dump"
+        assert not caught.value.retryable
+
+
+def test_a_function_that_fails_to_open_a_stream_says_why(streamed):
+    def missing():
+        return {}["member"]
+
+    with pytest.raises(SourceError, match="the stream can't be opened: KeyError: 'member'") as caught:
+        streamed(missing, name="dump").body(0, 10)
+    assert (caught.value.source, caught.value.retryable) == ("dump", False)
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_an_error_of_partwise_in_a_stream_is_not_changed(streamed, opens):
+    raised = InvalidInput("a stream may be one of partwise")
+    source = streamed((lambda: Fixed(raised).read(1)) if opens else Fixed(raised))
+
+    with pytest.raises(InvalidInput) as caught:
+        source.body(0, 10)
+    assert caught.value is raised
 
 
 def test_a_stream_that_would_block_is_refused(streamed):

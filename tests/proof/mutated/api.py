@@ -537,6 +537,17 @@ MUTATIONS = [
         ("tests/stores/test_shared_locations.py -k abort",),
     ),
     Mutation(
+        "a decompressor whose input is damaged is not a stream that fails",
+        SOURCES,
+        """            except Exception as error:
+                why = _stream_failure(error)
+""",
+        """            except (OSError, ValueError) as error:
+                why = _stream_failure(error)
+""",
+        ("tests/core/test_sources.py",),
+    ),
+    Mutation(
         "a part of a stream for which no file can be made is given up",
         SOURCES,
         "raise self._spool_error(error, retryable=is_transient(error))",
