@@ -20,6 +20,7 @@ from attrs import define
 from partwise._signals import raised_by_signal
 from partwise.errors import ObjectExists, PartwiseError, UploadFailed, UploadStopped
 from partwise.fsspec.pipe import Pipe
+from partwise.fsspec.typed import Transaction
 from partwise.results import UploadResult
 from partwise.sources import StreamSource
 from partwise.task import UploadTask
@@ -352,6 +353,31 @@ class UploadTextFile(io.TextIOWrapper):
             self.close()
         else:
             self._file.__exit__(kind, error, trace)  # without the text that is not written to it yet
+
+
+class UploadTransaction(Transaction):
+    """
+    The files that wait for the end of a transaction.
+
+    A file that can't be stored ends it, too. Many versions of fsspec leave it open then: what is written later is never
+    stored, and the uploads of the other files wait for ever.
+    """
+
+    def complete(self, commit: bool = True) -> None:
+        """
+        Store the files, in the order in which they were opened, or discard them.
+
+        Those that follow one that can't be stored are discarded.
+        """
+        filesystem, files = self.fs, self.files
+        try:
+            for file in files if commit else ():
+                file.commit()
+        finally:
+            filesystem._intrans = False  # noqa: SLF001  # as that of fsspec does
+            filesystem._transaction = None  # noqa: SLF001
+            while files:
+                files.popleft().discard()  # has no effect on those that are stored
 
 
 def _leaves_with_block(known: int) -> bool:

@@ -20,7 +20,7 @@ from partwise.backends.local.keys import META_DIR
 from partwise.backends.s3.urls import split_path
 from partwise.config import TransferConfig
 from partwise.errors import AccessDenied, InvalidInput, SourceChanged
-from partwise.fsspec.files import UploadFile, UploadTextFile, WrittenObject, translated_errors
+from partwise.fsspec.files import UploadFile, UploadTextFile, UploadTransaction, WrittenObject, translated_errors
 from partwise.fsspec.typed import FileSystem, compressor, filesystem, local_filesystem, local_path, reports_nothing
 from partwise.model import ObjectOptions
 from partwise.progress import FsspecCallback, ProgressCallback, for_fsspec
@@ -75,6 +75,7 @@ class UploadFileSystem(FileSystem):
 
     cachable = False
     root_marker = ""
+    transaction_type = UploadTransaction
 
     #: The package that can read what this filesystem writes.
     reader_package: ClassVar[str] = ""

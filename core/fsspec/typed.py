@@ -7,6 +7,7 @@ those of fsspec.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -16,23 +17,34 @@ from fsspec.compression import compr
 from fsspec.core import get_compression
 from fsspec.implementations.local import LocalFileSystem
 
-__all__ = ["FileSystem", "compressor", "filesystem", "local_filesystem", "local_path", "reports_nothing"]
+__all__ = ["FileSystem", "Transaction", "compressor", "filesystem", "local_filesystem", "local_path", "reports_nothing"]
 
 if TYPE_CHECKING:
 
-    class _Transaction(Protocol):
-        """The files that wait for the end of a transaction."""
+    class _DeferredFile(Protocol):
+        """A file that waits for the end of a transaction."""
 
-        files: Any
+        def commit(self) -> object: ...
+        def discard(self) -> object: ...
+
+    class Transaction:
+        """The base class of transactions."""
+
+        fs: Any
+        files: deque[_DeferredFile]
+
+        def __init__(self, fs: FileSystem) -> None: ...
+        def complete(self, commit: bool = True) -> None: ...
 
     class FileSystem:
         """The base class of filesystems."""
 
+        transaction_type: ClassVar[type[Transaction]]
         cachable: ClassVar[bool]
         protocol: ClassVar[str | tuple[str, ...]]
         root_marker: ClassVar[str]
         storage_options: dict[str, Any]
-        transaction: _Transaction
+        transaction: Transaction
         _intrans: bool
 
         def __init__(self, **storage_options: Any) -> None: ...
@@ -67,6 +79,7 @@ if TYPE_CHECKING:
 
 else:
     from fsspec import AbstractFileSystem as FileSystem
+    from fsspec.transaction import Transaction
 
 
 def filesystem(protocol: str) -> FileSystem:

@@ -616,6 +616,32 @@ def test_a_file_that_failed_is_left_out_of_a_transaction_that_goes_on(
     assert (backend.keys(), backend.uploads) == (["two"], {})
 
 
+class IncompletableBackend(MemoryBackend):
+    """A storage that refuses to complete the upload of one key."""
+
+    def complete_upload(self, key: str, *arguments: Any) -> Any:
+        if key == "two":
+            raise AccessDenied("this key is protected")
+        return super().complete_upload(key, *arguments)
+
+
+def test_a_file_that_can_not_be_stored_ends_its_transaction_and_discards_the_files_after_it(
+    fs: UploadFileSystem,
+) -> None:
+    backend = IncompletableBackend()
+    register_backend("toy", lambda url, **settings: (backend, ""))
+    threads = threading.active_count()
+    with pytest.raises(UploadFailed, match="this key is protected"), fs.transaction:  # noqa: PT012
+        for name in ("one", "two", "three"):
+            with fs.open(f"examplebucket/{name}", "wb") as file:
+                file.write(LARGE)
+    assert (backend.keys(), backend.uploads) == (["one"], {})
+    wait_until(lambda: threading.active_count() == threads)
+
+    fs.pipe_file("examplebucket/later", b"stored at once")
+    assert backend.keys() == ["later", "one"]
+
+
 # --- writers of the standard library ---------------------------------------------------------------------------------
 
 

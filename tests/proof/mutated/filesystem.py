@@ -115,6 +115,20 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
+        "a filesystem: a transaction goes on after a file that can't be stored",
+        FILES,
+        "            filesystem._intrans = False",
+        "            pass",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a filesystem: the files after one that can't be stored are kept",
+        FILES,
+        "            while files:\n",
+        "            while False:\n",
+        FILE_TESTS,
+    ),
+    Mutation(
         "a filesystem: a transaction that fails aborts streams with names",
         FILES,
         "ending.resumable and not self.closed:",
