@@ -22,6 +22,9 @@ _BRIEF_LENGTH = 60
 #: No storage, file or machine needs a larger number, and a message could not show it.
 _INTEGER_MAX = 2**128
 
+#: Systems keep sizes, times in nanoseconds, and checksums in 64 bits.
+STORED_INTEGER_MAX = 2**64 - 1
+
 #: A validator of an attrs field.
 Validator = Callable[[Any, "Attribute[Any]", Any], None]
 
@@ -63,19 +66,32 @@ def outline(value: object) -> str:
 
 def integer(minimum: int, maximum: int | None = None, *also: object) -> Validator:
     """Return a validator of integers in a range, and of the values in `also`."""
-    highest = _INTEGER_MAX if maximum is None else maximum
+    return _integer(minimum, _INTEGER_MAX if maximum is None else maximum, _range(minimum, maximum), also)
 
+
+def stored_integer(minimum: int, *also: object) -> Validator:
+    """
+    Return a validator of integers of up to 64 bits, which a checkpoint can keep.
+
+    The values in `also` are valid, too.
+    """
+    return _integer(minimum, STORED_INTEGER_MAX, _range(minimum), also)
+
+
+def _integer(minimum: int, maximum: int, expected: str, also: tuple[object, ...]) -> Validator:
     def check(instance: object, attribute: Attribute[Any], value: object) -> None:
         # The first test alone nearly always decides, and eight such checks are made for each part.
         if type(value) is int or is_integer(value):
-            if minimum <= value <= highest:
+            if minimum <= value <= maximum:
                 return
+            must_be = expected if value < minimum else _range(minimum, maximum)
         else:
             # Not by `any`: it abandons a generator, and what a signal handler raises while that is closed is lost.
             for one in also:
                 if value is one or (isinstance(one, str) and value == one):
                     return
-        raise InvalidInput(f"{field_name(instance, attribute)} must be {_range(minimum, maximum)}, not {brief(value)}")
+            must_be = expected
+        raise InvalidInput(f"{field_name(instance, attribute)} must be {must_be}, not {brief(value)}")
 
     return check
 

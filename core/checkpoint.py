@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
 
-from partwise._validation import integer, number, of_type, optional_string, outline, string, to_tuple, tuple_of
+from partwise._validation import (
+    STORED_INTEGER_MAX,
+    integer,
+    number,
+    of_type,
+    optional_string,
+    outline,
+    stored_integer,
+    string,
+    to_tuple,
+    tuple_of,
+)
 from partwise.checksums import CRC64_XZ
 from partwise.errors import CheckpointDamaged, InvalidInput
 from partwise.model import UploadedPart
@@ -34,9 +45,6 @@ _RENAMED_SINCE_1 = (
     ("fingerprint", "content", "crc64"),
     ("options", "tagging", "tags"),
 )
-
-#: Systems keep sizes, times in nanoseconds, and checksums in 64 bits.
-_INTEGER_MAX = 2**64 - 1
 
 #: The last second of the year 9999, the end of `datetime`.
 _SECONDS_MAX = 253_402_300_799
@@ -71,10 +79,10 @@ class Fingerprint:
             backend uses.
     """
 
-    size: int | None = field(default=None, validator=integer(0, None, None))
-    mtime_ns: int | None = field(default=None, validator=integer(-_INTEGER_MAX, _INTEGER_MAX, None))
+    size: int | None = field(default=None, validator=stored_integer(0, None))
+    mtime_ns: int | None = field(default=None, validator=integer(-STORED_INTEGER_MAX, STORED_INTEGER_MAX, None))
     identity: str | None = field(default=None, validator=optional_string)
-    crc64: int | None = field(default=None, validator=integer(0, _INTEGER_MAX, None))
+    crc64: int | None = field(default=None, validator=integer(0, STORED_INTEGER_MAX, None))
 
 
 def _copy_options(options: object) -> dict[str, Any]:
@@ -105,7 +113,8 @@ def _copy_options(options: object) -> dict[str, Any]:
             return {copy(name, depth): copy(one, depth + 1) for name, one in value.items()}
         if isinstance(value, list | tuple):
             return [copy(one, depth + 1) for one in value]
-        if isinstance(value, int | float) and not -_INTEGER_MAX <= value <= _INTEGER_MAX:  # NaN is not in the range
+        # NaN is not in the range.
+        if isinstance(value, int | float) and not -STORED_INTEGER_MAX <= value <= STORED_INTEGER_MAX:
             raise InvalidInput(f"Checkpoint.options has a number that is out of range: {outline(value)}")
         if value is not None and not isinstance(value, str | int | float):
             raise InvalidInput(f"Checkpoint.options has a value that is not plain data: {outline(value)}")
@@ -145,8 +154,8 @@ class Checkpoint:
     key: str = field(validator=string)
     source: str = field(validator=string)
     fingerprint: Fingerprint = field(validator=of_type(Fingerprint))
-    part_size: int = field(validator=integer(1))
-    parts_per_doubling: int | None = field(default=None, validator=integer(1, None, None))
+    part_size: int = field(validator=stored_integer(1))
+    parts_per_doubling: int | None = field(default=None, validator=stored_integer(1, None))
     options: Mapping[str, Any] = field(factory=dict, converter=_copy_options)
     upload_id: str | None = field(default=None, validator=optional_string)
     parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=tuple_of(UploadedPart))
@@ -284,7 +293,7 @@ def _strict(value: object, kind: type) -> object:
         return float(value)
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, found {outline(value)}")
-    if type(value) is int and abs(value) > _INTEGER_MAX:
+    if type(value) is int and abs(value) > STORED_INTEGER_MAX:
         raise ValueError(f"{outline(value)} is out of range")
     return value
 

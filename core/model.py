@@ -20,6 +20,7 @@ from partwise._validation import (
     of_type,
     optional_string,
     outline,
+    stored_integer,
     string,
     string_mapping,
     string_set,
@@ -35,10 +36,9 @@ GIB = 1024 * MIB
 TIB = 1024 * GIB
 
 
-#: The highest part number that is read from plain data, and so the most parts. Storages allow up to 50,000.
+#: The highest part number, and so the most parts. Storages allow up to 50,000.
 PART_NUMBER_MAX = 100_000
 
-_BITS64_MAX = 2**64 - 1
 _CHECKSUM_MAX = 2**WIDTH_MAX - 1
 
 
@@ -53,14 +53,14 @@ class PartLimits:
     Args:
         min_part_size: the smallest part, except for the last one.
         max_part_size: the largest part.
-        max_parts: the number of parts, and the highest part number.
+        max_parts: the number of parts, and the highest part number; up to 100,000.
         max_object_size: the largest object made of parts.
         max_put_size: the largest object stored by one `put_object`.
     """
 
-    min_part_size: int = field(default=1, validator=integer(1))
-    max_part_size: int = field(default=5 * GIB, validator=integer(1))
-    max_parts: int = field(default=10_000, validator=integer(1))
+    min_part_size: int = field(default=1, validator=stored_integer(1))
+    max_part_size: int = field(default=5 * GIB, validator=stored_integer(1))
+    max_parts: int = field(default=10_000, validator=integer(1, PART_NUMBER_MAX))
     max_object_size: int = field(default=10_000 * 5 * GIB, validator=integer(0))
     max_put_size: int = field(default=5 * GIB, validator=integer(0))
 
@@ -260,8 +260,8 @@ class UploadedPart:
         checksum: that of its bytes, by the algorithm in the backend's capabilities; None if it is not known.
     """
 
-    part_number: int = field(validator=integer(1))
-    size: int = field(validator=integer(0))
+    part_number: int = field(validator=integer(1, PART_NUMBER_MAX))
+    size: int = field(validator=stored_integer(0))
     etag: str = field(validator=string)
     checksum: int | None = field(default=None, validator=integer(0, _CHECKSUM_MAX, None))
 
@@ -287,8 +287,6 @@ class UploadedPart:
             case [int(number), int(size), str(etag), (None | str()) as checksum] if not (
                 isinstance(number, bool) or isinstance(size, bool)
             ):
-                if number > PART_NUMBER_MAX or size > _BITS64_MAX:
-                    raise CheckpointDamaged(f"not the number and size of a part: {outline(number)}, {outline(size)}")
                 try:
                     return cls(number, size, etag, None if checksum is None else _checksum_from_text(checksum))
                 except InvalidInput as error:

@@ -75,7 +75,7 @@ class OtherOptions(ObjectOptions):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: UploadedPart(0, 1, "E"), "UploadedPart.part_number must be an integer of at least 1, not 0"),
+        (lambda: UploadedPart(0, 1, "E"), "UploadedPart.part_number must be an integer from 1 to 100000, not 0"),
         (lambda: UploadedPart(1, -1, "E"), "UploadedPart.size must be an integer of at least 0, not -1"),
         (lambda: Fingerprint(-1), "Fingerprint.size must be an integer of at least 0, not -1"),
         (lambda: attrs.evolve(CHECKPOINT, part_size=0), "Checkpoint.part_size must be an integer of at least 1, not 0"),
@@ -84,7 +84,7 @@ class OtherOptions(ObjectOptions):
             "Checkpoint.parts_per_doubling must be an integer of at least 1, not 0",
         ),
         (lambda: PartLimits(min_part_size=0), "PartLimits.min_part_size must be an integer of at least 1, not 0"),
-        (lambda: PartLimits(max_parts=0), "PartLimits.max_parts must be an integer of at least 1, not 0"),
+        (lambda: PartLimits(max_parts=0), "PartLimits.max_parts must be an integer from 1 to 100000, not 0"),
         (lambda: PartLimits(min_part_size=9, max_part_size=8), "min_part_size 9 is above max_part_size 8"),
     ],
 )
@@ -109,20 +109,20 @@ def test_units_and_limits_are_those_of_the_documentation():
 @pytest.mark.parametrize(
     ("kind", "needed", "name", "least", "most"),
     [
-        (PartLimits, {"max_part_size": 2**128}, "min_part_size", 1, None),
-        (PartLimits, {"min_part_size": 1}, "max_part_size", 1, None),
-        (PartLimits, {}, "max_parts", 1, None),
+        (PartLimits, {"max_part_size": 2**64 - 1}, "min_part_size", 1, 18_446_744_073_709_551_615),
+        (PartLimits, {"min_part_size": 1}, "max_part_size", 1, 18_446_744_073_709_551_615),
+        (PartLimits, {}, "max_parts", 1, 100_000),
         (PartLimits, {}, "max_object_size", 0, None),
         (PartLimits, {}, "max_put_size", 0, None),
-        (UploadedPart, {"size": 1, "etag": "E"}, "part_number", 1, None),
-        (UploadedPart, {"part_number": 1, "etag": "E"}, "size", 0, None),
+        (UploadedPart, {"size": 1, "etag": "E"}, "part_number", 1, 100_000),
+        (UploadedPart, {"part_number": 1, "etag": "E"}, "size", 0, 18_446_744_073_709_551_615),
         (UploadedPart, {"part_number": 1, "size": 1, "etag": "E"}, "checksum", 0, 2**512 - 1),
-        (Fingerprint, {}, "size", 0, None),
+        (Fingerprint, {}, "size", 0, 18_446_744_073_709_551_615),
         (Fingerprint, {}, "mtime_ns", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
         (Fingerprint, {}, "crc64", 0, 18_446_744_073_709_551_615),
         (OSSOptions, {}, "traffic_limit", -18_446_744_073_709_551_615, 18_446_744_073_709_551_615),
-        (Checkpoint, KEPT, "part_size", 1, None),
-        (Checkpoint, KEPT, "parts_per_doubling", 1, None),
+        (Checkpoint, KEPT, "part_size", 1, 18_446_744_073_709_551_615),
+        (Checkpoint, KEPT, "parts_per_doubling", 1, 18_446_744_073_709_551_615),
         (Checkpoint, KEPT, "created", 0, 253_402_300_799),
     ],
 )
@@ -132,6 +132,19 @@ def test_a_number_has_bounds_on_both_sides(kind, needed, name, least, most):
     for value in (least - 1, 2**128 + 1 if most is None else most + 1):
         with pytest.raises(InvalidInput, match=rf"{kind.__name__}\.{name} must be"):
             kind(**{**needed, name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0, "an integer of at least 1"),
+        ("1", "an integer of at least 1"),
+        (2**64, "an integer from 1 to 18446744073709551615"),
+    ],
+)
+def test_a_number_that_is_too_large_is_refused_with_the_maximum(value, expected):
+    with pytest.raises(InvalidInput, match=f"PartLimits.min_part_size must be {expected}, not"):
+        PartLimits(min_part_size=value)
 
 
 def test_a_checkpoint_contains_only_parts_and_ids():

@@ -939,7 +939,7 @@ def test_a_wrapper_is_not_left_behind_for_the_storage_that_it_wraps(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [UploadedPart(10**12, 10, "E"), UploadedPart(2, 10**30, "E")], ids=["number", "size"]
+    "damage", [UploadedPart(100_000, 10, "E"), UploadedPart(2, 2**64 - 1, "E")], ids=["number", "size"]
 )
 def test_a_record_of_an_impossible_recorded_part_does_not_count(uploader, interrupted, store, source, damage):
     """A store of one's own need not verify what it holds, and a digit is soon damaged."""

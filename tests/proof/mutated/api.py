@@ -319,8 +319,8 @@ MUTATIONS = [
     Mutation(
         "the last bound of a number is not in it",
         "core/_validation.py",
-        "if minimum <= value <= highest:",
-        "if minimum <= value < highest:",
+        "if minimum <= value <= maximum:",
+        "if minimum <= value < maximum:",
         ("tests/core/test_model.py",),
     ),
     Mutation(
@@ -468,9 +468,16 @@ MUTATIONS = [
     Mutation(
         "a part may have any number",
         MODEL,
-        "                if number > PART_NUMBER_MAX or",
-        "                if number > 2**40 or",
+        "    part_number: int = field(validator=integer(1, PART_NUMBER_MAX))",
+        "    part_number: int = field(validator=integer(1, 2**40))",
         ("tests/core/test_checkpoint.py",),
+    ),
+    Mutation(
+        "a checkpoint accepts a size that can't be read again",
+        "core/checkpoint.py",
+        "    part_size: int = field(validator=stored_integer(1))",
+        "    part_size: int = field(validator=integer(1))",
+        ("tests/core/test_checkpoint.py -k refused_at_once",),
     ),
     Mutation(
         "a task of a callback is not referenced",
