@@ -26,7 +26,7 @@ from partwise.model import ObjectOptions
 from partwise.progress import FsspecCallback, ProgressCallback, for_fsspec
 from partwise.protocols import MultipartBackend
 from partwise.registry import StoreLike, open_backend, open_checkpoint_store
-from partwise.results import UploadResult
+from partwise.results import UploadResult, Verification
 from partwise.sources import BytesSource, FileSource
 from partwise.uploader import Uploader
 
@@ -391,7 +391,7 @@ class UploadFileSystem(FileSystem):
         requested = self._requested(backend, options, create=create)
         # The storage checks it again when it stores the object; who may write need not be able to ask for it.
         with suppress(AccessDenied):
-            if create and self.exists(path):
+            if create and self._is_taken(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         written = WrittenObject(
             self._uploader(backend, part_size),
@@ -455,14 +455,29 @@ class UploadFileSystem(FileSystem):
             return self._own_entry(self.read_fs.info(path, **kwargs))
         if not self._split(path)[1]:
             return {"name": path, "size": 0, "type": "directory"}
-        backend, key = self._located(path)
-        # Nothing is compared: this asks for the object, with retries and the options that requests need.
-        found = self._uploader(backend).verify(b"", key, options=self._requested(backend, None, create=False))
+        found = self._ask_for_object(path)
         if found.stored is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         algorithm, checksum = found.checksum_algorithm, found.stored.checksum
         entry = {"name": path, "size": found.stored.size, "type": "file", "ETag": found.stored.etag}
         return entry if checksum is None else {**entry, algorithm: checksum}
+
+    def _ask_for_object(self, path: str) -> Verification:
+        """
+        Ask the storage for an object, with retries and the options that requests need.
+
+        Nothing is compared. The result has the object as `stored`.
+        """
+        backend, key = self._located(path)
+        return self._uploader(backend).verify(b"", key, options=self._requested(backend, None, create=False))
+
+    def _is_taken(self, path: str) -> bool:
+        """
+        Return whether an object can't be created, since there is one.
+
+        `read_fs` is not asked: what it has listed may be old, and its errors are its own.
+        """
+        return self._ask_for_object(path).stored is not None
 
     def exists(self, path: str, **kwargs: Any) -> bool:
         """
@@ -605,6 +620,9 @@ class LocalUploadFileSystem(UploadFileSystem):
 
     def _own_name(self, name: str) -> str:
         return name
+
+    def _is_taken(self, path: str) -> bool:
+        return self.exists(path)  # a directory counts, too
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
         """List a directory, without the directory of pending uploads."""

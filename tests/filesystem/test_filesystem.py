@@ -535,6 +535,31 @@ def test_without_a_permission_to_read_objects_can_be_created_and_nothing_is_call
             question(PATH)
 
 
+def test_whether_an_object_can_be_created_is_not_asked_of_the_filesystem_that_reads(
+    fs: UploadFileSystem, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has listed may be old, and it need not have the permission to list."""
+    monkeypatch.setattr(fs.read_fs, "info", lambda path: {"name": path, "size": 1, "type": "file"})
+    with fs.open(PATH, "xb") as file:
+        file.write(b"abc")
+
+    def refuse(path: str) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(fs.read_fs, "info", refuse)
+    with fs.open(f"{PATH}.2", "xb") as file:
+        file.write(b"abc")
+    assert backend.keys() == [KEY, f"{KEY}.2"]
+    with pytest.raises(FileExistsError):
+        fs.open(PATH, "xb")
+
+
+def test_a_file_is_not_created_in_place_of_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(FileExistsError):
+        LocalUploadFileSystem().open(str(tmp_path / "directory"), "xb")
+
+
 CALLS: dict[str, Callable[[Any], Any]] = {
     "open an object for reading": lambda fs: fs.open(PATH),
     "list objects": lambda fs: fs.ls("examplebucket"),

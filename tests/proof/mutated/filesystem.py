@@ -221,6 +221,13 @@ MUTATIONS = [
         FILESYSTEM_TESTS,
     ),
     Mutation(
+        "a filesystem: an old list says that an object can't be created",
+        FILESYSTEMS,
+        "        return self._ask_for_object(path).stored is not None",
+        "        return self.exists(path)",
+        FILESYSTEM_TESTS,
+    ),
+    Mutation(
         "a filesystem: a file that is put in a transaction is stored at once",
         FILESYSTEMS,
         "        if self._intrans:\n            with closing(source):",
