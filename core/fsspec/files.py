@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import logging
@@ -10,7 +11,7 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING, Any
@@ -330,6 +331,14 @@ class UploadFile(io.BufferedIOBase):
             self.close()
 
 
+#: For each codec that begins with a byte order mark, the one without it, and the mark.
+_MARKED = (
+    {"utf-16": ("utf-16-le", codecs.BOM_UTF16_LE), "utf-32": ("utf-32-le", codecs.BOM_UTF32_LE)}
+    if sys.byteorder == "little"
+    else {"utf-16": ("utf-16-be", codecs.BOM_UTF16_BE), "utf-32": ("utf-32-be", codecs.BOM_UTF32_BE)}
+)
+
+
 class UploadTextFile(io.TextIOWrapper):
     """
     A text file over an `UploadFile`, with its `result`.
@@ -337,9 +346,21 @@ class UploadTextFile(io.TextIOWrapper):
     If an exception leaves its ``with`` block, nothing is stored.
     """
 
-    def __init__(self, file: UploadFile, **settings: Any) -> None:
-        super().__init__(file, **settings)
+    def __init__(self, file: UploadFile, *, encoding: str | None = None, **settings: Any) -> None:
+        name = ""
+        with suppress(LookupError):  # "locale" is no codec; any other name is refused below
+            name = codecs.lookup(encoding or "").name
+        # Python writes the mark to files with positions only, and does not read such a text without one.
+        encoding, self._mark = _MARKED.get(name, (encoding, b""))
+        super().__init__(file, encoding=encoding, **settings)
         self._file = file
+
+    def write(self, text: str, /) -> int:
+        """Write a text, and return the number of its characters."""
+        mark, self._mark = self._mark, b""
+        if mark:
+            self._file.write(mark)
+        return super().write(text)
 
     @property
     def result(self) -> UploadResult | None:

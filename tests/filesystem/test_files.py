@@ -14,6 +14,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -659,6 +660,22 @@ def test_writers_of_text_and_of_archives_can_write(fs: UploadFileSystem, backend
     assert backend.read("table.csv").decode("latin-1") == "a,b\r\n1,ü\r\n"
     assert gzip.decompress(backend.read("table.json.gz")) == b'{"a": [1, 2]}'
     assert fs.open("examplebucket/table.zip", "rb", compression="zip").read() == b"zipped"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF16", "utf-32", "utf-16-be", "utf-8-sig", "latin-1", "locale", None])
+def test_a_text_is_stored_as_a_local_file_has_it(
+    fs: UploadFileSystem, backend: MemoryBackend, tmp_path: Path, encoding: str | None
+) -> None:
+    """A codec with a byte order mark writes it once, at the start, and only before a text."""
+    for texts in (["a\n", "ü\n"], ["ü" * 20_000] * 3, []):
+        with fs.open(PATH, "w", encoding=encoding, newline="") as file:
+            file.writelines(texts)
+        local = tmp_path / "local"
+        with local.open("w", encoding=encoding, newline="") as own:
+            own.writelines(texts)
+        assert backend.read(KEY) == local.read_bytes()
+        with fs.open(PATH, "r", encoding=encoding, newline="") as file:
+            assert file.read() == "".join(texts)
 
 
 # --- the buffer ------------------------------------------------------------------------------------------------------

@@ -94,6 +94,20 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
+        "a filesystem: a text in UTF-16 has no byte order mark",
+        FILES,
+        "        if mark:\n            self._file.write(mark)\n",
+        "",
+        FILE_TESTS,
+    ),
+    Mutation(
+        "a filesystem: a text in UTF-16 has a byte order mark before each line",
+        FILES,
+        '        mark, self._mark = self._mark, b""\n',
+        "        mark = self._mark\n",
+        FILE_TESTS,
+    ),
+    Mutation(
         "a filesystem: an exception aborts a stream with a name",
         FILES,
         "            self._task.pause()\n",
