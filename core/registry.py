@@ -231,12 +231,18 @@ def _load(load: Callable[[], Any], url: str) -> Any:
 
 def without_password(url: str) -> str:
     """
-    Return a URL for messages.
+    Return a URL for messages, with ``***`` for a password.
 
-    That of a database or a proxy may have a password, and its scheme may be mistyped or missing.
+    It may be that of a database, whose scheme may be mistyped, or that of a proxy, such as ``user:password@host:3128``.
     """
-    # Up to the last @, since a password may contain one, or a slash, that is not percent-encoded.
-    return re.sub("(?<=password=)[^&]*", "***", re.sub("^((?:[^/@:]*:)?//[^/@:]*|[^/@:]*):(?!//).*@", r"\1:***@", url))
+    return _PASSWORD_PARAMETER.sub("***", _PASSWORD.sub(r"\1:***@", url))
+
+
+#: What is before a password, and the password: up to the last @, since it may contain one, or a slash, that is not
+#: percent-encoded, as may the name of the user.
+_PASSWORD = re.compile(r"^((?:[^/@:]*:)?//[^/:]*|[^/@:]+(?=:(?!//))):.*@", re.DOTALL)
+
+_PASSWORD_PARAMETER = re.compile("(?<=password=)[^&]*")
 
 
 def _example(group: str) -> str:

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Collection, Sequence
 
 from partwise.model import GIB, KIB, MIB, TIB, utc
+from partwise.registry import without_password
 
 _BINARY = ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 

@@ -342,11 +342,13 @@ def test_a_command_line_is_shown_without_passwords() -> None:
         *("upload", "a:b@c", "--proxy", "http://ann:secret@proxy:3128", "--proxy=ann:secret@proxy:3128"),
         *("--store", "postgresql://ann:secret@db/x?password=secret&a=b", "--proxy", "proxy:3128", "http://x:y@z/"),
         *("--proxy", "http://ann:se/cr@et@proxy:3128", "--store", "sqlite:////home/ann@office/u.db"),
+        *("--store", "postgresql://ann@db:secret@db/x"),
     ]
     assert without_passwords(line) == [
         *("upload", "a:b@c", "--proxy", "http://ann:***@proxy:3128", "--proxy=ann:***@proxy:3128"),
         *("--store", "postgresql://ann:***@db/x?password=***&a=b", "--proxy", "proxy:3128", "http://x:y@z/"),
         *("--proxy", "http://ann:***@proxy:3128", "--store", "sqlite:////home/ann@office/u.db"),
+        *("--store", "postgresql://ann@db:***@db/x"),
     ]
 
 

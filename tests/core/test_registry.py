@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -138,6 +139,11 @@ def test_an_invalid_url_is_refused(url):
     [
         "postgre://me:secret@db/uploads",
         "postgre://me:se/cret@db",
+        "postgre://me:se@cret@db/uploads",
+        "postgre://me@server:secret@db/uploads",
+        "postgre://:secret@db",
+        "postgre://me:se\ncret@db",
+        "proxie:secret@db",
         "postgre://db/x?user=me&password=secret&a=b",
         "//a:secret@b",
     ],
@@ -147,6 +153,12 @@ def test_the_password_of_a_url_with_an_unknown_scheme_is_not_shown(url):
         with pytest.raises(InvalidInput, match=r"\*\*\*") as caught:
             open_url(url)
         assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/a:b@c", "ftp:///a@b:c@d", "ftp://host:21/a"])
+def test_a_url_with_an_unknown_scheme_and_no_password_is_shown_as_it_is(url):
+    with pytest.raises(UnknownScheme, match=re.escape(repr(url))):
+        open_backend(url)
 
 
 def test_an_unknown_scheme_is_reported_with_the_known_ones(installed):

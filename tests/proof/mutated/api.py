@@ -480,6 +480,20 @@ MUTATIONS = [
         ("tests/core/test_checkpoint.py -k refused_at_once",),
     ),
     Mutation(
+        "the end of a password with an @ is shown",
+        "core/registry.py",
+        "(?=:(?!//))):.*@",
+        "(?=:(?!//))):[^@]*@",
+        ("tests/core/test_registry.py",),
+    ),
+    Mutation(
+        "the password of a user whose name has an @ is shown",
+        "core/registry.py",
+        "//[^/:]*|",
+        "//[^/:@]*|",
+        ("tests/core/test_registry.py",),
+    ),
+    Mutation(
         "a task of a callback is not referenced",
         CALLBACKS,
         "            _tasks.add(task)\n",
