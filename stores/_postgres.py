@@ -174,12 +174,26 @@ def parse(target: str) -> dict[str, Any]:
     except (psycopg.Error, ValueError):
         # The error quotes parts of the string.
         found = None
-    if found is None:
+    if found is None or _has_part_of_password(target, found):
         raise InvalidInput(
             "the URL of a PostgreSQL database is not valid",
             hint="Use postgresql://USER@HOST/DATABASE, and percent-encode special characters in each of them",
         )
     return {**_CONNECTION, **found, "client_encoding": "UTF8"}
+
+
+def _has_part_of_password(target: str, found: Mapping[str, Any]) -> bool:
+    """
+    Return whether a host, port or database may have part of a password in it.
+
+    libpq ends the password of a URL at the first @ or slash that is not percent-encoded.
+    """
+    host, port, database = (str(found.get(name) or "") for name in ("host", "port", "dbname"))
+    return (
+        any("@" in one[1:] for one in host.split(","))  # that of an abstract socket begins with it
+        or not re.fullmatch("[0-9,]*", port)
+        or ("://" in target and "@" in database and "%40" not in target)
+    )
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):

@@ -597,6 +597,9 @@ def test_both_schemes_open_the_store(scheme: str) -> None:
         ("postgresql://me@one,two:5433/u", "postgresql://one,two:5433/u"),
         ("host=one,two port=5433 dbname=u", "postgresql://one:5433,two:5433/u"),
         ("host=/run/postgresql dbname=u password=secret", "postgresql:///u?host=/run/postgresql"),
+        ("postgresql://me:se%40c%2Fret@db/u", "postgresql://db/u"),
+        ("postgresql://me@db/a%40b", "postgresql://db/a@b"),
+        ("host=@socket dbname=a@b password=se@cret", "postgresql://@socket/a@b"),
     ],
 )
 def test_a_store_is_shown_by_its_place(url: str, shown: str) -> None:
@@ -610,6 +613,12 @@ def test_a_store_is_shown_by_its_place(url: str, shown: str) -> None:
         "postgresql://me:sec%ecret@db/u",
         "postgresql://db/u?secret=1",
         "postgresql://[secret",
+        # What follows the first @ or slash of a password would be taken for the host, the port or the database.
+        "postgresql://me:pass@secret@db/u",
+        "postgresql://me@server:secret@db/u",
+        "postgresql://me:secret/word@db/u",
+        "postgresql://me:12/secret@db/u",
+        "postgresql://me:secret@one,secret@two/u",
     ],
 )
 def test_an_invalid_url_is_refused_and_not_shown(url: str) -> None:

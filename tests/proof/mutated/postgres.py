@@ -160,6 +160,20 @@ MUTATIONS = [
         _tests("never_shown"),
     ),
     Mutation(
+        "part of a password is taken for the host of a database, and shown",
+        SESSION,
+        '        any("@" in one[1:] for one in host.split(","))',
+        "        False",
+        ("tests/stores/test_postgres.py -k invalid_url",),
+    ),
+    Mutation(
+        "part of a password is taken for the port of a database, and shown",
+        SESSION,
+        '        or not re.fullmatch("[0-9,]*", port)\n',
+        "",
+        ("tests/stores/test_postgres.py -k invalid_url",),
+    ),
+    Mutation(
         "the password of a URL with a mistyped scheme is shown",
         "core/registry.py",
         'f"{without_password(url)!r}: no installed',
