@@ -15,7 +15,8 @@ from attrs import AttrsInstance, evolve, fields
 
 from partwise._engine.async_callbacks import check_event_callback
 from partwise._engine.context import ResumeMode
-from partwise._validation import brief, check_type
+from partwise._engine.plan import plan_parts
+from partwise._validation import brief, check_integer, check_methods, check_type
 from partwise.backends.local.keys import META_DIR
 from partwise.backends.s3.urls import split_path
 from partwise.config import TransferConfig
@@ -25,7 +26,7 @@ from partwise.fsspec.typed import FileSystem, compressor, filesystem, local_file
 from partwise.model import ObjectOptions
 from partwise.progress import FsspecCallback, ProgressCallback, for_fsspec
 from partwise.protocols import MultipartBackend
-from partwise.registry import StoreLike, open_backend, open_checkpoint_store
+from partwise.registry import StoreLike, check_store, open_backend, open_checkpoint_store
 from partwise.results import UploadResult, Verification
 from partwise.sources import BytesSource, FileSource
 from partwise.uploader import Uploader
@@ -56,7 +57,7 @@ class UploadFileSystem(FileSystem):
     share one, except during a transaction. It can be pickled if its arguments can.
 
     Args:
-        store: where checkpoints are kept, as for `Uploader`.
+        store: where checkpoints are kept, as for `Uploader`. The store at a URL is opened when it is used first.
         config: how to transfer: a `TransferConfig`, or its fields in a mapping.
         options: the properties of the objects: an `ObjectOptions`, or the fields of the backend's options in a mapping.
         on_event: called with each event of each upload, as for `Uploader.upload`. The `key` of an event names the
@@ -94,14 +95,14 @@ class UploadFileSystem(FileSystem):
         super().__init__()
         check_type("stream_name", stream_name, str, "a string")
         check_type("read_fs", read_fs, (FileSystem, str, type(None)), "a filesystem, its protocol, or None")
-        check_type("options", options, (ObjectOptions, Mapping, type(None)), "an ObjectOptions, a mapping, or None")
+        check_type("options", options, (ObjectOptions, Mapping, type(None)), "ObjectOptions, a mapping, or None")
         check_event_callback(on_event)
         self._config = _as_value("config", config, TransferConfig)
         self._options = options
         self._on_event = on_event
         self._stream_name = stream_name
         self.read_fs = filesystem(read_fs) if isinstance(read_fs, str) else read_fs
-        self._store = store
+        self._store = store if store is None or isinstance(store, str) else check_store(store)
         self._settings = settings
         self._lock = threading.Lock()
         self._backends: dict[str, MultipartBackend] = {}
@@ -386,20 +387,27 @@ class UploadFileSystem(FileSystem):
         expected_size: int | None = None,
         expected_crc64: int | None = None,
     ) -> UploadFile:
-        check_event_callback(on_event)  # before a program writes a file
+        # Before a program writes a file, which may take hours.
+        check_event_callback(on_event)
+        for name, expected in (("expected_size", expected_size), ("expected_crc64", expected_crc64)):
+            if expected is not None:
+                check_integer(name, expected, 0)
+        progress = _as_progress(callback)
         backend, key = self._located(path)
         requested = self._requested(backend, options, create=create)
+        uploader = self._uploader(backend, part_size)
+        plan_parts(None, backend.limits, uploader.config.part_size)
         # The storage checks it again when it stores the object; who may write need not be able to ask for it.
         with suppress(AccessDenied):
             if create and self._is_taken(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         written = WrittenObject(
-            self._uploader(backend, part_size),
+            uploader,
             key,
             path,
             arguments={
                 "options": requested,
-                "progress": _as_progress(callback),
+                "progress": progress,
                 "on_event": self._on_event if on_event is None else on_event,
                 "expected_size": expected_size,
                 "expected_crc64": expected_crc64,
@@ -650,7 +658,10 @@ def _open_mode(mode: str) -> str:
 
 
 def _as_progress(callback: FsspecCallback | None) -> ProgressCallback | None:
-    return None if callback is None or reports_nothing(callback) else for_fsspec(callback)
+    if callback is None or reports_nothing(callback):
+        return None
+    check_methods("callback", callback, ("set_size", "relative_update", "close"), "a callback of fsspec or None")
+    return for_fsspec(callback)
 
 
 def _as_value(what: str, given: _Value | Mapping[str, Any] | None, kind: type[_Value]) -> _Value:
@@ -662,7 +673,7 @@ def _as_value(what: str, given: _Value | Mapping[str, Any] | None, kind: type[_V
     """
     if isinstance(given, kind):
         return given
-    check_type(what, given, (Mapping, type(None)), f"a {kind.__name__}, a mapping, or None")
+    check_type(what, given, (Mapping, type(None)), f"{kind.__name__}, a mapping, or None")
     values: Mapping[str, Any] = given or {}  # type: ignore[assignment]  # as was checked
     known = {attribute.name for attribute in fields(kind)}
     if unknown := sorted(str(name) for name in values if name not in known):

@@ -25,6 +25,7 @@ from partwise import (
     CannotResume,
     InvalidInput,
     ObjectOptions,
+    PartLimits,
     SourceChanged,
     SourceMismatch,
     SourceUnreadable,
@@ -345,13 +346,42 @@ def test_an_event_callback_that_can_not_be_called_is_refused_before_a_file_is_wr
         fs.open(PATH, "wb", on_event=coroutine)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"expected_size": "5"}, "expected_size must be an integer"),
+        ({"expected_crc64": -1}, "expected_crc64 must be an integer"),
+        ({"callback": print}, "callback must be a callback of fsspec or None"),
+        ({"block_size": 5}, "the part size of 5 bytes is out of bounds"),
+        ({"stream_name": 5}, "the name of a stream must be a string"),
+        ({"options": 5}, "options must be OSSOptions, a mapping, or None"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_argument_is_refused_before_a_file_is_written(
+    fs: UploadFileSystem, arguments: dict[str, Any], message: str
+) -> None:
+    backend = MemoryBackend(limits=PartLimits(min_part_size=10))
+    register_backend("toy", lambda url, **settings: (backend, ""))
+    for mode in ("w", "wb"):
+        with pytest.raises(InvalidInput, match=message):
+            fs.open(PATH, mode, **arguments)
+
+
+def test_a_callback_of_another_kind_is_refused(fs: UploadFileSystem, local: Path) -> None:
+    wrong: Any = print
+    for put in (lambda: fs.put_file(local, PATH, callback=wrong), lambda: fs.pipe_file(PATH, b"1", callback=wrong)):
+        with pytest.raises(InvalidInput, match="callback must be a callback of fsspec or None"):
+            put()
+
+
 def test_unknown_options_are_refused_by_name(
     fs: UploadFileSystem, backend: MemoryBackend, tmp_path: Path, local: Path
 ) -> None:
     kind = type(fs)
     with pytest.raises(InvalidInput, match="config has no parts, threads; there are bandwidth_limit, "):
         kind(config={"threads": 4, "parts": 2})
-    with pytest.raises(InvalidInput, match="config must be a TransferConfig, a mapping, or None, not 4"):
+    with pytest.raises(InvalidInput, match="config must be TransferConfig, a mapping, or None, not 4"):
         kind(config=4)
     with pytest.raises(InvalidInput, match="options must be"):
         kind(options=4)
@@ -359,6 +389,8 @@ def test_unknown_options_are_refused_by_name(
         kind(read_fs=4)
     with pytest.raises(InvalidInput, match="stream_name must be"):
         kind(stream_name=None)
+    with pytest.raises(InvalidInput, match="store must be"):
+        kind(store=4)
     with pytest.raises(InvalidInput, match="options has no colour; there are acl, "):
         kind(options={"colour": "red"}).pipe_file(PATH, b"")
     with pytest.raises(InvalidInput, match="unknown setting for an oss:// URL: colour; the settings are "):

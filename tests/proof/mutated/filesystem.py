@@ -286,7 +286,14 @@ MUTATIONS = [
     Mutation(
         "a filesystem: an event callback that can't be called is refused when the file is written",
         FILESYSTEMS,
-        "        check_event_callback(on_event)  # before a program writes a file\n",
+        "        check_event_callback(on_event)\n        for name",
+        "        for name",
+        FILESYSTEM_TESTS,
+    ),
+    Mutation(
+        "a filesystem: an impossible part size is refused when the file is written",
+        FILESYSTEMS,
+        "        plan_parts(None, backend.limits, uploader.config.part_size)\n",
         "",
         FILESYSTEM_TESTS,
     ),
