@@ -155,7 +155,7 @@ class UploadFileSystem(FileSystem):
 
     def put_file(
         self,
-        lpath: str | os.PathLike[str],
+        lpath: str | os.PathLike[str] | os.PathLike[bytes],
         rpath: str,
         callback: FsspecCallback | None = None,
         mode: str = "overwrite",
@@ -191,11 +191,10 @@ class UploadFileSystem(FileSystem):
             PartwiseError: as for `Uploader.upload`.
         """
         path = self._strip_protocol(rpath)
-        local = os.fspath(lpath)
-        if Path(local).is_dir():
+        source = FileSource(lpath)
+        if Path(source.name).is_dir():
             self.makedirs(path, exist_ok=True)
             return None
-        source = FileSource(local)
         return self._put(
             source,
             path,

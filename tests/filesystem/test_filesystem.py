@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import subprocess
 import sys
@@ -366,6 +367,19 @@ def test_a_wrong_argument_is_refused_before_a_file_is_written(
     for mode in ("w", "wb"):
         with pytest.raises(InvalidInput, match=message):
             fs.open(PATH, mode, **arguments)
+
+
+def test_what_is_not_the_path_of_a_local_file_is_refused(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    for wrong in (5, None, "", "nul\0", b"\0"):
+        with pytest.raises(InvalidInput, match="the path of a source must be a path"):
+            fs.put_file(wrong, PATH)
+    assert backend.keys() == []
+
+
+def test_the_path_of_a_local_file_may_be_bytes(fs: UploadFileSystem, backend: MemoryBackend, local: Path) -> None:
+    given: Any = os.fsencode(local)
+    fs.put_file(given, PATH)
+    assert backend.read(KEY) == CONTENT
 
 
 def test_a_callback_of_another_kind_is_refused(fs: UploadFileSystem, local: Path) -> None:
