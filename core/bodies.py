@@ -236,6 +236,8 @@ class BodyFile(io.RawIOBase):
         It clears `error`.
         """
         self._check_open()
+        if whence not in (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END):
+            raise ValueError(f"a position can't be counted from {whence!r}")
         position = offset + (0, self._position, self._size)[whence]
         if position < 0:
             raise ValueError(f"a position can't be negative, as {position} is")

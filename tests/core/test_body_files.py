@@ -202,6 +202,15 @@ def test_there_is_no_position_before_the_start():
         BodyFile(RecordedBody()).seek(-1)
 
 
+@pytest.mark.parametrize("whence", [-1, 3])
+def test_a_position_is_counted_from_the_start_the_position_or_the_end(whence):
+    file = BodyFile(RecordedBody())
+    file.seek(5)
+    with pytest.raises(ValueError, match=f"can't be counted from {whence}"):
+        file.seek(0, whence)
+    assert file.tell() == 5
+
+
 def test_a_digest_is_read_uncounted_and_the_request_counted():
     body = RecordedBody()
     file = BodyFile(body, counted=False)
