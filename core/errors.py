@@ -244,9 +244,8 @@ class UploadUnusable(BackendError):
     """
     The multipart upload exists, but can never be completed.
 
-    Such as after S3's 409 ConditionalRequestConflict.
-
-    Nothing was stored. The engine aborts it and starts again, once in a run. Not retryable.
+    S3's 409 ConditionalRequestConflict is an example. Nothing was stored. The engine aborts the upload and starts
+    again, once in a run. Not retryable.
     """
 
 

@@ -23,7 +23,7 @@ def describe_upload(checkpoint: Checkpoint) -> str:
 
 def closed_error(store: object) -> StoreClosed:
     """Return the error of a store that is used after `close`."""
-    return StoreClosed(f"{store!r} was closed", hint="Open another store on the same path")
+    return StoreClosed(f"{store!r} was closed", hint="Open another one in its place")
 
 
 def busy_error(upload: str, *, by: str, name: str, where: str | None = None) -> CheckpointBusy:
