@@ -61,6 +61,15 @@ def outline(value: object) -> str:
         return f"a huge {type(value).__name__}"
 
 
+def printable(text: str) -> str:
+    """
+    Return a text from outside as a message or a log may have it.
+
+    It is unchanged, or its `repr` if it has control characters, which could change what a terminal shows.
+    """
+    return text if text.isprintable() else repr(text)
+
+
 # --- validators and converters of attrs fields -----------------------------------------------------------------------
 
 

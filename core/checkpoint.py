@@ -21,6 +21,7 @@ from partwise._validation import (
     of_type,
     optional_string,
     outline,
+    printable,
     stored_integer,
     string,
     to_tuple,
@@ -317,4 +318,5 @@ def _first_reason(error: BaseException) -> str:
         reason = str(error)
     except TypeError:  # raised by cattrs' own message, about names that are not texts
         reason = "a name is not a text"
-    return f"{type(error).__name__}: {reason}"[:_REASON_MAX]
+    # That of cattrs has unknown names as they are.
+    return printable(f"{type(error).__name__}: {reason}"[:_REASON_MAX])

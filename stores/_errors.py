@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from partwise._durable import Untrusted
-from partwise._validation import brief
+from partwise._validation import brief, printable
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointBusy, CheckpointError, CheckpointUnwritable, ClaimLost, StoreClosed
 
@@ -18,7 +18,7 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno
 
 def describe_upload(checkpoint: Checkpoint) -> str:
     """Return the upload of a checkpoint as messages name it."""
-    return f"the upload of {checkpoint.source!r} to {checkpoint.key!r} at {checkpoint.location}"
+    return f"the upload of {checkpoint.source!r} to {checkpoint.key!r} at {printable(checkpoint.location)}"
 
 
 def closed_error(store: object) -> StoreClosed:

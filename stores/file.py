@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 from partwise import _durable as files
 from partwise._closing import Closing
 from partwise._signals import ignored
-from partwise._validation import check_string, split_url
+from partwise._validation import check_string, printable, split_url
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnwritable, InvalidInput
 from partwise.model import ClaimOwner, UploadedPart
@@ -428,24 +428,25 @@ class FileCheckpointStore(Closing):
 
     def _scan(self, paths: Iterable[str]) -> Iterator[Checkpoint]:
         for path in paths:
+            shown = printable(path)  # others may have created the file
             try:
                 if self._location.is_unrelated(path):
-                    _log.warning("%s is left out: it does not start like a checkpoint", path)
+                    _log.warning("%s is left out: it does not start like a checkpoint", shown)
                     continue
                 checkpoint = journal.decode(_read(path)).checkpoint
             except FileNotFoundError:
                 continue
             except files.Untrusted as error:
-                _log.warning("%s is left out: it %s", path, error.strerror)
+                _log.warning("%s is left out: it %s", shown, error.strerror)
             except OSError as error:
-                _log.warning("%s is left out: it can't be read: %s", path, reason(error))
+                _log.warning("%s is left out: it can't be read: %s", shown, reason(error))
             except journal.CorruptJournal as damage:
-                _log.warning("%s is left out: it can't be trusted: %s", path, damage.reason)
+                _log.warning("%s is left out: it can't be trusted: %s", shown, damage.reason)
             else:
                 if self._location.path(checkpoint.name) == path:
                     yield checkpoint
                 else:
-                    _log.warning("%s is left out: it is that of %s", path, describe_upload(checkpoint))
+                    _log.warning("%s is left out: it is that of %s", shown, describe_upload(checkpoint))
 
 
 def _read_header(path: str) -> Checkpoint | None:

@@ -38,7 +38,7 @@ from attrs import define, field
 
 from partwise._closing import Closing
 from partwise._extras import install_hint
-from partwise._validation import check_type
+from partwise._validation import check_type, printable
 from partwise.checkpoint import Checkpoint
 from partwise.errors import (
     CheckpointDamaged,
@@ -569,7 +569,9 @@ class PostgresCheckpointStore(Closing):
             try:
                 checkpoint = _read(session, name)
             except journal.CorruptJournal as damage:
-                _log.warning("%s in %s is left out: it can't be trusted: %s", name, self._where, damage.reason)
+                _log.warning(
+                    "%s in %s is left out: it can't be trusted: %s", printable(name), self._where, damage.reason
+                )
             else:
                 if checkpoint is not None:
                     checkpoints.append(checkpoint)

@@ -30,6 +30,7 @@ from typing import Any, Literal, TypeVar
 
 from partwise import _durable as files
 from partwise._closing import Closing
+from partwise._validation import printable
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
 from partwise.model import MIB, PART_NUMBER_MAX, ClaimOwner, UploadedPart
@@ -441,7 +442,9 @@ class SQLiteCheckpointStore(Closing):
             try:
                 checkpoint = _read(connection, name)
             except journal.CorruptJournal as damage:
-                _log.warning("%s in %s is left out: it can't be trusted: %s", name, self._path, damage.reason)
+                _log.warning(
+                    "%s in %s is left out: it can't be trusted: %s", printable(name), self._path, damage.reason
+                )
             else:
                 if checkpoint is not None:
                     checkpoints.append(checkpoint)

@@ -92,6 +92,15 @@ def test_a_checkpoint_survives_json(checkpoint):
     assert Checkpoint.from_data(json.loads(json.dumps(checkpoint.to_data()))) == checkpoint
 
 
+@pytest.mark.parametrize(
+    "change", [{"\x1b[2J\n": 1}, {"fingerprint": {"\x1b[2J\n": 1}}, {"part_size": "\x1b\n"}, {"version": "\x1b\n"}]
+)
+def test_a_message_has_no_control_characters_of_the_data(change):
+    with pytest.raises(CheckpointDamaged) as caught:
+        Checkpoint.from_data({**CHECKPOINT.to_data(), **change})
+    assert str(caught.value).isprintable()
+
+
 WITH_NUMBER = {
     "number of a part": lambda number: attrs.evolve(CHECKPOINT, parts=(UploadedPart(number, 1, "E"),)),
     "size of a part": lambda number: attrs.evolve(CHECKPOINT, parts=(UploadedPart(1, number, "E"),)),

@@ -434,6 +434,29 @@ def test_unreadable_checkpoints_are_logged_and_left_out_of_a_scan(
     assert directory.path_for(bad.name).exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names of files have no control characters there")
+def test_what_others_have_written_does_not_change_what_a_terminal_shows(
+    directory, tmp_path, checkpoint, caplog
+) -> None:
+    foreign = evolve(checkpoint("good"), location="memory://\x1b[2J\r\nother", key="\x1b[2Jk", source="\x1b[2Js")
+    directory.save(foreign)
+    content = directory.path_for(foreign.name).read_bytes()
+    directory.path_for(checkpoint("good").name).write_bytes(content)
+    directory.path_for(checkpoint("good").name).chmod(0o600)
+    (tmp_path / "\x1b[2J.ucp").write_bytes(content)
+    (tmp_path / "\x1b[2J\r\n.ucp").mkdir()
+    with caplog.at_level(logging.WARNING, "partwise.stores.file"):
+        assert list(directory.scan()) == [foreign]
+    with pytest.raises(CheckpointDamaged, match="that of the upload of") as damaged:
+        directory.load(checkpoint("good").name)
+    with directory.claim(foreign.name), pytest.raises(CheckpointBusy) as busy:
+        directory.claim(foreign.name).__enter__()
+
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3
+    assert all(text.isprintable() for text in (*messages, str(damaged.value), str(busy.value)))
+
+
 def test_a_checkpoint_deleted_during_a_scan_is_skipped(directory, checkpoint, caplog) -> None:
     saved = [checkpoint(str(number)) for number in range(3)]
     for one in saved:

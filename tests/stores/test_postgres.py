@@ -819,8 +819,10 @@ def test_nothing_is_appended_to_a_damaged_checkpoint(postgres, store, saved, par
 def test_damaged_rows_are_logged_and_left_out_of_a_scan(postgres, store, saved, checkpoint, caplog) -> None:
     ask(postgres, store, "UPDATE partwise_checkpoints SET record = '[]' WHERE part_number = 2")
     ask(postgres, store, "INSERT INTO partwise_checkpoints (name, part_number, record) VALUES ('\u00e4', 0, '{}')")
+    ask(postgres, store, "INSERT INTO partwise_checkpoints (name, part_number, record) VALUES ('\x1b[2J', 0, '{}')")
     with caplog.at_level(logging.WARNING, "partwise.stores.postgres"):
         assert list(store.scan()) == [checkpoint("neighbour")]
+    assert all(record.getMessage().isprintable() for record in caplog.records)
     assert {(record.name, record.levelname) for record in caplog.records} == {("partwise.stores.postgres", "WARNING")}
     assert saved.name in caplog.text
 

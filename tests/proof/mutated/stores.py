@@ -20,6 +20,13 @@ OWNERS_TESTS = ("tests/stores/test_owners.py",)
 
 MUTATIONS = [
     Mutation(
+        "what others wrote into a checkpoint changes what a terminal shows",
+        "core/_validation.py",
+        "    return text if text.isprintable() else repr(text)",
+        "    return text",
+        ("tests/stores/test_file.py -k terminal", "tests/core/test_checkpoint.py -k control"),
+    ),
+    Mutation(
         "a database that another program has locked fails an upload",
         "stores/_errors.py",
         "    return error.errno == errno.EBUSY\n",
