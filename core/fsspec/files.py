@@ -166,7 +166,7 @@ class UploadFile(io.BufferedIOBase):
         Raises:
             UploadFailed: the upload has failed meanwhile. Other errors of `Uploader.upload` are raised likewise.
             FileExistsError: the file was opened to be created, and there is an object.
-            ValueError: the file is closed, or was discarded.
+            ValueError: the file is closed, stored, or discarded.
         """
         self._check_open()
         with memoryview(data) as view, view.cast("B") as plain:
@@ -188,8 +188,15 @@ class UploadFile(io.BufferedIOBase):
             raise ValueError(f"{self.path} is closed")
         if self._failure is not None:
             raise self._failure
-        if self._state is not _State.WRITING:
+        if self._state is _State.STORED:
+            raise ValueError(f"{self.path} is stored already, and can't be written to any more")
+        if self.is_discarded:
             raise ValueError(f"what was written to {self.path} was discarded")
+
+    @property
+    def is_discarded(self) -> bool:
+        """Whether nothing will be stored, for another reason than a failure."""
+        return self._state is _State.ENDED and self._failure is None
 
     def _send(self, data: memoryview) -> None:
         if self._state is not _State.WRITING:
@@ -341,7 +348,7 @@ _MARKED = (
 
 class UploadTextFile(io.TextIOWrapper):
     """
-    A text file over an `UploadFile`, with its `result`.
+    A text file over an `UploadFile`, with its `result` and `discard`.
 
     If an exception leaves its ``with`` block, nothing is stored.
     """
@@ -352,8 +359,8 @@ class UploadTextFile(io.TextIOWrapper):
             name = codecs.lookup(encoding or "").name
         # Python writes the mark to files with positions only, and does not read such a text without one.
         encoding, self._mark = _MARKED.get(name, (encoding, b""))
-        super().__init__(file, encoding=encoding, **settings)
         self._file = file
+        super().__init__(file, encoding=encoding, **settings)
 
     def write(self, text: str, /) -> int:
         """Write a text, and return the number of its characters."""
@@ -366,6 +373,17 @@ class UploadTextFile(io.TextIOWrapper):
     def result(self) -> UploadResult | None:
         """The result of the upload once the object is stored; None before."""
         return self._file.result
+
+    def discard(self) -> None:
+        """Store nothing, and abort the upload, as `UploadFile.discard`."""
+        self._file.discard()
+
+    def close(self) -> None:
+        """Store what was written, unless it was discarded, as `UploadFile.close`."""
+        if self._file.is_discarded:
+            self._file.close()  # without the text that is not written to it yet
+        else:
+            super().close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -318,6 +318,33 @@ def test_a_discarded_file_is_not_stored_and_can_not_be_written(fs: UploadFileSys
     assert (backend.keys(), backend.uploads, file.result) == ([], {}, None)
 
 
+@pytest.mark.parametrize("size", [3, len(LARGE)])
+def test_a_discarded_text_file_is_not_stored_and_can_be_closed(
+    fs: UploadFileSystem, backend: MemoryBackend, size: int
+) -> None:
+    """The text that is not encoded yet is dropped, too."""
+    file = fs.open(PATH, "w")
+    file.write("x" * size)
+    file.write("the end")
+    file.discard()
+    file.close()
+    with fs.open(PATH, "w") as other:
+        other.write("x" * size)
+        other.discard()
+    assert (file.closed, other.closed, file.result) == (True, True, None)
+    assert (backend.keys(), backend.uploads) == ([], {})
+
+
+def test_nothing_can_be_written_to_a_file_that_is_stored(fs: UploadFileSystem, backend: MemoryBackend) -> None:
+    file = fs.open(PATH, "wb")
+    file.write(b"abc")
+    file.commit()
+    with pytest.raises(ValueError, match=f"{PATH} is stored already"):
+        file.write(b"more")
+    file.close()
+    assert backend.read(KEY) == b"abc"
+
+
 def test_the_end_of_a_compressed_file_that_was_discarded_is_dropped(
     fs: UploadFileSystem, backend: MemoryBackend
 ) -> None:

@@ -94,6 +94,13 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
+        "a filesystem: a discarded text file can't be closed",
+        FILES,
+        "        if self._file.is_discarded:\n",
+        "        if False:\n",
+        FILE_TESTS,
+    ),
+    Mutation(
         "a filesystem: a text in UTF-16 has no byte order mark",
         FILES,
         "        if mark:\n            self._file.write(mark)\n",
@@ -159,7 +166,7 @@ MUTATIONS = [
     Mutation(
         "a filesystem: a discarded file can be written",
         FILES,
-        "        if self._state is not _State.WRITING:\n            raise ValueError",
+        "        if self.is_discarded:\n            raise ValueError",
         "        if False:\n            raise ValueError",
         FILE_TESTS,
     ),
