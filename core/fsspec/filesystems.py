@@ -353,7 +353,11 @@ class UploadFileSystem(FileSystem):
                 raise ValueError(f"a file of bytes has no {', '.join(text)}")
             return super().open(path, mode, block_size, cache_options, layer=compression, **kwargs)
         file = super().open(path, mode.replace("t", "") + "b", block_size, cache_options, layer=compression, **kwargs)
-        return UploadTextFile(file, **text)
+        try:
+            return UploadTextFile(file, **text)
+        except BaseException:
+            file.discard()  # or the end of a transaction would store it, empty
+            raise
 
     def _open(
         self,

@@ -345,6 +345,19 @@ def test_nothing_can_be_written_to_a_file_that_is_stored(fs: UploadFileSystem, b
     assert backend.read(KEY) == b"abc"
 
 
+def test_a_text_file_that_can_not_be_opened_is_no_empty_object(
+    fs: UploadFileSystem, backend: MemoryBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    fs.pipe_file(PATH, b"kept")
+    with fs.transaction:
+        with pytest.raises(LookupError, match="unknown encoding"):
+            fs.open(PATH, "w", encoding="unknown")
+        with pytest.raises(ValueError, match="illegal newline"):
+            fs.open(PATH, "w", newline="unknown")
+    gc.collect()
+    assert (backend.read(KEY), backend.uploads, caplog.records) == (b"kept", {}, [])
+
+
 def test_the_end_of_a_compressed_file_that_was_discarded_is_dropped(
     fs: UploadFileSystem, backend: MemoryBackend
 ) -> None:

@@ -101,6 +101,13 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
+        "a filesystem: a text file that can't be opened is an empty object after a transaction",
+        FILESYSTEMS,
+        "            file.discard()  # or",
+        "            # or",
+        FILE_TESTS,
+    ),
+    Mutation(
         "a filesystem: a text in UTF-16 has no byte order mark",
         FILES,
         "        if mark:\n            self._file.write(mark)\n",
