@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -98,7 +99,7 @@ class UploadFile(io.BufferedIOBase):
 
     `UploadFileSystem.open` creates it. The object appears when the file is closed, whole and verified, or not at all:
 
-    - `close` returns once the object is stored. In a transaction the end of the transaction stores it.
+    - `close` returns once the object is stored. In a transaction, its end stores the files that were closed.
     - If an exception leaves the ``with`` block of the file, nothing is stored, and the upload is aborted. With a
       `stream_name` the parts are kept for the next attempt. The same holds for a ``with`` block of `fsspec.open`, and
       of any other object that closes the file in its ``__exit__``.
@@ -406,12 +407,17 @@ class UploadTransaction(Transaction):
         """
         Store the files, in the order in which they were opened, or discard them.
 
-        Those that follow one that can't be stored are discarded.
+        Those that follow one that can't be stored are discarded, and so is one that was not closed: its end may not be
+        written yet.
         """
-        filesystem, files = self.fs, self.files
+        filesystem = self.fs
+        files: deque[UploadFile] = self.files
         try:
             for file in files if commit else ():
-                file.commit()
+                if file.closed or file._state is not _State.WRITING:  # noqa: SLF001  # of this module
+                    file.commit()
+                else:
+                    logger.warning("%s was not closed in its transaction, so it is not stored", file.path)
         finally:
             filesystem._intrans = False  # noqa: SLF001  # as that of fsspec does
             filesystem._transaction = None  # noqa: SLF001

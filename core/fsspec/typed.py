@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import fsspec
 from fsspec.callbacks import NoOpCallback
@@ -21,17 +21,11 @@ __all__ = ["FileSystem", "Transaction", "compressor", "filesystem", "local_files
 
 if TYPE_CHECKING:
 
-    class _DeferredFile(Protocol):
-        """A file that waits for the end of a transaction."""
-
-        def commit(self) -> object: ...
-        def discard(self) -> object: ...
-
     class Transaction:
         """The base class of transactions."""
 
         fs: Any
-        files: deque[_DeferredFile]
+        files: deque[Any]
 
         def __init__(self, fs: FileSystem) -> None: ...
         def complete(self, commit: bool = True) -> None: ...

@@ -683,6 +683,23 @@ def test_a_file_that_can_not_be_stored_ends_its_transaction_and_discards_the_fil
     assert backend.keys() == ["later", "one"]
 
 
+@pytest.mark.parametrize("mode", ["w", "wb"])
+def test_a_file_that_is_not_closed_in_its_transaction_is_not_stored(
+    fs: UploadFileSystem, backend: MemoryBackend, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    """The end of a text is written when its file is closed, so half of it would be stored."""
+    fs.pipe_file(PATH, b"kept")
+    with fs.transaction:
+        file = fs.open(PATH, mode)
+        file.write("x" * len(LARGE) if mode == "w" else LARGE)
+        fs.pipe_file("examplebucket/other", b"stored")
+    assert {key: backend.read(key) for key in backend.keys()} == {KEY: b"kept", "other": b"stored"}  # noqa: SIM118
+    assert backend.uploads == {}
+    assert f"{PATH} was not closed in its transaction, so it is not stored" in caplog.text
+    file.close()
+    assert file.result is None
+
+
 # --- writers of the standard library ---------------------------------------------------------------------------------
 
 

@@ -150,6 +150,13 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
+        "a filesystem: a file that is not closed is stored at the end of a transaction",
+        FILES,
+        "                if file.closed or file._state is not _State.WRITING:",
+        "                if True:",
+        FILE_TESTS,
+    ),
+    Mutation(
         "a filesystem: the files after one that can't be stored are kept",
         FILES,
         "            while files:\n",
