@@ -228,8 +228,14 @@ class UploadFile(io.BufferedIOBase):
             raise self._failure
         if self._state is not _State.WRITING:
             return
-        if self._encoder is not None:
-            self._encoder.close()
+        try:
+            if self._encoder is not None:
+                self._encoder.close()
+        except BaseException as error:
+            if self._state is _State.WRITING:  # or the upload would wait for the end for ever
+                self._stop()
+                self._failure = error
+            raise
         self._pipe.end()
         self._finish()
 

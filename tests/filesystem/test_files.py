@@ -345,6 +345,27 @@ def test_nothing_can_be_written_to_a_file_that_is_stored(fs: UploadFileSystem, b
     assert backend.read(KEY) == b"abc"
 
 
+def test_a_compressor_that_can_not_end_its_file_ends_the_upload(
+    fs: UploadFileSystem, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless:
+        def __init__(self, file: Any, mode: str) -> None:
+            self.write = file.write
+
+        def close(self) -> None:
+            raise MemoryError("the last block is too large")
+
+    monkeypatch.setitem(fsspec.compression.compr, "endless", Endless)
+    threads = threading.active_count()
+    file = fs.open(PATH, "wb", compression="endless")
+    file.write(LARGE)
+    for end in (file.commit, file.close):
+        with pytest.raises(MemoryError, match="the last block"):
+            end()
+    wait_until(lambda: threading.active_count() == threads)
+    assert (file.closed, backend.keys(), backend.uploads) == (True, [], {})
+
+
 def test_a_text_file_that_can_not_be_opened_is_no_empty_object(
     fs: UploadFileSystem, backend: MemoryBackend, caplog: pytest.LogCaptureFixture
 ) -> None:

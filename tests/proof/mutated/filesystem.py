@@ -150,6 +150,13 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
+        "a filesystem: the failure of a compressor at the end of its file is forgotten",
+        FILES,
+        "                self._stop()\n                self._failure = error\n",
+        "                self._stop()\n",
+        FILE_TESTS,
+    ),
+    Mutation(
         "a filesystem: a file that is not closed is stored at the end of a transaction",
         FILES,
         "                if file.closed or file._state is not _State.WRITING:",
