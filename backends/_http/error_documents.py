@@ -72,7 +72,7 @@ def parse_error(
         return redact(value[: 2 * size_max], hidden)[:size_max]
 
     def word(*values: str | None) -> str | None:
-        return text(printable(next(filter(None, values), "")[: 4 * WORD_MAX]), WORD_MAX) or None
+        return text(without_controls(next(filter(None, values), "")[: 4 * WORD_MAX]), WORD_MAX) or None
 
     request_id, ec = response.headers.get(f"{prefix}request-id"), response.headers.get(f"{prefix}ec")
     location = word(response.headers.get("location"))
@@ -83,7 +83,7 @@ def parse_error(
         start = response.body[:_SEARCHED_BYTES]
         return ErrorDetails(
             word(code_in(response)),
-            text(printable(start.decode("utf-8", "replace")), 200).strip(),
+            text(without_controls(start.decode("utf-8", "replace")), 200).strip(),
             word(request_id),
             ec=word(ec),
             location=location,
@@ -159,6 +159,6 @@ def is_redirect(response: Response) -> bool:
     return 300 <= response.status < 400
 
 
-def printable(text: str) -> str:
+def without_controls(text: str) -> str:
     """Return a text with a space for each character that can't be shown."""
     return "".join(character if character.isprintable() else " " for character in text).strip()

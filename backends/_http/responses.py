@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from attrs import define
 
-from partwise.backends._http.error_documents import WORD_MAX, printable
+from partwise.backends._http.error_documents import WORD_MAX, without_controls
 from partwise.backends._http.http1 import Response
 from partwise.backends._http.redaction import contains, redact
 from partwise.backends._http.xml import NAME_MAX, BadDocument, parse_etag
@@ -83,7 +83,7 @@ class ResponseReader:
 
     def request_id(self, response: Response) -> str | None:
         """Return the service's id of the request, as far as it can be shown."""
-        return printable(response.headers.get(f"{self.prefix}request-id", ""))[:WORD_MAX] or None
+        return without_controls(response.headers.get(f"{self.prefix}request-id", ""))[:WORD_MAX] or None
 
     def ids(self, response: Response) -> dict[str, Any]:
         """Return the object's version id and the request id, for `StoredObject`."""

@@ -164,7 +164,6 @@ def without_passwords(arguments: Sequence[str]) -> list[str]:
 
     Passwords in the URLs of a proxy and a store are replaced by ``***``.
     """
-    from partwise.registry import without_password
 
     shown = []
     previous = ""
