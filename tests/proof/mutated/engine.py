@@ -750,6 +750,13 @@ MUTATIONS = [
         ("tests/proof/test_counterexamples.py",),
     ),
     Mutation(
+        "an object of another size than the source's is a success",
+        "core/_engine/reconcile.py",
+        "    if facts.head is Missing.NO_OBJECT or facts.head.size != plan.size:",
+        "    if facts.head is Missing.NO_OBJECT:",
+        ("tests/core/engine/test_reconcile.py",),
+    ),
+    Mutation(
         "another upload's token counts as this one's",
         COMPLETE,
         "        return head.metadata.get(TOKEN_NAME) == context.checkpoint.token",
