@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -51,6 +52,7 @@ class Pending:
     key: str
     options: dict[str, Any]
     parts: dict[int, bytes] = field(factory=dict)
+    initiated: float = field(factory=time.time)
 
 
 class Refused(Exception):
@@ -183,8 +185,8 @@ class Handler(BaseHTTPRequestHandler):
                 storage.find(key, upload_id).parts[int(number)] = body
                 self.respond(200, {"etag": etag_of(body), "size": len(body)})
             case "GET", {"prefix": prefix, "after": after, "id": last, "max": most}:
-                pending = sorted((upload.key, upload_id) for upload_id, upload in storage.uploads.items())
-                later = [each for each in pending if each > (after, last) and each[0].startswith(prefix)]
+                pending = sorted((upload.key, id_, upload.initiated) for id_, upload in storage.uploads.items())
+                later = [each for each in pending if each[:2] > (after, last) and each[0].startswith(prefix)]
                 page = later[: min(int(most), PAGE_MAX)]
                 self.respond(200, {"entries": page, "more": len(later) > len(page)})
             case "GET", {"id": upload_id, "after": after, "max": most}:
@@ -332,7 +334,7 @@ class HTTPBackend:
         def fetch(after: tuple[str, str]) -> ResultPage[PendingUpload, tuple[str, str]]:
             query = {"prefix": prefix, "after": after[0], "id": after[1], "max": str(self.page_size)}
             found = self.call("GET", "", query).document
-            uploads = [PendingUpload(key, upload_id, utc(0)) for key, upload_id in found["entries"]]
+            uploads = [PendingUpload(key, upload_id, utc(when)) for key, upload_id, when in found["entries"]]
             return ResultPage(uploads, (uploads[-1].key, uploads[-1].upload_id) if found["more"] else None)
 
         return list_pages(fetch, ("", ""), "uploads", 1_000_000)

@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NoReturn
 
 import pytest
@@ -55,6 +56,7 @@ class Pending:
     key: str
     options: ObjectOptions
     parts: dict[int, tuple[bytes, UploadedPart]] = field(factory=dict)
+    initiated: datetime = field(factory=lambda: datetime.now(UTC))
 
 
 @define
@@ -149,7 +151,7 @@ class Correct:
         self.begin()
         return self.pages(
             lambda: [
-                PendingUpload(upload.key, upload_id, utc(0))
+                PendingUpload(upload.key, upload_id, upload.initiated)
                 for upload_id, upload in sorted(self.bucket.uploads.items(), key=lambda item: (item[1].key, item[0]))
                 if upload.key.startswith(prefix)
             ],
@@ -339,6 +341,15 @@ class SecondCloseFails(Correct):
 class UsableAfterClose(Correct):
     def head_object(self, key: str) -> StoredObject | None:
         return None
+
+
+class CopyHasOtherCapabilities(Correct):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.capabilities = evolve(self.capabilities, part_checksums=False)
+
+    def __reduce__(self) -> Any:
+        return (*super().__reduce__(), {})
 
 
 class CopyUsesOtherStorage(Correct):
@@ -827,6 +838,18 @@ class TimeWithoutZone(Correct):
         return [evolve(found, initiated=found.initiated.replace(tzinfo=None)) for found in super().list_uploads(prefix)]
 
 
+class TimeOfNothing(Correct):
+    """As a backend returns whose storage does not say when."""
+
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        return [evolve(found, initiated=utc(0)) for found in super().list_uploads(prefix)]
+
+
+class LocalTimeAsUTC(Correct):
+    def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
+        return [evolve(found, initiated=found.initiated + timedelta(hours=8)) for found in super().list_uploads(prefix)]
+
+
 class OnePage(Correct):
     def following(
         self, page: list[Any], entries: Callable[[], list[Any]], place: Callable[[Any], Any]
@@ -1043,7 +1066,10 @@ MUTANTS: dict[str, tuple[type[Correct], ...]] = {
     "handles_see_each_other": (SeparateHandles, ClosesOthers),
     "listing_is_as_declared": (ListsThoughDeclaredNot, ListsUploadsThoughDeclaredNot),
     "close": (SecondCloseFails, UsableAfterClose),
-    "pickle": (CopyUsesOtherStorage,),
+    "pickle": (
+        CopyUsesOtherStorage,
+        CopyHasOtherCapabilities,
+    ),
     "failures_of_the_storage": (RaisesAnotherFailure, ThrottledIsPermanent, NoCause),
     "refusals_are_permanent": (RefusalIsRetryable, ReusesFinishedIds),
     "lost_responses": (CompletesEmptyTheSecondTime, AbortsAnyUpload, AbortOfUnknownFails),
@@ -1075,7 +1101,9 @@ MUTANTS: dict[str, tuple[type[Correct], ...]] = {
     "abort_again": (AbortOfUnknownFails, AbortRemovesTheObject, AbortsAnyUpload),
     "unknown_ids": (UnknownIdsListNothing, ReusesFinishedIds, PathsAreIds, StaysPending),
     "list_parts": (ListsAsText, ListsLate),
-    "list_uploads": (ListsOneUploadOfAKey, PrefixIsAFolder, TimeWithoutZone, AbortKeepsParts),
+    "list_uploads": (
+        *(ListsOneUploadOfAKey, PrefixIsAFolder, TimeWithoutZone, TimeOfNothing, LocalTimeAsUTC, AbortKeepsParts),
+    ),
     "pages_of_uploads": (OnePage, PagesByCount, PagesRepeatTheLast),
     "pages_of_parts": (OnePage, PagesRepeatTheLast),
     "resume_from_the_id": (PartsAreLostOnClose, ListsOtherParts),

@@ -158,7 +158,7 @@ class FirstPageOfUploads(HTTPBackend):
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         query = {"prefix": prefix, "after": "", "id": "", "max": str(self.page_size)}
         found = self.call("GET", "", query).document["entries"]
-        return [PendingUpload(key, upload_id, utc(0)) for key, upload_id in found]
+        return [PendingUpload(key, upload_id, utc(when)) for key, upload_id, when in found]
 
 
 class PagesOfUploadsByKey(HTTPBackend):
@@ -169,9 +169,9 @@ class PagesOfUploadsByKey(HTTPBackend):
         while more:
             query = {"prefix": prefix, "after": after, "id": "~", "max": str(self.page_size)}
             found = self.call("GET", "", query).document
-            for key, upload_id in found["entries"]:
+            for key, upload_id, when in found["entries"]:
                 after = key
-                yield PendingUpload(key, upload_id, utc(0))
+                yield PendingUpload(key, upload_id, utc(when))
             more = found["more"]
 
 
@@ -693,6 +693,14 @@ def test_a_head_that_can_not_tell_an_error_has_to_be_declared() -> None:
 
     with pytest.raises(AssertionError, match=r"head_object on a storage that fails by"):
         BACKEND_CHECKS["failures_of_the_storage"](undeclared())
+
+
+def test_a_count_of_requests_that_stays_is_a_mistake_of_the_harness() -> None:
+    """Otherwise no backend repeats a call, as it seems."""
+    uncounted = type("Uncounted", (FullHarness,), {"requests": lambda _: 0})
+
+    with pytest.raises(AssertionError, match="the hook `requests` counts the requests"):
+        BACKEND_CHECKS["failures_are_not_retried"](uncounted())
 
 
 def test_one_failure_can_be_declared_to_deviate() -> None:

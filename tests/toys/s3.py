@@ -61,7 +61,8 @@ class S3Backend(Client):
 
     def list_uploads(self, prefix: str = "") -> Iterable[PendingUpload]:
         found = self.request(self._service.uploads.copy).items()
-        return [PendingUpload(one.key, upload_id, utc(0)) for upload_id, one in found if one.key.startswith(prefix)]
+        listed = [PendingUpload(one.key, upload_id, utc(one.initiated)) for upload_id, one in found]
+        return [pending for pending in listed if pending.key.startswith(prefix)]
 
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
         storage_class = _CLASSES.get(options.storage_class or "", options.storage_class)

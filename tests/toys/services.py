@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,6 +98,7 @@ class Multipart:
     key: str
     headers: Mapping[str, Any]
     parts: dict[int, tuple[str, bytes]] = field(factory=dict)  # ETag and bytes, by part number
+    initiated: float = field(factory=time.time, repr=False)  # not shown: two runs have the same state otherwise
 
 
 @define

@@ -148,6 +148,7 @@ def check_pickle(harness: BackendHarness) -> None:
     copy = cast("MultipartBackend", pickle.loads(pickle.dumps(backend)))  # noqa: S301  # trusted bytes
     with closing(copy):
         assert (copy.location, copy.limits) == (backend.location, backend.limits), "the copy reaches the same storage"
+        assert copy.capabilities == backend.capabilities, "the copy has the same capabilities"
         duty = "an upload is continued by an unpickled handle"
         part = must_return(duty, copy.upload_part, upload.key, upload.upload_id, 1, body_of(copy, data))
     upload.complete([part])

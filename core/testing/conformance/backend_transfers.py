@@ -291,7 +291,9 @@ def check_failures_are_not_retried(harness: BackendHarness) -> None:
         raise harness.without("requests")
     if not harness.gives("open_failing"):
         raise harness.without("open_failing")
+    at_first = harness.requests() or 0
     upload, part = harness.begin_with_part("retried")
+    counts = (harness.requests() or 0) > at_first
     tried = False
     for kind in (ServerFailed, Throttled, ConnectionFailed):
         backend = harness.open_failing(kind)
@@ -308,6 +310,7 @@ def check_failures_are_not_retried(harness: BackendHarness) -> None:
                 assert made <= 1, f"{duty}: the backend makes one request and raises, not {made}: the engine retries"
     if not tried:
         raise harness.without("open_failing")
+    assert counts, "the hook `requests` counts the requests of every handle: it counted none of those that succeeded"
 
 
 @CHECKS.covers(46, behaviours=("upload_part", "put_object"))

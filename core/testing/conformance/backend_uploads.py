@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from attrs import evolve
@@ -540,11 +541,16 @@ def check_list_parts(harness: BackendHarness) -> None:
             upload.must_hold([sent[n] for n in sorted(sent)], "parts are listed at once, in ascending order")
 
 
-@CHECKS.covers(22)
+#: How far the clock of the storage may be off. At a greater difference S3 and OSS refuse requests.
+_CLOCK_DIFFERENCE = timedelta(minutes=15)
+
+
+@CHECKS.covers(22, behaviours=("initiated",))
 def check_list_uploads(harness: BackendHarness) -> None:
-    """Pending uploads with the prefix are listed in any order, with a datetime."""
+    """Pending uploads with the prefix are listed in any order, with their start."""
     backend = harness.open_for_test()
     skip_unless_lists_uploads(backend)
+    earliest = datetime.now(UTC) - _CLOCK_DIFFERENCE
     again = () if backend.capabilities.one_upload_per_key else ("list/b",) * 3
     uploads = [harness.begin(backend, name) for name in ("list/b", "list/a", "list/ab", *again, "list-not")]
     initiated = sorted((upload.key, upload.upload_id) for upload in uploads)
@@ -555,6 +561,13 @@ def check_list_uploads(harness: BackendHarness) -> None:
             f"the uploads of keys that start with {prefix!r} are listed, each once, also several of one key"
         )
         assert all(pending.initiated.tzinfo is not None for pending in listed), "initiated has a time zone"
+    with harness.behaviour("initiated"):
+        latest = datetime.now(UTC) + _CLOCK_DIFFERENCE
+        for pending in backend.list_uploads(harness.key("list")):
+            assert earliest <= pending.initiated <= latest, (
+                f"initiated is the time when the upload was initiated, not {pending.initiated.isoformat()}:"
+                " old uploads are taken for orphans, and aborted"
+            )
     everywhere = {(pending.key, pending.upload_id) for pending in backend.list_uploads()}
     assert everywhere >= set(initiated), "without a prefix every upload is listed"
     if backend.capabilities.aborts:

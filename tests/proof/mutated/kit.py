@@ -272,4 +272,25 @@ MUTATIONS = [
         "",
         TOOLS,
     ),
+    Mutation(
+        "an upload may be listed with any time as its start",
+        f"{CONFORMANCE}backend_uploads.py",
+        "            assert earliest <= pending.initiated <= latest, (",
+        "            assert pending.initiated, (",
+        BACKENDS,
+    ),
+    Mutation(
+        "an unpickled handle may have other capabilities",
+        f"{CONFORMANCE}backend_contract.py",
+        '        assert copy.capabilities == backend.capabilities, "the copy has the same capabilities"\n',
+        "",
+        BACKENDS,
+    ),
+    Mutation(
+        "a count of requests that stays shows that no call is repeated",
+        TRANSFERS,
+        "    assert counts, ",
+        "    assert True, ",
+        OVER_HTTP,
+    ),
 ]
