@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import pickle
 import threading
 import time
@@ -306,6 +307,20 @@ class SecretInErrors(Correct):
         if upload_id not in self.bucket.uploads:
             raise UploadNotFound("gone", details={"signed with": self.secret})
         return super().find(key, upload_id)
+
+
+class SecretInTheCause(Correct):
+    def find(self, key: str, upload_id: str) -> Pending:
+        try:
+            return super().find(key, upload_id)
+        except UploadNotFound as error:
+            raise error from OSError(f"GET tiny://id:{self.secret}@bucket")
+
+
+class SecretInTheLog(Correct):
+    def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
+        logging.getLogger("tiny").debug("signed with %s", self.secret)
+        return super().put_object(key, body, options)
 
 
 class SeparateHandles(Correct):
@@ -1062,7 +1077,7 @@ class HeadHasNoMetadata(Correct):
 
 MUTANTS: dict[str, tuple[type[Correct], ...]] = {
     "protocol": (NoRepr, LocationIsNoURL, UnknownOption),
-    "secrets_are_not_exposed": (SecretInRepr, SecretInErrors),
+    "secrets_are_not_exposed": (SecretInRepr, SecretInErrors, SecretInTheCause, SecretInTheLog),
     "handles_see_each_other": (SeparateHandles, ClosesOthers),
     "listing_is_as_declared": (ListsThoughDeclaredNot, ListsUploadsThoughDeclaredNot),
     "close": (SecondCloseFails, UsableAfterClose),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import cast
 
 from attrs import fields
@@ -65,23 +66,62 @@ def check_protocol(harness: BackendHarness) -> None:
     assert type(backend).__name__ in repr(backend), f"repr names the class {type(backend).__name__}: {backend!r}"
 
 
-@CHECKS.covers(1)
+class _TextsOfRecords(logging.Handler):
+    """Keeps the text of each log record, with that of its exception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
+
+
+@contextmanager
+def _logged() -> Iterator[list[str]]:
+    """Keep the texts of all log records, of every level, while the block runs."""
+    root, handler = logging.getLogger(), _TextsOfRecords()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield handler.texts
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+
+
+def _text_of(error: BaseException) -> str:
+    """Return what a traceback, or a handler of errors, shows of an error."""
+    texts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        texts.append(f"{cause!r} {cause} {vars(cause)}")
+        cause = cause.__cause__ or cause.__context__
+    return "\n".join(texts)
+
+
+@CHECKS.covers(1, behaviours=("log records",))
 def check_secrets_are_not_exposed(harness: BackendHarness) -> None:
-    """No repr, location or error contains a credential."""
+    """No repr, location, log record or error contains a credential."""
     if not harness.secrets:
         raise harness.without("secrets")
     backend = harness.open_for_test()
     key = harness.key("secret")
-    unknown = must_raise(
-        UploadNotFound, "the id does not exist", backend.upload_part, key, "no-such-upload", 1, body_of(backend, b"x")
-    )
-    backend.close()
-    closed = must_raise(BackendClosed, "the backend was closed", backend.head_object, key)
+    with _logged() as records:
+        body, duty = body_of(backend, b"x"), "the id does not exist"
+        unknown = must_raise(UploadNotFound, duty, backend.upload_part, key, "no-such-upload", 1, body)
+        put(harness, backend, "secret", b"x")
+        backend.close()
+        closed = must_raise(BackendClosed, "the backend was closed", backend.head_object, key)
     shown = {"its repr": repr(backend), "its location": backend.location}
     for error in (unknown, closed):
-        shown[type(error).__name__] = f"{error!r} {error} {vars(error)}"
+        shown[type(error).__name__] = _text_of(error)
     leaks = [where for where, text in shown.items() if any(secret in text for secret in harness.secrets)]
     assert not leaks, f"a secret is exposed in {', '.join(leaks)}"
+    with harness.behaviour("log records"):
+        leaks = [text for text in records if any(secret in text for secret in harness.secrets)]
+        assert not leaks, f"a secret is exposed in {len(leaks)} of {len(records)} log records"
 
 
 @CHECKS.covers(2, 24)

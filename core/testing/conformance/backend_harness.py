@@ -47,7 +47,7 @@ class BackendHarness(Harness[MultipartBackend]):
 
     hooks: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "secrets": "whether a credential is shown in a repr, a location or an error",
+            "secrets": "whether a credential is shown in a repr, a location, a log record or an error",
             "options": "whether an object has the options that were requested",
             "open_with_page_size": "listings in pages, while entries come and go",
             "open_failing": "which error each failure of the storage becomes, and whether retry_after is kept",
@@ -90,7 +90,7 @@ class BackendHarness(Harness[MultipartBackend]):
     """
 
     secrets: ClassVar[Sequence[str]] = ()
-    """Credentials that a handle holds: no repr, location or error may contain them."""
+    """Credentials that a handle holds: no repr, location, log record or error may contain them."""
 
     @abstractmethod
     def read(self, key: str) -> bytes | None:

@@ -293,4 +293,18 @@ MUTATIONS = [
         "    assert True, ",
         OVER_HTTP,
     ),
+    Mutation(
+        "a secret may be in the cause of an error",
+        f"{CONFORMANCE}backend_contract.py",
+        "        cause = cause.__cause__ or cause.__context__\n",
+        "        cause = None\n",
+        BACKENDS,
+    ),
+    Mutation(
+        "a secret may be in a log record below the level of the root",
+        f"{CONFORMANCE}backend_contract.py",
+        "    root.setLevel(logging.DEBUG)\n",
+        "",
+        BACKENDS,
+    ),
 ]
