@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,18 @@ def test_creating_a_bucket_with_the_name_of_a_file_is_refused(bucket: Path, clie
 
 @pytest.mark.parametrize(
     "path",
-    ["outside", "../outside", "./../outside", "%2e%2e/outside", "served%2f..%2foutside", "%00", "%2e%2e%2foutside"],
+    [
+        *(
+            "outside",
+            "../outside",
+            "./../outside",
+            "%2e%2e/outside",
+            "served%2f..%2foutside",
+            "%00",
+            "%2e%2e%2foutside",
+        ),
+        *("..", ".", "%2e%2e", "%2E", "Examplebucket"),
+    ],
 )
 def test_no_bucket_name_leaves_the_directory(
     tmp_path: Path, bucket: Path, outside: Path, client_of: Any, path: str
@@ -110,14 +122,16 @@ def test_no_bucket_name_leaves_the_directory(
     with OSSServer(directory=tmp_path / "served", settings=settings) as server:
         client = client_of(server)
         assert client("GET", target="/examplebucket/a/key", signed=False).body == b"data"
-        for method in ("GET", "PUT", "DELETE"):
-            reply = client(method, target=f"/{path}/secret", signed=False)
-            assert reply.code == "NoSuchBucket", (method, reply.status)
+        for method, key in product(("GET", "PUT", "DELETE"), ("secret", "a/key")):
+            reply = client(method, target=f"/{path}/{key}", signed=False)
+            assert reply.code == "NoSuchBucket", (method, key, reply.status)
     assert {one.name: one.read_bytes() for one in outside.iterdir()} == {"secret": b"secret"}
 
 
 def test_a_bucket_can_not_be_created_above_the_directory(client: Any) -> None:
     assert client("PUT", None, bucket="..").code == "InvalidBucketName"
+    assert [path.name for path in bucket.parent.iterdir()] == ["examplebucket"]
+    assert client("GET", "a/key").body == b"data"
 
 
 @pytest.mark.parametrize("name", ["{outside}", "../outside", "examplebucket/inner", "./examplebucket"])

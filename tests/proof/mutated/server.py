@@ -219,4 +219,11 @@ MUTATIONS = [
         "_PRIVATE = 0o755",
         FOLDERS,
     ),
+    Mutation(
+        "the directory of the buckets is the bucket '.'",
+        "core/server/buckets.py",
+        "        if not _BUCKET_NAME.fullmatch(name) or not _is_bucket(folder):",
+        "        if not _is_bucket(folder):",
+        FOLDERS,
+    ),
 ]
