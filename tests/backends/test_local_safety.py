@@ -1066,7 +1066,7 @@ def test_no_content_of_a_record_makes_a_call_fail(tmp_path_factory, record):
     later = LocalBackend(directory, clock=lambda: 1e10)
 
     for upload in later.list_uploads():
-        assert (upload.key, upload.initiated.tzinfo is None) == ("key", False) or upload.key != "key"
+        assert upload.initiated.tzinfo is not None
     with contextlib.suppress(UploadNotFound):
         list(later.list_parts("key", upload_id))
     head = later.head_object("key")

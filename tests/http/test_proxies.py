@@ -177,4 +177,7 @@ def test_a_proxy_that_is_not_used_is_not_validated():
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_arbitrary_exceptions_are_accepted(exceptions, host):
-    environment_proxy("https", host or "h", {"https_proxy": "http://a:1", "no_proxy": exceptions})
+    assert named({"https_proxy": "http://a:1", "no_proxy": exceptions}, host=host or "h") in (
+        None,
+        ("a", "https_proxy"),
+    )
