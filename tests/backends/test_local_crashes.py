@@ -307,7 +307,7 @@ from partwise.backends.local import LocalBackend
 from partwise.model import ObjectOptions
 
 class Body:
-    crc64 = None
+    checksum = None
     def __init__(self, data): self.data = data
     def __len__(self): return len(self.data)
     def chunks(self, *, counted=True):

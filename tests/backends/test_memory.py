@@ -150,7 +150,7 @@ def test_an_endless_body_is_read_no_further_than_its_length():
     asked = []
 
     class Endless:
-        crc64 = None
+        checksum = None
 
         def __len__(self):
             return 10

@@ -176,7 +176,7 @@ def test_a_large_body_is_never_in_memory_as_a_whole(tmp_path: Any) -> None:
 
 
 class _Empty:
-    crc64 = None
+    checksum = None
 
     def __len__(self) -> int:
         return 0

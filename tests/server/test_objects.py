@@ -342,7 +342,7 @@ def test_an_invalid_option_is_refused_and_nothing_is_stored(client: Any, headers
 class _Bytes:
     """A body of bytes in memory."""
 
-    crc64 = None
+    checksum = None
 
     def __init__(self, data: bytes) -> None:
         self._data = data
