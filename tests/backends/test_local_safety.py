@@ -1046,6 +1046,7 @@ RECORDS = st.fixed_dictionaries(
 
 @settings(max_examples=20, deadline=None)
 @given(record=RECORDS | JSON)
+@example(record={"version": 1, "key": "key", "initiated": 0, "options": {}})
 @example(record={"version": 1, "key": "key", "initiated": float("nan"), "options": {}})
 @example(record={"version": 1, "key": "key", "initiated": float("inf"), "options": {}})
 @example(record={"version": 1, "key": "key", "initiated": 1e300, "options": {}})
@@ -1075,6 +1076,21 @@ def test_no_content_of_a_record_makes_a_call_fail(tmp_path_factory, record):
     assert all(isinstance(value, str) for pair in head.metadata.items() for value in pair)
     later.put_object("key", bytes_body(b"new"), NO_OPTIONS)
     shutil.rmtree(directory.parent)
+
+
+@pytest.mark.parametrize(
+    ("initiated", "listed"),
+    [(0, ["key"]), (253_402_300_799, ["key"]), (253_402_300_800, []), (-0.5, []), (1e300, []), (True, [])],
+)
+def test_an_upload_is_listed_if_the_time_in_its_record_is_one(directory, initiated, listed):
+    start_upload(LocalBackend(directory), b"one")
+    [path] = directory.glob(".partwise/uploads/*/upload.json")
+    path.write_text(json.dumps({"version": 1, "key": "key", "initiated": initiated, "options": {}}))
+
+    found = list(LocalBackend(directory).list_uploads())
+
+    assert [upload.key for upload in found] == listed
+    assert [upload.initiated.timestamp() for upload in found] == [initiated] * len(listed)
 
 
 def test_options_too_large_for_a_record_are_refused_before_anything_is_stored(backend, directory):

@@ -212,11 +212,22 @@ def test_no_random_bytes_are_an_internal_error(fuzzed: Fuzzed, data: bytes) -> N
 
 
 _PIECES = st.sampled_from(_XML.split())
+_PARTS = st.builds("<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>".format, _TEXTS, _TEXTS)
+_WHOLE_PARTS = st.integers(1, 10_000).map("<Part><PartNumber>{}</PartNumber><ETag>a</ETag></Part>".format)
+
+
+def _document(content: list[str]) -> bytes:
+    return f"<CompleteMultipartUpload>{''.join(content)}</CompleteMultipartUpload>".encode(errors="replace")
 
 
 @given(
-    body=st.one_of(st.binary(max_size=50), st.lists(_PIECES, max_size=20).map(lambda pieces: "".join(pieces).encode()))
+    body=st.one_of(
+        st.binary(max_size=50),
+        st.lists(_PIECES, max_size=20).map(lambda pieces: "".join(pieces).encode()),
+        st.lists(_WHOLE_PARTS | _PIECES | _PARTS, max_size=3).map(_document),
+    )
 )
+@example(_document(["<Part><PartNumber>1</PartNumber><ETag>a</ETag></Part>"]))
 @settings(max_examples=100, deadline=None)
 @example(b'<?xml version="1.0" encoding="nonsense"?><a/>')
 @example(b'<?xml version="1.0" encoding="utf-7"?><a/>')

@@ -285,4 +285,11 @@ MUTATIONS = [
         "            if not may_exist:\n",
         ("tests/backends/test_local_safety.py",),
     ),
+    Mutation(
+        "an upload with a time beyond all dates makes the list fail",
+        "backends/local/upload_folder.py",
+        " or not 0 <= initiated <= _INITIATED_MAX:",
+        " or initiated < 0:",
+        ("tests/backends/test_local_safety.py",),
+    ),
 ]
