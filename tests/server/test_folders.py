@@ -128,7 +128,7 @@ def test_no_bucket_name_leaves_the_directory(
     assert {one.name: one.read_bytes() for one in outside.iterdir()} == {"secret": b"secret"}
 
 
-def test_a_bucket_can_not_be_created_above_the_directory(client: Any) -> None:
+def test_a_bucket_can_not_be_created_above_the_directory(bucket: Path, client: Any) -> None:
     assert client("PUT", None, bucket="..").code == "InvalidBucketName"
     assert [path.name for path in bucket.parent.iterdir()] == ["examplebucket"]
     assert client("GET", "a/key").body == b"data"
