@@ -248,6 +248,8 @@ class ThreadWorkers:
         return self._switch.inline or self._saturation.saturated
 
     def cancel_pending(self) -> None:
+        if self._stopping:
+            return  # nothing was submitted since, and what is left in the queue tells the threads to exit
         while self._inline.jobs:
             self._finished.put(cancelled_outcome(self._inline.jobs.popleft()))
         while True:
@@ -255,7 +257,7 @@ class ThreadWorkers:
                 job = self._jobs.get_nowait()
             except Empty:
                 break
-            assert job is not None, "cancel_pending was called after the threads were stopped"
+            assert job is not None, "only `_stop_threads` puts it"
             self._finished.put(cancelled_outcome(job))
         self._stop_threads()
 

@@ -9,6 +9,7 @@ from attrs import evolve
 
 from partwise._engine.reconcile import TOKEN_NAME
 from partwise.bodies import bytes_body
+from partwise.config import TransferConfig
 from partwise.errors import (
     AccessDenied,
     ConnectionFailed,
@@ -25,6 +26,7 @@ from partwise.model import ObjectOptions
 from partwise.sources import StreamSource
 from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.testing.faults import Fault, FaultKind
+from partwise.uploader import Uploader
 
 ONCE = ObjectOptions(forbid_overwrite=True)
 
@@ -514,6 +516,15 @@ def test_an_etag_that_was_altered_sends_no_part_again(uploader, backend, source,
     assert (result.parts_sent, result.verified) == (5, True)
     assert result.warnings[0].startswith("parts had altered ETags")
     assert left_behind() == []
+
+
+def test_an_etag_that_was_altered_sends_no_part_again_by_threads(backend, store, source, middlebox):
+    """The threads have ended after the last part, and there is none to send before the second completion."""
+    config = TransferConfig(part_size=10, multipart_threshold=0, concurrency=2)
+    result = Uploader(middlebox(backend), store=store, config=config).upload(source, "key")
+
+    assert backend.read("key") == source.data
+    assert (backend.calls["upload_part"], result.parts_sent) == (5, 5)
 
 
 def test_an_etag_that_was_altered_sends_no_part_again_of_a_stream(uploader, backend, data, middlebox):

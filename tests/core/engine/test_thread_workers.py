@@ -202,6 +202,19 @@ def test_after_cancel_pending_an_outcome_lost_to_an_interrupt_is_not_awaited(mak
     assert workers.next_outcome(None) is None
 
 
+def test_parts_can_be_cancelled_again_though_none_was_submitted_since(make_workers):
+    """As after a completion that is repeated, and for which no part has to be sent."""
+    workers = make_workers(1)
+    workers.submit(job(1))
+    workers.cancel_pending()
+    while not workers.idle:
+        workers.next_outcome(None)
+    workers.cancel_pending()
+
+    assert workers.next_outcome(None) is None
+    workers.close()
+
+
 def test_stopped_threads_are_replaced_when_another_part_is_submitted(make_workers):
     workers = make_workers(2)
     workers.submit(job(1))

@@ -1798,6 +1798,13 @@ MUTATIONS = [
         ("tests/core/engine/test_thread_workers.py",),
     ),
     Mutation(
+        "threads that have ended are cancelled again",
+        THREAD_WORKERS,
+        "        if self._stopping:\n            return",
+        "        if False:\n            return",
+        ("tests/core/engine/test_thread_workers.py -k cancelled_again",),
+    ),
+    Mutation(
         "a part that runs out of memory is not retried",
         "core/_engine/workers.py",
         "if isinstance(defect.__cause__, MemoryError):",
