@@ -78,6 +78,7 @@ class StreamParts:
         At the end of the stream, its size is set in the ledger's plan.
 
         Raises:
+            StopRequested, CallbackRaised: as `Control.check` says.
             SourceError: the stream can't be read, or needs more parts than the storage accepts.
             SourceMismatch: it has another size than the caller expects.
             UploadUnusable: it is not the stream that was sent before, and the storage can't take it in its place.
@@ -85,6 +86,7 @@ class StreamParts:
         context, ledger = self._context, self._context.ledger
         number = context.stream_crc64 = 0
         while ledger.plan.size is None:
+            context.control.check()  # parts that are skipped do not get back to the scheduler
             number += 1
             part = ledger.plan.part(number)
             body = self._first or context.read_source(part.offset, part.size)

@@ -19,6 +19,7 @@ from partwise.errors import (
     CheckpointUnwritable,
     SourceChanged,
     SourceUnreadable,
+    UploadCancelled,
     UploadFailed,
     UploadNotFound,
     UploadPaused,
@@ -785,6 +786,23 @@ def test_a_named_stream_that_is_empty_this_time_is_not_what_was_required(uploade
 
     with pytest.raises(CannotResume, match="the stream is empty now"):
         uploader().upload(dump(b""), "key", resume="require")
+
+
+@pytest.mark.parametrize(("mode", "ended"), [("pause", UploadPaused), ("cancel", UploadCancelled)])
+def test_a_named_stream_is_read_no_further_after_a_stop_request(uploader, data, interrupted, mode, ended):
+    interrupted(StreamSource(io.BytesIO(data), name="dump"))
+    stream, made = io.BytesIO(data), uploader()
+
+    def stop(progress):
+        if progress.parts_done == 1:
+            getattr(task, mode)()
+
+    task = made._task(StreamSource(stream, name="dump"), "key", progress=stop)
+    task._start()
+    with pytest.raises(ended):
+        task.result(30)
+
+    assert stream.tell() == 10, "the other part that the storage has is not compared any more"
 
 
 def test_a_part_of_a_named_stream_that_was_not_recorded_is_adopted_and_recorded(faulty, store, data, interrupted):

@@ -596,6 +596,13 @@ MUTATIONS = [
         "        not_aborted = ()",
     ),
     Mutation(
+        "a stop request waits until a resumed stream was compared",
+        "core/_engine/stream.py",
+        "            context.control.check()  # parts that are skipped",
+        "            # parts that are skipped",
+        ("tests/core/engine/test_resume.py -k stop_request",),
+    ),
+    Mutation(
         "an empty stream is completed with zero parts",
         "core/_engine/upload.py",
         "        if context.ledger.plan.size != 0:\n            return Stage.COMPLETE\n",
