@@ -84,6 +84,8 @@ class StreamParts:
             UploadUnusable: it is not the stream that was sent before, and the storage can't take it in its place.
         """
         context, ledger = self._context, self._context.ledger
+        if ledger.plan.size is not None:
+            return  # all of it was read before; completing is tried again with other ETags
         number = context.stream_crc64 = 0
         while ledger.plan.size is None:
             context.control.check()  # parts that are skipped do not get back to the scheduler

@@ -258,6 +258,18 @@ def test_an_expected_crc64_is_compared_with_a_resumed_stream(backend, store):
     assert result.parts_resumed == 2
 
 
+def test_an_expected_crc64_of_a_stream_is_not_forgotten_when_completing_is_repeated_with_other_etags(backend, store):
+    def alter(*args):
+        return evolve(upload_part(*args), etag="altered")
+
+    upload_part, backend.upload_part = backend.upload_part, alter
+    uploader = Uploader(backend, store=store, config=CONFIG)
+    result = uploader.upload(io.BytesIO(DATA), "key", expected_crc64=crc64(DATA))
+
+    assert result.verified
+    assert result.warnings[0].startswith("parts had altered ETags")
+
+
 def test_an_expected_crc64_is_compared_with_an_object_that_an_earlier_run_completed(backend, store, path, monkeypatch):
     class Died(BaseException):
         pass

@@ -66,6 +66,13 @@ MUTATIONS = [
         SUMS_TESTS,
     ),
     Mutation(
+        "the CRC-64/XZ of a stream is forgotten when completing is tried again",
+        "core/_engine/stream.py",
+        "        if ledger.plan.size is not None:\n            return",
+        "        if False:\n            return",
+        SUMS_TESTS,
+    ),
+    Mutation(
         "bytes that change during the upload are not noticed where the storage has another checksum",
         "core/_engine/complete.py",
         "        compare_moved_source(context)  # so what is read now is what was sent\n",
