@@ -209,7 +209,7 @@ class ThreadWorkers:
     def next_outcome(self, timeout: float | None) -> Outcome | None:
         inline = self._inline
         if (inline.jobs or inline.pending) and self._finished.empty():
-            outcome: Outcome | None = inline.next_outcome()
+            outcome: Outcome | None = self._inline_outcome()
         else:
             try:
                 outcome = self._finished.get(block=not (self._stopping and self.idle), timeout=timeout)
@@ -218,6 +218,13 @@ class ThreadWorkers:
         if outcome is not None:
             self._in_flight -= 1
             self._adapt()
+        return outcome
+
+    def _inline_outcome(self) -> Outcome:
+        outcome = self._inline.next_outcome()
+        error = outcome.error
+        if self._stopping and error is not None and not isinstance(error, PartwiseError):
+            raise error  # an interrupt in this thread: the scheduler ignores the errors of parts while it stops
         return outcome
 
     def _adapt(self) -> None:

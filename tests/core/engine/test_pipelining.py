@@ -158,7 +158,11 @@ class FrozenClock:
 
 
 class LoggedBackend:
-    """A pipelining backend. `log` has its steps in order; the step of a part in `failing` fails."""
+    """
+    A pipelining backend. `log` has its steps in order; the step of a part in `failing` fails.
+
+    An exception in place of the step is raised as the response is read.
+    """
 
     def __init__(self, failing=None):
         self.failing = failing or {}
@@ -183,7 +187,10 @@ class LoggedBackend:
     def _step(self, step, part_number):
         assert threading.current_thread() is threading.main_thread()
         self.log.append(f"{step} {part_number}")
-        if self.failing.get(part_number) == step:
+        failing = self.failing.get(part_number)
+        if isinstance(failing, BaseException) and step == "response":
+            raise failing
+        if failing == step:
             raise ConnectionFailed(f"{step} {part_number}")
 
 
@@ -236,6 +243,20 @@ def test_responses_of_parts_in_flight_are_read_after_the_others_were_cancelled(i
     assert {outcome.part_number for outcome in outcomes if outcome.part} == {1, 2, 3}
     assert {outcome.part_number for outcome in outcomes if isinstance(outcome.error, TransferStopped)} == {4, 5}
     assert workers.next_outcome(None) is None
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(0)])
+def test_an_interrupt_while_responses_are_read_is_raised_though_the_upload_stops(inline, interrupt):
+    """The scheduler ignores the errors of parts then."""
+    workers = inline(LoggedBackend({2: interrupt}), range(1, 4))
+    assert workers.next_outcome(30).part_number == 1
+    workers.cancel_pending()
+    with pytest.raises(type(interrupt)) as caught:
+        workers.next_outcome(30)
+
+    assert caught.value is interrupt
+    assert workers.next_outcome(30).part_number == 3
+    assert workers.idle
 
 
 def test_workers_are_not_idle_while_a_response_is_pending(inline):

@@ -1805,6 +1805,13 @@ MUTATIONS = [
         ("tests/core/engine/test_thread_workers.py",),
     ),
     Mutation(
+        "an interrupt while the last responses are read inline is lost",
+        THREAD_WORKERS,
+        "            raise error  # an interrupt",
+        "            pass  # an interrupt",
+        PIPELINING_TESTS,
+    ),
+    Mutation(
         "threads that have ended are cancelled again",
         THREAD_WORKERS,
         "        if self._stopping:\n            return",
