@@ -244,6 +244,9 @@ def _delete_finished_checkpoint(context: UploadContext) -> None:
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
+#: For a run that ended before it had loaded the checkpoint: it is not known whether there is one.
+_KEPT_UNREAD = "What an earlier run has sent is kept"
+
 
 def stopped_error(
     context: UploadContext,
@@ -280,6 +283,7 @@ def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadS
     """
     resumable, idle = context.is_resumable, context.patience.gave_up_after
     discard_unless_resumable(context)
+    kept = f"Kept: {_progress(context)}; the same call resumes" if resumable else "Nothing is kept"
     reason, hint = _reason_and_hint(cause)
     if idle is not None and idle >= 1.0 and is_retryable(cause):
         reason = f"{reason}; nothing has moved for {idle:.0f} s"
@@ -290,7 +294,7 @@ def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadS
         UploadFailed,
         f"{context.description} could not be uploaded",
         reason=reason,
-        kept=f"Kept: {_progress(context)}; the same call resumes" if resumable else "Nothing is kept",
+        kept=kept if context.record.is_loaded else _KEPT_UNREAD,
         hint=hint,
         resumable=resumable,
     )
@@ -347,12 +351,12 @@ def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStoppe
     """
     if mode == "cancel":
         if not context.record.is_loaded:
-            # Of the claim or of the load: it is not known yet what an earlier run has left.
+            # While the claim or the load was tried again.
             return stopped_error(
                 context,
                 UploadCancelled,
                 f"the upload of {context.description} was cancelled before its checkpoint was read",
-                kept="What an earlier run has sent is kept",
+                kept=_KEPT_UNREAD,
                 hint="Cancel it again to discard that",
                 resumable=False,
             )
@@ -367,11 +371,12 @@ def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStoppe
         )
     resumable, progress = context.is_resumable, _progress(context)
     discard_unless_resumable(context)
+    kept = "The same call resumes" if resumable else "It can't be resumed, so nothing is kept"
     return stopped_error(
         context,
         UploadPaused,
         f"the upload of {context.description} was paused with {progress}",
-        kept="The same call resumes" if resumable else "It can't be resumed, so nothing is kept",
+        kept=kept if context.record.is_loaded else _KEPT_UNREAD,
         resumable=resumable,
     )
 

@@ -121,9 +121,10 @@ def test_a_checkpoint_that_can_t_be_deleted_costs_ten_seconds_and_a_warning(uplo
     assert result.warnings[0].startswith("the checkpoint could not be deleted: delete: no connection to the database")
 
 
-@pytest.mark.parametrize(("request_stop", "error"), [("pause", UploadPaused), ("cancel", UploadCancelled)])
-def test_a_stop_that_is_requested_while_a_claim_is_tried_again_takes_effect(
-    uploader, source, clock, request_stop, error
+@pytest.mark.parametrize("operation", ["claim", "load"])
+@pytest.mark.parametrize("request_stop", ["pause", "cancel"])
+def test_a_stop_that_is_requested_before_the_checkpoint_is_loaded_keeps_what_an_earlier_run_has_sent(
+    uploader, source, clock, operation, request_stop
 ):
     tasks = queue.SimpleQueue()
 
@@ -131,9 +132,20 @@ def test_a_stop_that_is_requested_while_a_claim_is_tried_again_takes_effect(
         getattr(tasks.get(timeout=30), request_stop)()
 
     clock.meanwhile = stop
-    tasks.put(task := uploader(store=Down("claim")).start(source, "key"))
-    with pytest.raises(error):
+    tasks.put(task := uploader(store=Down(operation)).start(source, "key"))
+    error = {"pause": UploadPaused, "cancel": UploadCancelled}[request_stop]
+    with pytest.raises(error, match="What an earlier run has sent is kept"):
         task.result(30)
+
+
+def test_a_store_that_is_defective_when_it_loads_keeps_what_an_earlier_run_has_sent(uploader, source):
+    class Defective(MemoryCheckpointStore):
+        def load(self, name):
+            raise KeyError(name)
+
+    with pytest.raises(UploadFailed, match="What an earlier run has sent is kept") as caught:
+        uploader(store=Defective()).upload(source, "key")
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_the_error_of_a_callback_during_that_propagates(uploader, source):

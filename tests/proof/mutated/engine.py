@@ -1384,10 +1384,18 @@ MUTATIONS = [
         ("tests/core/engine/test_throttle.py",),
     ),
     Mutation(
+        "a pause before the load says that nothing is kept",
+        "core/_engine/finish.py",
+        'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n'
+        "        kept=kept if context.record.is_loaded else _KEPT_UNREAD",
+        'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n        kept=kept',
+        ("tests/core/engine/test_store_retries.py -k before_the_checkpoint_is_loaded",),
+    ),
+    Mutation(
         "a pause discards the upload",
         "core/_engine/finish.py",
-        "    discard_unless_resumable(context)\n    return stopped_error(\n        context,\n        UploadPaused,",
-        "    discard_upload(context)\n    return stopped_error(\n        context,\n        UploadPaused,",
+        '    discard_unless_resumable(context)\n    kept = "The same',
+        '    discard_upload(context)\n    kept = "The same',
         STOP_REQUESTS,
     ),
     Mutation(
