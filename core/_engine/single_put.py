@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from partwise._engine.context import UploadContext, logger
 from partwise._engine.ledger import Ledger
 from partwise._engine.plan import PartPlan
-from partwise._engine.reconcile import TOKEN_NAME
+from partwise._engine.reconcile import TOKEN_NAME, is_same_etag
 from partwise._engine.resume import checksum_of
 from partwise._engine.throttle import ThrottledBody
 from partwise.bodies import SourceBodyWrapper
@@ -117,6 +117,8 @@ class _PutAttempts:
         self._options = context.object_options(self._token)
         #: That of what was sent. The last attempt may have been refused before its body was read.
         self.checksum: int | None = None
+        #: That of an object that did not arrive as it was sent; None if all did.
+        self._damaged_etag: str | None = None
         #: When the last attempt started, on the monotonic clock.
         self.started = 0.0
 
@@ -131,7 +133,7 @@ class _PutAttempts:
         except (ObjectExists, PreconditionFailed):
             # After a lost response, the object that exists may be the one that we have just stored.
             head = context.backend.head_object(context.key) if context.may_be_stored else None
-            if head is None or not self._is_ours(head):
+            if head is None or not (self._is_ours(head) or self._is_damaged(head)):
                 raise
             return head
         except BackendError:
@@ -143,6 +145,7 @@ class _PutAttempts:
                 self.checksum = body.checksum
         if stored.checksum not in (None, body.checksum):
             context.may_be_stored = True
+            self._damaged_etag = stored.etag
             raise IntegrityError(f"{context.key} did not arrive as it was sent: the checksums differ")
         return stored
 
@@ -152,3 +155,12 @@ class _PutAttempts:
         if head.checksum is not None:
             return head.checksum == self.checksum
         return self._token is not None and head.metadata.get(TOKEN_NAME) == self._token
+
+    def _is_damaged(self, head: StoredObject) -> bool:
+        """
+        Return whether this run has stored the object, with other bytes than it sent.
+
+        Where a condition keeps it from being replaced, it is the result, and its checksum fails the upload.
+        """
+        damaged = self._damaged_etag
+        return damaged is not None and head.checksum is not None and is_same_etag(head.etag, damaged)

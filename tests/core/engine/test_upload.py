@@ -17,6 +17,7 @@ from partwise._engine.workers import InlineWorkers
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Callback, OSSOptions
+from partwise.bodies import bytes_body
 from partwise.checkpoint import checkpoint_name
 from partwise.checksums import crc64
 from partwise.clock import SystemClock, default_random
@@ -327,6 +328,26 @@ def test_a_single_put_that_always_arrives_damaged_fails(faulty, source):
         faulty(*faults, multipart_threshold=50, max_attempts=2).upload(source, "key")
 
     assert isinstance(caught.value.__cause__, IntegrityError)
+
+
+@pytest.mark.parametrize("condition", ["forbid_overwrite", "if_match"])
+def test_a_single_put_that_arrived_damaged_and_can_not_be_replaced_says_so(uploader, backend, source, condition):
+    """Not that an object exists: it is the one that this run has stored."""
+    options = ONCE
+    if condition == "if_match":
+        options = ObjectOptions(if_match=backend.put_object("key", bytes_body(b"old"), ObjectOptions()).etag)
+    put = backend.put_object
+
+    def damage(key, body, options):
+        list(body.chunks())
+        return put(key, bytes_body(bytes(len(body))), options)
+
+    backend.put_object = damage
+    with pytest.raises(UploadFailed, match="key was stored with 45 bytes and the crc64xz") as caught:
+        uploader(multipart_threshold=50).upload(source, "key", options=options)
+
+    assert isinstance(caught.value.__cause__, IntegrityError)
+    assert caught.value.hint.startswith("Delete or replace that object")
 
 
 def test_a_single_put_that_is_refused_is_not_retried(faulty, source, left_behind):

@@ -1384,6 +1384,13 @@ MUTATIONS = [
         ("tests/core/engine/test_throttle.py",),
     ),
     Mutation(
+        "a small object that arrived damaged and can't be replaced is another one's",
+        "core/_engine/single_put.py",
+        "not (self._is_ours(head) or self._is_damaged(head))",
+        "not self._is_ours(head)",
+        ("tests/core/engine/test_upload.py -k damaged",),
+    ),
+    Mutation(
         "a pause before the load says that nothing is kept",
         "core/_engine/finish.py",
         'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n'
