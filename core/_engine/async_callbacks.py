@@ -142,10 +142,16 @@ def _submit_to_loop(
     outcome: Future[bool] = Future()
 
     def start() -> None:
-        if outcome.set_running_or_notify_cancel():
+        if not outcome.set_running_or_notify_cancel():
+            return
+        try:
             task = asyncio.ensure_future(awaitable, loop=loop)
-            _tasks.add(task)
-            task.add_done_callback(finish)
+        except Exception as error:  # noqa: BLE001  # a future of another loop; the upload raises it
+            outcome.set_exception(error)
+            on_done()
+            return
+        _tasks.add(task)
+        task.add_done_callback(finish)
 
     def finish(task: asyncio.Future[object]) -> None:
         _tasks.discard(task)

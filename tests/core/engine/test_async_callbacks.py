@@ -213,6 +213,21 @@ def test_an_error_in_a_callback_pauses_the_upload_and_propagates_from_await(uplo
     assert uploader.upload(source, "key").parts_resumed == 2
 
 
+def test_a_future_of_another_loop_ends_the_upload_with_an_error(uploader, source, kept):
+    """It can't be awaited in this one, so the upload would wait for ever."""
+    other = asyncio.new_event_loop()
+
+    async def main():
+        with pytest.raises(ValueError, match="loop"):
+            await asyncio.wait_for(_wait(uploader.start(source, "key", progress=lambda _: other.create_future())), SOON)
+
+    try:
+        run(main())
+    finally:
+        other.close()
+    assert len(kept()) == 1
+
+
 def test_a_stop_iteration_from_a_callback_becomes_a_runtime_error(uploader, source):
     async def main():
         with pytest.raises(RuntimeError, match="StopIteration"):

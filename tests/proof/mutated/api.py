@@ -253,6 +253,13 @@ MUTATIONS = [
         PLUGIN_CALLS_TESTS,
     ),
     Mutation(
+        "a callback that returns a future of another loop is awaited for ever",
+        CALLBACKS,
+        "            outcome.set_exception(error)\n            on_done()\n            return\n",
+        "            return\n",
+        ("tests/core/engine/test_async_callbacks.py -k another_loop",),
+    ),
+    Mutation(
         "a coroutine is started after the stop",
         CALLBACKS,
         "        if self._stopping:\n            _close_if_not_started(returned)\n        elif",
@@ -496,8 +503,8 @@ MUTATIONS = [
     Mutation(
         "a task of a callback is not referenced",
         CALLBACKS,
-        "            _tasks.add(task)\n",
-        "            pass\n",
+        "        _tasks.add(task)\n",
+        "",
         CALLBACK_TESTS,
     ),
     Mutation(
