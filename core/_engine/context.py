@@ -63,8 +63,8 @@ _MIN_TICK = 0.05
 
 _T = TypeVar("_T")
 
-#: Seconds for which an upload that has ended is aborted, and for which `Uploader.start` waits for a source. The caller
-#: waits meanwhile. What could not be aborted is aborted by a later run, or by `partwise gc`.
+#: Seconds for which a source is looked at before the upload, and for which an upload that has ended is aborted. The
+#: caller waits meanwhile. What could not be aborted is aborted by a later run, or by `partwise gc`.
 _SHORT_PATIENCE = 10.0
 
 
@@ -125,7 +125,7 @@ class UploadContext:
         self.source_moved = False
         #: The multipart upload in progress, without its parts, which are in the ledger; None if there is none.
         self.checkpoint: Checkpoint | None = None
-        self.ledger = Ledger(PartPlan(1, 0))
+        self.ledger = Ledger(PartPlan(1, None))
         #: Whether the ledger has the parts that count, which is decided after they were compared with the storage's.
         self.is_decided = False
         limit = request.config.bandwidth_limit
@@ -263,17 +263,16 @@ class UploadContext:
             SourceUnreadable: the source can't be read.
             SourceMismatch: it is not the expected source.
             InvalidInput: it is too large for the backend, or the part size is impossible.
+            StopRequested, CallbackRaised: as `wait` says. No wait is reported.
         """
-        # A pause or a cancel that is requested meanwhile takes effect when the upload runs, a moment later.
-        self.fingerprint = self._current_fingerprint(
-            self.short_patience, lambda seconds: self.clock.wait(self.control.requested, seconds)
-        )
+        self.fingerprint = self._current_fingerprint(self.short_patience, self._wait_silently)
         self.plan = plan_parts(
             self.fingerprint.size,
             self.backend.limits,
             self.request.config.part_size,
             equal_part_sizes=self.backend.capabilities.equal_part_sizes,
         )
+        self.ledger = Ledger(self.plan)
         self.check_expected(self.fingerprint.size, self.fingerprint.crc64)
 
     def check_source(self) -> None:
@@ -415,11 +414,13 @@ class UploadContext:
         interval = max(_MIN_TICK, self.request.config.progress_interval)
         while self._reports_waits and self._reporter.is_active and seconds > interval:
             self._emit_waiting()
-            self.clock.wait(self.control.requested, interval)
-            self.control.check()
+            self._wait_silently(interval)
             # Both, since a callback takes time, and a clock of a test may not advance.
             seconds = min(seconds - interval, deadline - self.clock.monotonic())
-        self.clock.wait(self.control.requested, max(0.0, seconds))
+        self._wait_silently(max(0.0, seconds))
+
+    def _wait_silently(self, seconds: float) -> None:
+        self.clock.wait(self.control.requested, seconds)
         self.control.check()
 
     def ignore_stop_requests(self) -> None:

@@ -111,6 +111,7 @@ class UploadRun:
         InvalidInput: the request can't be carried out, whatever the storage says. Nothing was sent.
         SourceUnreadable: the source can't be read.
         SourceMismatch: the source is not the expected one.
+        UploadPaused, UploadCancelled: it was requested while the source was looked at again.
     """
 
     def __init__(self, request: UploadRequest, runtime: Runtime, control: Control) -> None:
@@ -121,7 +122,7 @@ class UploadRun:
         try:
             if context.events is not None:
                 context.events.run_started(context.source.name, context.backend.location)
-            call_plugin_unwrapped(context.fingerprint_source)
+            self._fingerprint_source()
         except BaseException as error:
             self._report_end(error)
             raise
@@ -133,6 +134,15 @@ class UploadRun:
         self._stored: StoredObject | None = None
         self._completed_earlier: Checkpoint | None = None
         self._callback_error: CallbackError | None = None
+
+    def _fingerprint_source(self) -> None:
+        context = self._context
+        try:
+            call_plugin_unwrapped(context.fingerprint_source)
+        except StopRequested as request:  # while the source was looked at again
+            raise stop_requested_error(context, request.mode) from None
+        except CallbackRaised as error:
+            raise error.__cause__ or error  # noqa: B904  # the caller's own error, as it was raised
 
     def run(self) -> UploadResult:
         """

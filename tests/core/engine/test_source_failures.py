@@ -9,8 +9,9 @@ import pytest
 
 from partwise import sources
 from partwise.cli.reporting import FAILED, TRY_AGAIN, exit_code
-from partwise.errors import SourceUnreadable, UploadFailed
+from partwise.errors import CheckpointUnwritable, SourceUnreadable, UploadCancelled, UploadFailed, UploadPaused
 from partwise.sources import StreamSource
+from partwise.stores.memory import MemoryCheckpointStore
 
 CALLS = ["stat", "open", "read"]
 
@@ -100,6 +101,43 @@ def test_the_first_fingerprint_is_retried_as_often(uploader, path, failing, cloc
 
     assert exit_code(caught.value) == TRY_AGAIN
     assert clock.waits == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(("mode", "ended"), [("pause", UploadPaused), ("cancel", UploadCancelled)])
+def test_a_stop_request_ends_the_attempts_at_the_first_fingerprint(*, uploader, path, failing, clock, mode, ended):
+    calls = failing("stat", 1, times=1000)
+    task = uploader()._task(path, "key")
+    clock.meanwhile = getattr(task, mode)
+    task._start()
+    with pytest.raises(ended, match="What an earlier run has sent is kept"):
+        task.result(30)
+
+    assert len(calls) == 1
+
+
+def test_an_error_of_the_event_callback_ends_the_attempts_at_the_first_fingerprint(uploader, path, failing):
+    calls = failing("stat", 1, times=1000)
+
+    def refuse(event):
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        uploader().upload(path, "key", on_event=refuse)
+    assert len(calls) == 1
+
+
+def test_a_pause_before_the_checkpoint_is_loaded_says_what_the_source_has(uploader, path, clock):
+    class Down(MemoryCheckpointStore):
+        def load(self, name):
+            raise CheckpointUnwritable("no connection", retryable=True)
+
+    task = uploader(store=Down())._task(path, "key")
+    clock.meanwhile = task.pause
+    task._start()
+    with pytest.raises(UploadPaused, match="with 0 of 45 bytes") as caught:
+        task.result(30)
+
+    assert (caught.value.bytes_total, caught.value.parts_total) == (45, 5)
 
 
 def test_a_missing_source_is_not_retried(uploader, path, clock):

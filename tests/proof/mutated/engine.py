@@ -1391,6 +1391,14 @@ MUTATIONS = [
         ("tests/core/engine/test_upload.py -k damaged",),
     ),
     Mutation(
+        "a source that fails is looked at without waits after a stop request",
+        CONTEXT,
+        "self._current_fingerprint(self.short_patience, self._wait_silently)",
+        "self._current_fingerprint(\n"
+        "            self.short_patience, lambda seconds: self.clock.wait(self.control.requested, seconds)\n        )",
+        ("tests/core/engine/test_source_failures.py -k first_fingerprint",),
+    ),
+    Mutation(
         "a pause before the load says that nothing is kept",
         "core/_engine/finish.py",
         'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n'
