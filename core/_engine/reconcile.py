@@ -249,11 +249,19 @@ def _incompatible_plan(plan: PartPlan, limits: PartLimits) -> str | None:
         return "the source is empty now"  # an object can't be made of zero parts
     if total is not None and total > limits.max_parts:
         return f"the source now has more than {limits.max_parts:,} parts of {format_bytes(plan.part_size)}"
-    # The last part may be smaller than the others. The number of parts of a stream is not known.
-    largest = plan.part(1 if total is None else max(1, total - 1)).size
-    if (plan.part_size < limits.min_part_size and total != 1) or largest > limits.max_part_size:
+    too_small = plan.part_size < limits.min_part_size and total != 1  # the only part may be smaller
+    if too_small or _largest_part(plan, limits) > limits.max_part_size:
         return f"the storage does not accept parts of the recorded size, {format_bytes(plan.part_size)}"
     return None
+
+
+def _largest_part(plan: PartPlan, limits: PartLimits) -> int:
+    """Return the size of the largest part, for a stream of as many as there can be."""
+    if plan.size is not None:
+        total = plan.parts_total or 1
+        return max(plan.part(number).size for number in (total, max(1, total - 1)))  # the last one may be shorter
+    doublings = 0 if plan.parts_per_doubling is None else (limits.max_parts - 1) // plan.parts_per_doubling
+    return plan.part_size << min(doublings, limits.max_part_size.bit_length())
 
 
 # --- the upload is gone ----------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ WANTED = Checkpoint("memory://bucket", "key", "/a/file", NOW, part_size=10, crea
 FOUND = evolve(WANTED, upload_id="ID", parts=PARTS, abandoned=("OLD",), created=1.0)
 
 STREAM = evolve(WANTED, fingerprint=Fingerprint())
-STREAM_FOUND = evolve(FOUND, fingerprint=Fingerprint(), parts_per_doubling=5)
+STREAM_FOUND = evolve(FOUND, fingerprint=Fingerprint(), parts_per_doubling=500)
 
 #: All that a question can be about, as a world in which nothing went wrong would answer it.
 TRUE = {"listed": PARTS, "head": STORED, "local": CHECKSUM}
@@ -515,7 +515,7 @@ class TestStreams:
         decision = reconcile(facts(STREAM_FOUND, STREAM, listed=PARTS))
 
         assert decision == CompareWhileReading(
-            STREAM_FOUND, PartPlan(10, None, 5), dict(enumerate(PARTS, 1)), frozenset({1, 2, 3})
+            STREAM_FOUND, PartPlan(10, None, 500), dict(enumerate(PARTS, 1)), frozenset({1, 2, 3})
         )
 
     def test_a_checksum_that_only_the_checkpoint_has_is_kept_with_the_etag_that_is_listed(self):

@@ -1023,6 +1023,22 @@ def test_an_impossible_recorded_part_does_not_count(faulty, make_backend, store,
     assert (caught.value.parts_done, caught.value.bytes_done) == (4, 40)
 
 
+@pytest.mark.parametrize(("parts_per_doubling", "fits"), [(2, True), (1, False)])
+def test_an_upload_of_a_stream_whose_parts_grow_too_large_starts_again(
+    *, make_backend, faulty, store, data, parts_per_doubling, fits
+):
+    """Each of them is in memory while it is sent."""
+    backend = make_backend(limits=PartLimits(max_part_size=20, max_parts=4))
+    with pytest.raises(UploadFailed):
+        faulty(Fault("upload_part", FaultKind.PERMANENT, part_number=2), backend=backend).upload(dump(data), "key")
+    [checkpoint] = store.scan()
+    store.save(evolve(checkpoint, parts_per_doubling=parts_per_doubling))
+    result = faulty(backend=backend).upload(dump(data), "key")
+
+    assert backend.read("key") == data
+    assert result.parts_resumed == (1 if fits else 0)
+
+
 @pytest.mark.parametrize("kind", ["file", "stream"])
 @pytest.mark.parametrize(("part_size", "fits"), [(7, False), (8, True), (12, True), (13, False), (2**63, False)])
 def test_an_upload_whose_part_size_no_storage_accepts_starts_again(  # noqa: PLR0917  # fixtures

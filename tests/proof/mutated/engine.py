@@ -1809,15 +1809,22 @@ MUTATIONS = [
     Mutation(
         "parts that are larger than the storage accepts are kept",
         "core/_engine/reconcile.py",
-        " or largest > limits.max_part_size:",
-        ":",
+        "too_small or _largest_part(plan, limits) > limits.max_part_size:",
+        "too_small:",
         ("tests/core/engine/test_resume.py -k no_storage_accepts",),
+    ),
+    Mutation(
+        "parts of a stream grow as far as its checkpoint says",
+        "core/_engine/reconcile.py",
+        "plan.part_size << min(doublings, limits.max_part_size.bit_length())",
+        "plan.part_size",
+        ("tests/core/engine/test_resume.py -k grow_too_large",),
     ),
     Mutation(
         "parts that are smaller than the storage accepts are kept",
         "core/_engine/reconcile.py",
-        "(plan.part_size < limits.min_part_size and total != 1) or ",
-        "",
+        "too_small or _largest",
+        "_largest",
         ("tests/core/engine/test_resume.py -k no_storage_accepts",),
     ),
     Mutation(
