@@ -233,6 +233,8 @@ def _different_options(old: Mapping[str, Any], new: Mapping[str, Any], late: Col
 
 
 def _describe_change(old: Fingerprint, new: Fingerprint) -> str | None:
+    if old.size is None:
+        return "it was a stream, and has a known size now"
     if old.size != new.size:
         return f"it had {old.size} bytes, and now has {new.size}"
     if old.mtime_ns != new.mtime_ns:

@@ -849,6 +849,7 @@ def test_a_stream_that_is_a_file_this_time_starts_again(uploader, backend, data,
 
     assert backend.read("key") == data
     assert result.parts_resumed == 0
+    assert result.warnings == ("started again: the source changed: it was a stream, and has a known size now",)
     assert left_behind() == []
 
 
