@@ -17,7 +17,7 @@ from functools import partial
 from attrs import evolve
 
 from partwise._engine.context import UploadContext
-from partwise._engine.finish import outcome_unknown_error
+from partwise._engine.finish import outcome_unknown_error, warn_completed_earlier
 from partwise._engine.plugin_calls import call_plugin
 from partwise._engine.reconcile import TOKEN_NAME, is_same_part, why_not_sent
 from partwise._engine.resume import local_checksums, source_crc64
@@ -100,6 +100,8 @@ class Completion:
                 stored = self._find_object(gone=True, upload_was_seen=self._failures > 0)
                 if stored is None:
                     raise UploadLost(str(error)) from error
+                if self._failures == 0 and context.ledger.parts_resumed == context.ledger.parts_done:
+                    warn_completed_earlier(context)  # this run has neither sent a part nor completed anything
                 return stored
             except CallbackError:
                 raise

@@ -207,12 +207,17 @@ def finish_completed_earlier(context: UploadContext, stored: StoredObject, check
     parts = PartPlan(checkpoint.part_size, stored.size, checkpoint.parts_per_doubling).parts_total or 0
     context.ledger = Ledger(PartPlan(stored.size, stored.size))
     context.ledger.add(UploadedPart(1, stored.size, stored.etag, stored.checksum), resumed=True)
+    warn_completed_earlier(context)
+    return evolve(finish(context, stored), parts_resumed=parts)
+
+
+def warn_completed_earlier(context: UploadContext) -> None:
+    """Warn that an earlier run made the object, with the options of that run."""
     context.warn("an earlier run completed the upload, but the response was lost")
     options, capabilities = context.request.options, context.backend.capabilities
     if late := sorted(options.explicitly_set() & capabilities.late_options - _CONDITIONS):
         # With which of these the object was made is not recorded, and not every storage tells.
         context.warn(f"the object has the options of that run: {', '.join(late)} of this one had no effect")
-    return evolve(finish(context, stored), parts_resumed=parts)
 
 
 def _with_checksum(context: UploadContext, stored: StoredObject) -> StoredObject:

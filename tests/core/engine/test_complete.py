@@ -608,6 +608,23 @@ def test_parts_of_a_stream_that_were_compared_are_not_read_again(faulty, make_ba
     assert (result.parts_resumed, result.parts_sent) == (5, 0)
 
 
+def test_where_parts_can_not_be_listed_an_object_that_an_earlier_run_completed_is_a_warning(
+    faulty, make_backend, source
+):
+    """It has the options of that run."""
+    backend = make_backend(lists_parts=False, late_options={"acl"})
+    with pytest.raises(UploadFailed):
+        faulty(COMPLETE_LOST, Fault("head_object", FaultKind.PERMANENT), backend=backend).upload(source, "key")
+    result = faulty(backend=backend).upload(source, "key", options=ObjectOptions(acl="private"))
+
+    assert (result.parts_resumed, result.parts_sent) == (5, 0)
+    assert backend.describe("key").acl is None
+    assert result.warnings == (
+        "an earlier run completed the upload, but the response was lost",
+        "the object has the options of that run: acl of this one had no effect",
+    )
+
+
 def test_parts_that_the_storage_listed_are_not_read_for_a_lost_response(faulty, uploader, source, interrupted):
     interrupted(source)
     readings = source.readings

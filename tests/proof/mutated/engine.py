@@ -1399,6 +1399,13 @@ MUTATIONS = [
         ("tests/core/engine/test_source_failures.py -k first_fingerprint",),
     ),
     Mutation(
+        "where parts can't be listed, an object of an earlier run is taken for that of this one",
+        COMPLETE,
+        "                    warn_completed_earlier(context)  #",
+        "                    pass  #",
+        ("tests/core/engine/test_complete.py -k earlier_run",),
+    ),
+    Mutation(
         "a pause before the load says that nothing is kept",
         "core/_engine/finish.py",
         'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n'
