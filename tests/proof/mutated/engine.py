@@ -1406,6 +1406,13 @@ MUTATIONS = [
         ("tests/core/engine/test_complete.py -k earlier_run",),
     ),
     Mutation(
+        "the bytes of a part still count when its second copy is acknowledged",
+        SCHEDULER,
+        "            self._state.cut.add(_attempt_number(job))\n",
+        "",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
         "a pause before the load says that nothing is kept",
         "core/_engine/finish.py",
         'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n'
