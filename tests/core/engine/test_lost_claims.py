@@ -11,10 +11,11 @@ import pytest
 
 from partwise import ObjectOptions, TransferConfig, Uploader
 from partwise.backends.memory import MemoryBackend
+from partwise.backends.oss import Callback, OSSOptions
 from partwise.bodies import bytes_body
 from partwise.checkpoint import Checkpoint, checkpoint_name
 from partwise.checksums import CRC32C, crc64
-from partwise.errors import AccessDenied, CheckpointError, ClaimLost, ConnectionFailed
+from partwise.errors import AccessDenied, CallbackError, CheckpointError, ClaimLost, ConnectionFailed
 from partwise.model import PartLimits
 from partwise.testing.fakes import ChangingSource, LeasedCheckpointStore, pseudo_random_bytes
 
@@ -435,6 +436,21 @@ def test_the_error_of_a_callback_propagates_with_a_note(runs):
 
     assert "has lost its claim" in "".join(caught.value.__notes__)
     runs.assert_untouched()
+
+
+def test_a_failed_callback_is_reported_even_if_the_claim_was_lost_meanwhile(uploader, source):
+    """The object is stored, and the claim matters only for the clean-up."""
+
+    def refuse(stored):
+        raise OSError("connection refused")
+
+    runs = Runs(MemoryBackend("bucket", limits=PartLimits(), callback=refuse), uploader, source)
+    at(runs.store, "delete", runs.take_over)
+    with runs.claims, pytest.raises(CallbackError) as caught:
+        runs.first().upload(source, "key", options=OSSOptions(callback=Callback("http://example.com", "a=b")))
+
+    assert any("the checkpoint was kept" in warning for warning in caught.value.result.warnings)
+    assert runs.leased.inner.load(runs.name) == runs.taken[0]
 
 
 def test_an_object_that_is_stored_is_a_success_even_if_the_claim_was_lost_meanwhile(runs):

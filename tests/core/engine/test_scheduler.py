@@ -19,6 +19,7 @@ from partwise.errors import (
     BackendError,
     CheckpointError,
     ConnectionFailed,
+    ServerFailed,
     SourceChanged,
     Throttled,
     UploadNotFound,
@@ -640,6 +641,19 @@ def test_a_part_that_is_cut_is_sent_again_at_once_and_has_not_failed(make_scenar
     assert [(number, str(error), delay) for number, error, delay, _ in scenario.retries] == [
         (2, "it was much slower than others", 0.0)
     ]
+
+
+def test_a_part_that_is_cut_and_fails_otherwise_has_failed_and_so_has_its_next_attempt(make_scenario):
+    scenario = make_scenario({1: [ServerFailed("busy"), LOST]}, parts=1, attempts=2)
+
+    def cut():
+        scenario.workers.meanwhile = lambda: None
+        scenario.scheduler._in_flight[1].cut = True
+
+    scenario.workers.meanwhile = cut
+    with pytest.raises(ConnectionFailed, match="lost"):
+        scenario.run()
+    assert [(str(error), delay) for _, error, delay, _ in scenario.retries] == [("busy", 1.0)]
 
 
 def test_the_speed_is_looked_at_once_a_second_and_ticks_come_as_they_did(make_scenario):

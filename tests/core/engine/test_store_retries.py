@@ -238,6 +238,21 @@ def test_a_part_that_was_not_recorded_is_recorded_before_the_object_is_made(uplo
     assert store.calls[-3:] == ["append_part 5", "append_part 5", "delete"]
 
 
+def test_parts_that_were_not_recorded_are_forgotten_with_the_upload_that_the_storage_lost(faulty, source, backend):
+    """The record is that of the next upload by then, so the store would refuse them as those of another run."""
+    store, fault = Down("append_part 1"), Fault("upload_part", FaultKind.FORGOTTEN_UPLOAD, part_number=2)
+    save = store.save
+
+    def reachable_again(checkpoint):
+        store.down = not any(call.startswith("append_part") for call in store.calls)
+        save(checkpoint)
+
+    store.save = reachable_again
+    result = faulty(fault, store=store).upload(source, "key")
+
+    assert (backend.read("key"), result.parts_sent) == (source.data, 5)
+
+
 def test_a_part_that_was_not_recorded_is_recorded_when_the_run_fails(faulty, source):
     store = then(Down("append_part 2"), lambda: None)
     with pytest.raises(UploadFailed) as caught:

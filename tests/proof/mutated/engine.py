@@ -1413,6 +1413,27 @@ MUTATIONS = [
         SECOND_COPIES_TESTS,
     ),
     Mutation(
+        "a part that was cut and failed otherwise counts as cut from then on",
+        SCHEDULER,
+        "        attempts.cut = False\n        if attempts.note_progress",
+        "        if attempts.note_progress",
+        ("tests/core/engine/test_scheduler.py",),
+    ),
+    Mutation(
+        "a failed callback is hidden by a claim that was lost in the clean-up",
+        FINISH,
+        "        context.record.claim_lost = None  # only",
+        "        pass  # only",
+        CLAIM_TESTS,
+    ),
+    Mutation(
+        "parts of a lost upload are recorded in the checkpoint of the next one",
+        RECORD,
+        "        self.forget_waiting_parts()  # of an earlier upload\n",
+        "",
+        STORE_RETRY_TESTS,
+    ),
+    Mutation(
         "a pause before the load says that nothing is kept",
         "core/_engine/finish.py",
         'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n'
