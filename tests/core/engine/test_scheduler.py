@@ -364,6 +364,17 @@ def test_the_wait_for_a_stream_does_not_use_up_the_patience(make_scenario):
     assert scenario.uploaded == [2, 1]
 
 
+@pytest.mark.parametrize(("attempts", "delay"), [(None, 1.0), (9, 4.0)])
+def test_the_backoff_of_a_part_starts_again_after_an_outage_unless_its_attempts_are_limited(
+    make_scenario, attempts, delay
+):
+    scenario = make_scenario({1: [LOST] * 4, 2: [LOST] * 2}, parts=2, attempts=attempts)
+    scenario.run()
+
+    assert scenario.uploaded == [2, 1], "the outage ends with part 2, and part 1 fails once more"
+    assert (scenario.retries[-1][0], scenario.retries[-1][2:]) == (1, (delay, 4))
+
+
 def test_retry_after_holds_all_parts(make_scenario):
     scenario = make_scenario({1: [Throttled(retry_after=60.0)]}, parts=4)
     scenario.run()

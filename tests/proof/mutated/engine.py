@@ -1413,6 +1413,13 @@ MUTATIONS = [
         SECOND_COPIES_TESTS,
     ),
     Mutation(
+        "the backoff of a part goes on after an outage",
+        SCHEDULER,
+        "                if self._patience.max_attempts is None:\n",
+        "                if False:\n",
+        ("tests/core/engine/test_scheduler.py",),
+    ),
+    Mutation(
         "a part that was cut and failed otherwise counts as cut from then on",
         SCHEDULER,
         "        attempts.cut = False\n        if attempts.note_progress",
