@@ -100,6 +100,7 @@ class Completion:
                 stored = self._find_object(gone=True, upload_was_seen=self._failures > 0)
                 if stored is None:
                     raise UploadLost(str(error)) from error
+                context.moved()
                 if self._failures == 0 and context.ledger.parts_resumed == context.ledger.parts_done:
                     warn_completed_earlier(context)  # this run has neither sent a part nor completed anything
                 return stored
@@ -113,6 +114,7 @@ class Completion:
                 context.may_be_stored |= error.retryable
                 stored = self._resolve_failure(error)
                 if stored is not None:
+                    context.moved()
                     context.warn(f"the response to complete was lost ({error}), but the object is stored")
                     return stored
             else:

@@ -8,16 +8,17 @@ from itertools import pairwise
 import pytest
 
 from partwise.errors import ConnectionFailed
+from partwise.events import OutageEnded, OutageStarted
 from partwise.testing.faults import Fault, FaultKind
 
 SECONDS = 60.0
 
 
 class OutageBackend:
-    """A backend that can't be reached for a minute from the n-th call of one operation on."""
+    """A backend that can't be reached for a minute from the n-th call of one operation on, which may take effect."""
 
-    def __init__(self, backend, clock, operation, occurrence=1):
-        self._backend, self._clock = backend, clock
+    def __init__(self, backend, clock, operation, occurrence=1, *, takes_effect=False):
+        self._backend, self._clock, self._takes_effect = backend, clock, takes_effect
         self._operation, self._left = operation, occurrence
         self._until = None
 
@@ -31,6 +32,8 @@ class OutageBackend:
                 self._left -= 1
                 if not self._left:
                     self._until = self._clock.time + SECONDS
+                    if self._takes_effect:
+                        found(*arguments)
             if self._until is not None and self._clock.time < self._until:
                 raise ConnectionFailed("no connection to https://HOST: Connection refused")
             return found(*arguments)
@@ -64,10 +67,10 @@ def log(caplog):
 def run_through_outage(uploader, backend, source, clock):
     """Uploads, with an outage that begins at a call, and returns the reports and the result."""
 
-    def run(operation, occurrence=1, **config):
+    def run(operation, occurrence=1, *, takes_effect=False, on_event=None, **config):
         seen = []
-        failing = OutageBackend(backend, clock, operation, occurrence)
-        result = uploader(backend=failing, **config).upload(source, "key", progress=seen.append)
+        failing = OutageBackend(backend, clock, operation, occurrence, takes_effect=takes_effect)
+        result = uploader(backend=failing, **config).upload(source, "key", progress=seen.append, on_event=on_event)
         return seen, result
 
     return run
@@ -110,6 +113,17 @@ def test_an_outage_before_it_is_known_what_is_resumed_is_reported(interrupted_af
     after = seen[len(waiting)]
     assert (after.bytes_done, after.bytes_resumed, after.waiting) == (30, 30, None)
     assert [level for level, text in log() if "retrying in" not in text] == ["WARNING", "INFO"]
+
+
+def test_an_outage_ends_when_the_object_is_found_that_was_made_before_it(run_through_outage, log):
+    events = []
+    seen, result = run_through_outage("complete_upload", takes_effect=True, on_event=events.append)
+
+    assert "the response to complete was lost" in result.warnings[0]
+    changes = [type(event) for event in events if isinstance(event, OutageStarted | OutageEnded)]
+    assert changes == [OutageStarted, OutageEnded]
+    assert [text.partition(" after")[0] for level, text in log() if "recovered" in text] == ["recovered"]
+    assert (seen[-1].completed, seen[-1].waiting) == (True, None)
 
 
 def test_a_failure_of_a_moment_is_neither_reported_nor_logged_as_an_outage(faulty, source, log):

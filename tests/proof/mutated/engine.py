@@ -1441,6 +1441,13 @@ MUTATIONS = [
         STORE_RETRY_TESTS,
     ),
     Mutation(
+        "an outage goes on although the object that was made before it is found",
+        COMPLETE,
+        "                    context.moved()\n                    context.warn",
+        "                    context.warn",
+        ("tests/core/engine/test_outages.py",),
+    ),
+    Mutation(
         "a pause before the load says that nothing is kept",
         "core/_engine/finish.py",
         'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n'
