@@ -127,8 +127,9 @@ def check_resume_mode(context: UploadContext, decision: Decision) -> None:
     if context.request.resume != "require" or not isinstance(decision, Start):
         return
     reason = decision.reason or "there is no checkpoint of it"
+    kept = "No other upload was started" if context.is_decided else "Nothing was changed"  # parts may have been sent
     raise CannotResume(
-        f"{context.description} can't be resumed: {reason}. Nothing was changed",
+        f"{context.description} can't be resumed: {reason}. {kept}",
         reason=reason,
         hint="To start again from the first byte: {resume=auto}",
     )
