@@ -341,6 +341,8 @@ class PartScheduler:
     def _handle_outcome(self, outcome: Outcome, now: float) -> None:
         attempts, sent = self._ended(outcome)
         if attempts is None:
+            if outcome.error is not None and not isinstance(outcome.error, PartwiseError):
+                raise outcome.error  # an interrupt, whatever it was that it interrupted
             return
         if outcome.part is not None:
             self._concurrency.acknowledged()

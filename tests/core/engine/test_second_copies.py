@@ -155,6 +155,15 @@ def test_a_failed_second_copy_is_not_retried(make_scenario):
     assert scenario.uploaded == [2, 3, 1]
 
 
+def test_an_interrupt_of_a_second_copy_ends_the_upload(make_scenario):
+    """The scheduler's thread may send it, if threads have become slower than that since."""
+    scenario = make_scenario((*PART_1_IS_LATE, (1, True, KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt):
+        scenario.run()
+
+    assert scenario.workers.idle
+
+
 def test_a_failed_first_attempt_is_not_retried_once_its_copy_is_acknowledged(make_scenario):
     scenario = make_scenario((*PART_1_IS_LATE, (1, False, LOST), (1, True, None)))
     scenario.run()

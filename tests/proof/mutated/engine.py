@@ -1448,6 +1448,13 @@ MUTATIONS = [
         ("tests/core/engine/test_outages.py",),
     ),
     Mutation(
+        "an interrupt of a second copy is lost",
+        SCHEDULER,
+        "                raise outcome.error  # an interrupt",
+        "                pass  # an interrupt",
+        SECOND_COPIES_TESTS,
+    ),
+    Mutation(
         "a pause before the load says that nothing is kept",
         "core/_engine/finish.py",
         'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n'
