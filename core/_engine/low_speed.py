@@ -215,9 +215,6 @@ class LowSpeed:
         same_time = now - min(started for started, _ in later)
         return same_time >= _WAIT_FACTOR * typical
 
-    def _durations_since(self, time: float, now: float) -> list[float]:
-        return [seconds for _, seconds in self._finished_since(time, now)]
-
     def _finished_since(self, time: float, now: float) -> list[tuple[float, float]]:
         """Return the parts that were sent in the second half since then."""
         # Not in the first half: the line may have become slow for all parts meanwhile.
@@ -227,8 +224,9 @@ class LowSpeed:
         """Return whether a part has not moved since a standstill, although others do."""
         if track.behind_since is None or now - track.behind_since < _RESUME_SECONDS:
             return False
-        later = self._durations_since(track.behind_since, now)
-        if later and now - track.behind_since >= _RESUME_FACTOR * median(later):
+        later = self._finished_since(track.behind_since, now)
+        # As in `_waits_too_long`: the line may have become faster for all parts a moment ago.
+        if later and now - min(started for started, _ in later) >= _RESUME_FACTOR * median(took for _, took in later):
             return True
         return track.all_sent_at is None and any(
             self._sent_since(other, track.behind_since) >= _RESUME_BYTES for other in self._tracks.values()

@@ -154,6 +154,7 @@ def faster_again(weights, rate, size, slow, factor):
 @example(faster_again([2, 4, 1, 2, 4, 2, 4, 2], 1_250, 100 * KIB, (30, 66), 3.0))
 @example(faster_again([4, 2, 4, 2, 4, 1, 2, 1], 40_000, MIB, (31, 62), 3.0))
 @example(faster_again([4, 1, 2, 1, 2, 2, 4, 4, 1, 4, 2, 2, 2, 2, 2, 1], 18_750, MIB, (29, 50), 1.0))
+@example(faster_again([1, 2, 4], 416_667, 8 * MIB, (11, 52), 1.0))
 def test_a_line_that_is_slow_or_becomes_slow_is_never_cut(line):
     assert line.run(120).cuts == []
 
