@@ -97,13 +97,7 @@ class Completion:
                 self._repair(error)
                 return None
             except UploadNotFound as error:
-                stored = self._find_object(gone=True, upload_was_seen=self._failures > 0)
-                if stored is None:
-                    raise UploadLost(str(error)) from error
-                context.moved()
-                if self._failures == 0 and context.ledger.parts_resumed == context.ledger.parts_done:
-                    warn_completed_earlier(context)  # this run has neither sent a part nor completed anything
-                return stored
+                return self._find_completed(error)
             except CallbackError:
                 raise
             except BackendError as error:
@@ -198,6 +192,17 @@ class Completion:
                 raise error
             context.report_retry("complete_upload", error, delay, self._failures)
             context.wait(delay)
+        return stored
+
+    def _find_completed(self, error: UploadNotFound) -> StoredObject:
+        """Return the object that an earlier request made; raise UploadLost if none did."""
+        context = self._context
+        stored = self._find_object(gone=True, upload_was_seen=self._failures > 0)
+        if stored is None:
+            raise UploadLost(str(error)) from error
+        context.moved()
+        if self._failures == 0 and context.ledger.parts_resumed == context.ledger.parts_done:
+            warn_completed_earlier(context)  # this run has neither sent a part nor completed anything
         return stored
 
     def _find_object(self, *, gone: bool, upload_was_seen: bool) -> StoredObject | None:

@@ -341,8 +341,7 @@ class PartScheduler:
     def _handle_outcome(self, outcome: Outcome, now: float) -> None:
         attempts, sent = self._ended(outcome)
         if attempts is None:
-            if outcome.error is not None and not isinstance(outcome.error, PartwiseError):
-                raise outcome.error  # an interrupt, whatever it was that it interrupted
+            _raise_interrupt(outcome)
             return
         if outcome.part is not None:
             self._concurrency.acknowledged()
@@ -499,6 +498,12 @@ class PartScheduler:
             error.add_note(f"The {raised.callback} callback also raised {raised.__cause__!r}.")
             error.__context__ = self._callback_raised
         return error
+
+
+def _raise_interrupt(outcome: Outcome) -> None:
+    """Raise what ended an attempt, if it was neither the backend nor the source."""
+    if outcome.error is not None and not isinstance(outcome.error, PartwiseError):
+        raise outcome.error
 
 
 def _attempt_number(attempt: PartJob | Outcome) -> int:

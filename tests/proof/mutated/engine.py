@@ -734,8 +734,8 @@ MUTATIONS = [
     Mutation(
         "an upload that is gone at complete counts as lost",
         "core/_engine/complete.py",
-        "                stored = self._find_object(gone=True, upload_was_seen=self._failures > 0)",
-        "                stored = None",
+        "        stored = self._find_object(gone=True, upload_was_seen=self._failures > 0)",
+        "        stored = None",
     ),
     Mutation(
         "an object of the same bytes alone is a success",
@@ -1401,8 +1401,8 @@ MUTATIONS = [
     Mutation(
         "where parts can't be listed, an object of an earlier run is taken for that of this one",
         COMPLETE,
-        "                    warn_completed_earlier(context)  #",
-        "                    pass  #",
+        "            warn_completed_earlier(context)  #",
+        "            pass  #",
         ("tests/core/engine/test_complete.py -k earlier_run",),
     ),
     Mutation(
@@ -1450,8 +1450,8 @@ MUTATIONS = [
     Mutation(
         "an interrupt of a second copy is lost",
         SCHEDULER,
-        "                raise outcome.error  # an interrupt",
-        "                pass  # an interrupt",
+        "            _raise_interrupt(outcome)\n",
+        "            pass\n",
         SECOND_COPIES_TESTS,
     ),
     Mutation(
