@@ -752,6 +752,6 @@ def test_the_documentation_says_how_many_mistakes_are_caught() -> None:
     page = Path(__file__).parents[2].joinpath("docs", "reference", "testing.md").read_text()
     bare = sum(found.bare is not None for found in CAUGHT.values())
 
-    assert re.findall(r"of the (\d+) mistakes .*? catches (\d+), and .*? hooks all (\d+)", " ".join(page.split())) == [
+    assert re.findall(r"of (\d+) mistakes .*? catches (\d+), and .*? hooks all (\d+)", " ".join(page.split())) == [
         (str(len(CAUGHT)), str(bare), str(len(CAUGHT)))
     ]
