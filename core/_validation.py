@@ -218,10 +218,10 @@ def is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def check_integer(what: str, value: object, minimum: int) -> None:
-    """Check that an argument is an integer of at least `minimum`."""
-    if not is_integer(value) or not minimum <= value <= _INTEGER_MAX:
-        raise InvalidInput(f"{what} must be {_range(minimum)}, not {brief(value)}")
+def check_integer(what: str, value: object, minimum: int, maximum: int | None = None) -> None:
+    """Check that an argument is an integer in a range."""
+    if not is_integer(value) or not minimum <= value <= (_INTEGER_MAX if maximum is None else maximum):
+        raise InvalidInput(f"{what} must be {_range(minimum, maximum)}, not {brief(value)}")
 
 
 def check_number(what: str, value: object) -> None:

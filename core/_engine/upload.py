@@ -69,7 +69,7 @@ from partwise._engine.throttle import ThrottledBody, TransferStopped
 from partwise._engine.workers import PartJob
 from partwise._supports import supports_connecting_ahead
 from partwise._units import format_bytes
-from partwise._validation import check_choice, check_integer
+from partwise._validation import STORED_INTEGER_MAX, check_choice, check_integer
 from partwise.checkpoint import Checkpoint
 from partwise.checksums import CRC64_XZ
 from partwise.errors import (
@@ -636,7 +636,7 @@ def _validate(request: UploadRequest) -> None:
         raise InvalidInput("the key of an object can't be empty")
     for name, expected in (("expected_size", request.expected_size), ("expected_crc64", request.expected_crc64)):
         if expected is not None:
-            check_integer(name, expected, 0)
+            check_integer(name, expected, 0, STORED_INTEGER_MAX)
     if request.options.forbid_overwrite and request.options.if_match is not None:
         raise InvalidInput("forbid_overwrite and if_match exclude each other", hint="Pass only one of them")
     request.options.require_supported_by(request.backend.capabilities, request.backend.location)

@@ -16,7 +16,7 @@ from attrs import AttrsInstance, evolve, fields
 from partwise._engine.async_callbacks import check_event_callback
 from partwise._engine.context import ResumeMode
 from partwise._engine.plan import plan_parts
-from partwise._validation import brief, check_integer, check_methods, check_type
+from partwise._validation import STORED_INTEGER_MAX, brief, check_integer, check_methods, check_type
 from partwise.backends.local.keys import META_DIR
 from partwise.backends.s3.urls import split_path
 from partwise.config import TransferConfig
@@ -394,7 +394,7 @@ class UploadFileSystem(FileSystem):
         check_event_callback(on_event)
         for name, expected in (("expected_size", expected_size), ("expected_crc64", expected_crc64)):
             if expected is not None:
-                check_integer(name, expected, 0)
+                check_integer(name, expected, 0, STORED_INTEGER_MAX)
         progress = _as_progress(callback)
         backend, key = self._located(path)
         requested = self._requested(backend, options, create=create)

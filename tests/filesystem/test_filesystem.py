@@ -352,6 +352,7 @@ def test_an_event_callback_that_can_not_be_called_is_refused_before_a_file_is_wr
     [
         ({"expected_size": "5"}, "expected_size must be an integer"),
         ({"expected_crc64": -1}, "expected_crc64 must be an integer"),
+        ({"expected_crc64": 2**64}, "expected_crc64 must be an integer"),
         ({"callback": print}, "callback must be a callback of fsspec or None"),
         ({"block_size": 5}, "the part size of 5 bytes is out of bounds"),
         ({"stream_name": 5}, "the name of a stream must be a string"),
