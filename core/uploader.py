@@ -312,9 +312,10 @@ class Uploader:
             ClaimLost: another run took it over meanwhile. Nothing more was aborted or deleted.
             UploadFailed: the storage could not abort it; the checkpoint is kept.
             CheckpointDamaged: the checkpoint can't be trusted, and can't be removed.
-            InvalidInput: the source has no name, so that it never has a checkpoint.
+            InvalidInput: the source has no name, so that it never has a checkpoint; or an argument is invalid.
         """
         _check_call(key, None, None, loop=None)
+        check_type("upload_id", upload_id, (str, type(None)), "a string or None")
         context = UploadContext(self._request(source, key), self._runtime_without_threads(), Control())
         return abort_upload(context, upload_id)
 

@@ -169,6 +169,12 @@ def test_the_methods_of_an_uploader_refuse_wrong_arguments(method, name):
     try_all(call)
 
 
+@pytest.mark.parametrize("value", [5, b"id", ["id"], False], ids=repr)
+def test_an_upload_to_abort_is_named_by_a_text(value):
+    with pytest.raises(InvalidInput, match="upload_id must be a string or None, not"):
+        uploader().abort("source", "k", upload_id=value)
+
+
 @pytest.mark.parametrize("name", ["options", "progress", "key"])
 @pytest.mark.parametrize("value", [0, False, [], b"", {}])
 def test_an_empty_value_of_a_wrong_type_is_not_treated_as_none(name, value):
@@ -359,7 +365,7 @@ def test_the_parts_at_a_time_are_bounded_since_each_takes_a_thread(name):
 def test_expected_values_of_a_source_are_integers(name):
     with pytest.raises(SourceError, match=str(2**64 - 1)):
         uploader().upload(b"x", "k", **{name: 2**64 - 1})
-    for value in [-1, 1.5, math.nan, True, 10**5000, "5"]:
+    for value in [-1, 2**64, 1.5, math.nan, True, 10**5000, "5"]:  # no size and no CRC-64 is above 64 bits
         with pytest.raises(InvalidInput, match=f"{name} must be an integer"):
             uploader().upload(b"x", "k", **{name: value})
 
