@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from partwise.model import StoredObject
@@ -541,13 +541,22 @@ class UploadFailed(UploadStopped):
     """
     The upload failed; the last error is the `__cause__`.
 
-    `resumable` says whether progress is kept, `retryable` whether running the same call again may succeed.
+    `resumable` says whether progress is kept, `retryable` whether running the same call again may succeed. Pickling
+    loses the cause but keeps both.
     """
+
+    #: That of the cause, in a copy by pickle, which has no cause, or another one.
+    _retryable: bool | None = None
 
     @property
     def retryable(self) -> bool:
         """Whether the cause is transient, such as a broken connection or a busy server."""
+        if self._retryable is not None:
+            return self._retryable
         return bool(getattr(self.__cause__, "retryable", False))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {**self.__dict__, "_retryable": self.retryable}
 
 
 class OutcomeUnknown(UploadFailed):

@@ -144,6 +144,18 @@ def test_the_reason_survives_pickling_without_the_cause():
     assert str(copied) == "failed: the disk is full"
 
 
+@pytest.mark.parametrize("kind", [UploadFailed, OutcomeUnknown])
+@pytest.mark.parametrize("cause", [ConnectionFailed("no route"), BackendError("refused"), None], ids=repr)
+def test_a_pickled_failure_keeps_whether_the_same_call_may_succeed(kind, cause):
+    """A process pool puts the text of the traceback in place of the cause."""
+    error = kind("failed")
+    error.__cause__ = cause
+    copied = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(error))))
+    copied.__cause__ = RuntimeError("a traceback")
+
+    assert copied.retryable == error.retryable == isinstance(cause, ConnectionFailed)
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_the_message_is_the_only_positional_argument(kind):
     positional = [p for p in inspect.signature(kind).parameters.values() if p.kind is not p.KEYWORD_ONLY]
