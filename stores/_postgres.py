@@ -22,6 +22,7 @@ from psycopg.abc import Buffer, PQGen
 from psycopg.adapt import Loader
 
 from partwise._units import format_seconds
+from partwise._validation import printable
 from partwise.errors import InvalidInput
 
 if [int(number) for number in psycopg.__version__.split(".")[:2]] < [3, 3]:
@@ -156,7 +157,7 @@ def is_transient(error: Error, *, worked: bool) -> bool:
 def reason(error: Error) -> str:
     """Return what happened, in one line."""
     text = error.diag.message_primary or str(error) or type(error).__name__
-    return " ".join(text.split())[:_REASON_MAX]
+    return printable(" ".join(text.split())[:_REASON_MAX])
 
 
 # --- connections -----------------------------------------------------------------------------------------------------
@@ -189,10 +190,13 @@ def _has_part_of_password(target: str, found: Mapping[str, Any]) -> bool:
     libpq ends the password of a URL at the first @ or slash that is not percent-encoded.
     """
     host, port, database = (str(found.get(name) or "") for name in ("host", "port", "dbname"))
+    # A string of parameters names each of them. So does a URL with nothing before its path name the host, which can be
+    # the directory of a socket.
+    is_url, has_host = "://" in target, re.search("://[^/?]", target) is not None
     return (
-        any("@" in one[1:] for one in host.split(","))  # that of an abstract socket begins with it
+        (has_host and any("@" in one[1:] for one in host.split(",")))  # that of an abstract socket begins with it
         or not re.fullmatch("[0-9,]*", port)
-        or ("://" in target and "@" in database and "%40" not in target)
+        or (is_url and "@" in database and "%40" not in target)
     )
 
 

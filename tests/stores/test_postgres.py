@@ -583,6 +583,11 @@ def test_a_wrong_password_is_not_retried_and_an_outage_is(postgres, schema, chec
             assert caught.value.retryable
 
 
+def test_a_control_character_in_the_message_of_a_server_is_escaped() -> None:
+    assert _postgres.reason(psycopg.Error("no table\n \x1b[31mred")) == r"'no table \x1b[31mred'"
+    assert _postgres.reason(psycopg.Error("la base «\xa0u\xa0»\nn'existe pas")) == "la base « u » n'existe pas"
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "PostgreSQL"])
 def test_both_schemes_open_the_store(scheme: str) -> None:
     store = open_checkpoint_store(f"{scheme}://me:secret@db.example.com:5433/uploads?sslmode=require")
@@ -600,6 +605,9 @@ def test_both_schemes_open_the_store(scheme: str) -> None:
         ("postgresql://me:se%40c%2Fret@db/u", "postgresql://db/u"),
         ("postgresql://me@db/a%40b", "postgresql://db/a@b"),
         ("host=@socket dbname=a@b password=se@cret", "postgresql://@socket/a@b"),
+        ("postgresql://me@%40socket/u", "postgresql://@socket/u"),
+        ("host=/home/me@corp/run dbname=u", "postgresql:///u?host=/home/me@corp/run"),
+        ("postgresql:///u?host=/home/me@corp/run", "postgresql:///u?host=/home/me@corp/run"),
     ],
 )
 def test_a_store_is_shown_by_its_place(url: str, shown: str) -> None:

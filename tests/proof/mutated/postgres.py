@@ -162,7 +162,7 @@ MUTATIONS = [
     Mutation(
         "part of a password is taken for the host of a database, and shown",
         SESSION,
-        '        any("@" in one[1:] for one in host.split(","))',
+        '        (has_host and any("@" in one[1:] for one in host.split(",")))',
         "        False",
         ("tests/stores/test_postgres.py -k invalid_url",),
     ),
@@ -172,6 +172,13 @@ MUTATIONS = [
         '        or not re.fullmatch("[0-9,]*", port)\n',
         "",
         ("tests/stores/test_postgres.py -k invalid_url",),
+    ),
+    Mutation(
+        "a directory of a socket whose name has an @ is refused",
+        SESSION,
+        're.search("://[^/?]", target) is not None',
+        "True",
+        _tests("shown_by_its_place"),
     ),
     Mutation(
         "the password of a URL with a mistyped scheme is shown",
