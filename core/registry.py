@@ -12,7 +12,7 @@ The scheme of the URL selects a factory. These are searched in this order:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -84,7 +84,7 @@ _SHIPPED = {
 }
 
 
-def register_backend(scheme: str, factory: BackendFactory) -> None:
+def register_backend(scheme: str, factory: BackendFactory | Callable[[str], tuple[MultipartBackend, str]]) -> None:
     """
     Use `factory` for backend URLs of this scheme in this process.
 
@@ -94,7 +94,7 @@ def register_backend(scheme: str, factory: BackendFactory) -> None:
 
     Args:
         scheme: the part before the colon, such as ``"database"``; not case-sensitive. An earlier factory is replaced.
-        factory: called with each URL.
+        factory: called with each URL. It need not take settings: then they are refused.
 
     Raises:
         InvalidInput: the scheme is not valid in a URL, or `factory` can't be called.
@@ -135,10 +135,36 @@ def open_backend(url: str, **settings: Any) -> tuple[MultipartBackend, str]:
 
     Raises:
         UnknownScheme: no plug-in handles this scheme.
-        InvalidInput: the URL or a setting is invalid.
+        InvalidInput: the URL or a setting is invalid; or the plug-in returned something else.
     """
     factory: BackendFactory = _find(BACKENDS, url)
-    return factory(url, **{name: value for name, value in settings.items() if value is not None})
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given:
+        _check_settings(factory, url, given)
+    opened: Any = factory(url, **given)
+    match opened:
+        case tuple((backend, str(key))):
+            return backend, key
+    raise InvalidInput(f"{_plug_in(url)} returned {brief(opened)}, which is not a tuple of a backend and a key")
+
+
+def _check_settings(factory: BackendFactory, url: str, settings: Mapping[str, object]) -> None:
+    """
+    Check that a factory takes settings of these names.
+
+    Raises:
+        InvalidInput: it does not.
+    """
+    from inspect import signature
+
+    try:
+        taken = signature(factory)
+    except (TypeError, ValueError):  # written in C
+        return
+    try:
+        taken.bind(url, **settings)
+    except TypeError as error:
+        raise InvalidInput(f"{_plug_in(url)} does not take {', '.join(sorted(settings))}: {error}") from None
 
 
 def open_checkpoint_store(url: str) -> CheckpointStore:
@@ -166,10 +192,13 @@ def check_store(store: StoreLike) -> CheckpointStore | StoreOfSource:
     Return the given store, the store at a URL, or the given function.
 
     Raises:
-        InvalidInput: it is not one of these, or not the URL of a store.
+        InvalidInput: it is not one of these, or not the URL of a store; or the plug-in returned something else.
     """
     if isinstance(store, str):
-        return open_checkpoint_store(store)
+        opened = open_checkpoint_store(store)
+        if not _is_store(opened):
+            raise InvalidInput(f"{_plug_in(store)} returned {brief(opened)}, which is not a CheckpointStore")
+        return opened
     if not _is_store(store) and (isinstance(store, type) or not callable(store)):
         expected = "a CheckpointStore, the URL of one, a function from the name of a source to one, or None"
         raise InvalidInput(f"store must be {expected}, not {brief(store)}")
@@ -243,6 +272,10 @@ def without_password(url: str) -> str:
 _PASSWORD = re.compile(r"^((?:[^/@:]*:)?//[^/:]*|[^/@:]+(?=:(?!//))):.*@", re.DOTALL)
 
 _PASSWORD_PARAMETER = re.compile("(?<=password=)[^&]*")
+
+
+def _plug_in(url: str) -> str:
+    return f"the plug-in of {url.partition(':')[0].lower()}: URLs"
 
 
 def _example(group: str) -> str:

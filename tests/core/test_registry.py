@@ -30,6 +30,7 @@ from partwise.registry import (
     without_password,
 )
 from partwise.stores.memory import MemoryCheckpointStore
+from partwise.uploader import Uploader
 
 
 @pytest.fixture(autouse=True)
@@ -67,9 +68,9 @@ def test_a_url_names_a_store():
 
 def test_a_scheme_may_be_written_in_capitals():
     """The plug-in parses the rest of the URL."""
-    register_backend("THINGS", lambda url, **settings: (url, settings))
+    register_backend("THINGS", lambda url, **settings: (settings, url))
 
-    assert open_backend("Things://Box/Key") == ("Things://Box/Key", {})
+    assert open_backend("Things://Box/Key") == ({}, "Things://Box/Key")
 
 
 def test_what_a_program_registers_takes_precedence():
@@ -124,6 +125,41 @@ def test_only_settings_that_were_given_are_passed_on():
 def test_a_setting_that_means_nothing_is_refused():
     with pytest.raises(InvalidInput, match="colour"):
         open_backend("memory://plugins/key", colour="red")
+
+
+def test_a_factory_need_not_take_settings():
+    """The lambda of the docstring takes none, so `open_backend` refuses them for it."""
+    backend = MemoryBackend()
+    register_backend("things", lambda url: (backend, url.removeprefix("things:")))
+
+    assert open_backend("things:key", region=None) == (backend, "key")
+    with pytest.raises(InvalidInput, match=r"the plug-in of things: URLs does not take region: .*'region'"):
+        open_backend("things:key", region="cn-hangzhou")
+
+
+def test_an_error_of_a_factory_that_takes_the_settings_is_its_own():
+    def open_url(url, *, region):
+        raise TypeError("of the factory")
+
+    register_backend("things", open_url)
+
+    with pytest.raises(TypeError, match="of the factory"):
+        open_backend("things:key", region="cn-hangzhou")
+
+
+@pytest.mark.parametrize("returned", [MemoryBackend(), (MemoryBackend(),), (MemoryBackend(), None), None], ids=repr)
+def test_a_factory_that_returns_no_backend_and_key_is_named(returned):
+    register_backend("things", lambda url: returned)
+
+    with pytest.raises(InvalidInput, match=r"of things: URLs returned .* not a tuple of a backend and a key"):
+        partwise.upload(b"some bytes", "Things:key", resume="never")
+
+
+def test_a_factory_that_returns_no_store_is_named():
+    register_checkpoint_store("things", lambda url: 5)
+
+    with pytest.raises(InvalidInput, match="the plug-in of things: URLs returned 5, which is not a CheckpointStore"):
+        Uploader(MemoryBackend(), store="things:")
 
 
 @pytest.mark.parametrize("url", ["", "key", "/dir/key", ":key", "bucket/key"])

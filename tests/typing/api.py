@@ -364,6 +364,7 @@ def open_store(url: str, /) -> OwnStore:
 backends: BackendFactory = open_url
 stores: StoreFactory = open_store
 partwise.register_backend("own", open_url)
+partwise.register_backend("own", lambda url: (OwnBackend(), url.removeprefix("own:")))
 partwise.register_checkpoint_store("own", open_store)
 partwise.register_backend("own", OwnBackend)  # type: ignore[arg-type]
 partwise.register_checkpoint_store("own", open_url)  # type: ignore[arg-type]
