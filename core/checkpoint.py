@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import define, field
+from attrs import Attribute, define, field
 
 from partwise._validation import (
     STORED_INTEGER_MAX,
+    field_name,
     integer,
     number,
     of_type,
@@ -125,6 +126,16 @@ def _copy_options(options: object) -> dict[str, Any]:
     return copied
 
 
+_of_parts = tuple_of(UploadedPart)
+
+
+def _distinct_parts(instance: object, attribute: Attribute[Any], value: tuple[UploadedPart, ...]) -> None:
+    """Validate parts, none of which has the number of another."""
+    _of_parts(instance, attribute, value)
+    if len({part.part_number for part in value}) != len(value):
+        raise InvalidInput(f"{field_name(instance, attribute)} must contain each part number only once")
+
+
 @define(frozen=True)
 class Checkpoint:
     """
@@ -159,7 +170,7 @@ class Checkpoint:
     parts_per_doubling: int | None = field(default=None, validator=stored_integer(1, None))
     options: Mapping[str, Any] = field(factory=dict, converter=_copy_options)
     upload_id: str | None = field(default=None, validator=optional_string)
-    parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=tuple_of(UploadedPart))
+    parts: tuple[UploadedPart, ...] = field(default=(), converter=to_tuple, validator=_distinct_parts)
     checksum: str = field(default=CRC64_XZ.name, validator=string)
     token: str | None = field(default=None, validator=optional_string)
     abandoned: tuple[str, ...] = field(default=(), converter=to_tuple, validator=tuple_of(str))
@@ -192,12 +203,9 @@ class Checkpoint:
             raise CheckpointDamaged(f"a checkpoint is a dict of named fields, not a {type(data).__name__}")
         fields = _current_fields(data)
         try:
-            checkpoint = _converter().structure(fields, cls)
+            return _converter().structure(fields, cls)
         except _WRONG as error:
             raise CheckpointDamaged(f"the checkpoint can't be read: {_first_reason(error)}") from error
-        if len({part.part_number for part in checkpoint.parts}) != len(checkpoint.parts):
-            raise CheckpointDamaged("the checkpoint can't be read: it contains a part number twice")
-        return checkpoint
 
 
 def with_parts(checkpoint: Checkpoint, parts: tuple[UploadedPart, ...]) -> Checkpoint:

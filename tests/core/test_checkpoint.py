@@ -248,8 +248,10 @@ def test_a_part_number_that_occurs_twice_is_refused():
     data = CHECKPOINT.to_data()
     data["parts"].append([1, 10, "E3", None])
 
-    with pytest.raises(CheckpointDamaged, match="contains a part number twice"):
+    with pytest.raises(CheckpointDamaged, match=r"Checkpoint\.parts must contain each part number only once"):
         Checkpoint.from_data(data)
+    with pytest.raises(InvalidInput, match=r"Checkpoint\.parts must contain each part number only once"):
+        attrs.evolve(CHECKPOINT, parts=(*CHECKPOINT.parts, UploadedPart(1, 10, "E3")))
 
 
 @given(st.sampled_from([a.name for a in attrs.fields(Checkpoint)]), ANYTHING)

@@ -56,13 +56,6 @@ def test_parts_are_loaded_in_the_order_of_appending(form, checkpoint: MakeCheckp
         assert store.load(saved.name).parts == (part(5, 2), part(2), part(9, 2), part(1, 2))
 
 
-def test_saving_a_checkpoint_with_a_part_number_twice_keeps_the_last(form, checkpoint: MakeCheckpoint, part: MakePart):
-    saved = checkpoint(parts=(part(1), part(2), part(1, 2)))
-    with form.open() as store:
-        store.save(saved)
-        assert store.load(saved.name).parts == (part(1, 2), part(2))
-
-
 @pytest.mark.parametrize("name", ["", None, 5, b"bytes"], ids=repr)
 def test_a_name_must_be_a_text_that_is_not_empty(form, name: object, part: MakePart) -> None:
     with form.open() as store:
