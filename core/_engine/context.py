@@ -34,6 +34,7 @@ from partwise.config import TransferConfig
 from partwise.content_types import guess_content_type
 from partwise.errors import (
     CheckpointError,
+    InvalidInput,
     PartwiseError,
     SourceChanged,
     SourceMismatch,
@@ -115,7 +116,7 @@ class UploadContext:
         self.status = RunStatus(self._report_outage, self._report_recovery)
         self.source = request.source
         self.key = request.key
-        self.backend = _for_source_file(_for_options(request.backend, request.options), request.source)
+        self.backend = _for_source_file(for_options(request.backend, request.options), request.source)
         recorded = request.resume != "never" and bool(request.source.name)
         self.store = request.store if recorded else None
         #: The source as it was when this run looked at it, and the parts that it is cut into.
@@ -517,7 +518,25 @@ class UploadContext:
             self.events.outage_ended(seconds)
 
 
-def _for_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:
+def check_options(options: ObjectOptions, backend: MultipartBackend) -> None:
+    """
+    Check that the options can be requested together, and from this backend.
+
+    Raises:
+        InvalidInput: they can't. Nothing was sent.
+    """
+    if options.forbid_overwrite and options.if_match is not None:
+        raise InvalidInput("forbid_overwrite and if_match exclude each other", hint="Pass only one of them")
+    options.require_supported_by(backend.capabilities, backend.location)
+
+
+def for_options(backend: MultipartBackend, options: ObjectOptions) -> MultipartBackend:
+    """
+    Return the backend, or the handle of it, for an upload with these options.
+
+    Raises:
+        InvalidInput: an option has a value that can't be sent.
+    """
     # With any option: one that acts late is checked here, too, before the parts of a resumed upload are sent.
     if options.explicitly_set() and isinstance(backend, SupportsRequestOptions):
         return backend.with_request_options(options)

@@ -28,7 +28,7 @@ from attrs import evolve
 from partwise._engine.claim import Claim
 from partwise._engine.complete import Completion, UploadLost, compare_moved_source
 from partwise._engine.concurrency import AutoConcurrency, Concurrency, FixedConcurrency
-from partwise._engine.context import Runtime, UploadContext, UploadRequest, logger
+from partwise._engine.context import Runtime, UploadContext, UploadRequest, check_options, logger
 from partwise._engine.control import CallbackRaised, Control, StopRequested
 from partwise._engine.finish import (
     abort_uploads,
@@ -637,6 +637,4 @@ def _validate(request: UploadRequest) -> None:
     for name, expected in (("expected_size", request.expected_size), ("expected_crc64", request.expected_crc64)):
         if expected is not None:
             check_integer(name, expected, 0, STORED_INTEGER_MAX)
-    if request.options.forbid_overwrite and request.options.if_match is not None:
-        raise InvalidInput("forbid_overwrite and if_match exclude each other", hint="Pass only one of them")
-    request.options.require_supported_by(request.backend.capabilities, request.backend.location)
+    check_options(request.options, request.backend)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from attrs import AttrsInstance, evolve, fields
 
 from partwise._engine.async_callbacks import check_event_callback
-from partwise._engine.context import ResumeMode
+from partwise._engine.context import ResumeMode, check_options, for_options
 from partwise._engine.plan import plan_parts
 from partwise._validation import STORED_INTEGER_MAX, brief, check_integer, check_methods, check_type
 from partwise.backends.local.keys import META_DIR
@@ -313,7 +313,7 @@ class UploadFileSystem(FileSystem):
         given = self._options if options is None else options
         value = given if isinstance(given, ObjectOptions) else _as_value("options", given, kind)
         requested = evolve(value, forbid_overwrite=True) if create else value
-        requested.require_supported_by(backend.capabilities, backend.location)  # before a program writes a file
+        check_options(requested, backend)  # before a program writes a file
         return requested
 
     def open(
@@ -345,6 +345,7 @@ class UploadFileSystem(FileSystem):
             NotImplementedError: for reading without a `read_fs`.
             ValueError: the mode is another one: an object can be neither appended to nor changed.
         """
+        check_type("mode", mode, str, "a string such as 'wb'")
         if "r" in mode:
             return super().open(path, mode, block_size, cache_options, compression, **kwargs)
         text = {name: kwargs.pop(name) for name in ("encoding", "errors", "newline") if name in kwargs}
@@ -398,6 +399,7 @@ class UploadFileSystem(FileSystem):
         progress = _as_progress(callback)
         backend, key = self._located(path)
         requested = self._requested(backend, options, create=create)
+        for_options(backend, requested)  # refuses values that can't be sent
         uploader = self._uploader(backend, part_size)
         plan_parts(None, backend.limits, uploader.config.part_size)
         # The storage checks it again when it stores the object; who may write need not be able to ask for it.

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import fsspec
 import pytest
@@ -368,6 +368,30 @@ def test_a_wrong_argument_is_refused_before_a_file_is_written(
     for mode in ("w", "wb"):
         with pytest.raises(InvalidInput, match=message):
             fs.open(PATH, mode, **arguments)
+
+
+def test_a_file_to_create_has_no_condition_on_the_object_that_it_replaces(fs: UploadFileSystem) -> None:
+    for mode in ("x", "xb"):
+        with pytest.raises(InvalidInput, match="forbid_overwrite and if_match exclude each other"):
+            fs.open(PATH, mode, options={"if_match": "etag"})
+
+
+def test_an_option_that_can_t_be_sent_is_refused_before_a_file_is_written(fs: UploadFileSystem) -> None:
+    class RefusingBackend(MemoryBackend):
+        def with_request_options(self, options: ObjectOptions) -> Self:
+            raise InvalidInput(f"{options.acl} is no ACL")
+
+    refusing = RefusingBackend()
+    register_backend("toy", lambda url, **settings: (refusing, ""))
+    for mode in ("w", "wb"):
+        with pytest.raises(InvalidInput, match="anyone is no ACL"):
+            fs.open(PATH, mode, options={"acl": "anyone"})
+
+
+@pytest.mark.parametrize("mode", [None, 5, b"wb", ["wb"]], ids=repr)
+def test_a_mode_that_is_no_text_is_refused(fs: UploadFileSystem, mode: Any) -> None:
+    with pytest.raises(InvalidInput, match="mode must be a string"):
+        fs.open(PATH, mode)
 
 
 def test_what_is_not_the_path_of_a_local_file_is_refused(fs: UploadFileSystem, backend: MemoryBackend) -> None:

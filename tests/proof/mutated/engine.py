@@ -546,8 +546,8 @@ MUTATIONS = [
     ),
     Mutation(
         "two conditions that exclude each other are accepted",
-        "core/_engine/upload.py",
-        "    if request.options.forbid_overwrite and request.options.if_match is not None:",
+        "core/_engine/context.py",
+        "    if options.forbid_overwrite and options.if_match is not None:",
         "    if False:",
         OPTIONS_TESTS,
     ),

@@ -251,8 +251,15 @@ MUTATIONS = [
     Mutation(
         "a filesystem: an option that the storage does not have is refused when a file is closed",
         FILESYSTEMS,
-        "        requested.require_supported_by(backend.capabilities, backend.location)  # before",
+        "        check_options(requested, backend)  # before",
         "        # before",
+        FILESYSTEM_TESTS,
+    ),
+    Mutation(
+        "a filesystem: the value of an option that can't be sent is refused when a file is closed",
+        FILESYSTEMS,
+        "        for_options(backend, requested)  # refuses",
+        "        # refuses",
         FILESYSTEM_TESTS,
     ),
     Mutation(
