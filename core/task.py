@@ -57,6 +57,9 @@ class UploadTask:
         self._key = key
         self._runs_in_caller = False
 
+    def __repr__(self) -> str:
+        return f"<UploadTask {self._key!r} {'ended' if self.done() else 'running'}>"
+
     def _start(self) -> None:
         """Start the thread; without a thread, upload in this one."""
         try:

@@ -100,6 +100,7 @@ def test_a_task_gives_the_result(threaded, backend, source):
     assert task.result(SOON).parts_sent == 5
     assert task.result() == task.result()
     assert task.done()
+    assert repr(task) == "<UploadTask 'key' ended>"
     assert (task.progress.completed, task.progress.bytes_done) == (True, 45)
     assert backend.read("key") == source.data
 
@@ -117,6 +118,7 @@ def test_a_task_runs_while_its_caller_continues(threaded, gate, source):
     assert gate.reached.wait(SOON)
 
     assert not task.done()
+    assert repr(task) == "<UploadTask 'key' running>"
     assert (task.progress.bytes_total, task.progress.parts_done) == (45, 2)
     with pytest.raises(TimeoutError, match=r"the upload is still running after 0.001 seconds"):
         task.result(0.001)
