@@ -144,7 +144,7 @@ class Source(Protocol):
         requests consecutive ranges from offset 0, and a body shorter than `size` is the last one.
 
         Raises:
-            SourceError: the bytes can't be read.
+            SourceError: the bytes can't be read. If it is ``retryable``, the engine calls again.
         """
 
     def close(self) -> None:
@@ -375,7 +375,7 @@ class SupportsRequestOptions(Protocol):
 
         An example is the limit of each request that OSS offers. Each request of an upload carries them, those that send
         and list parts included. The handle shares the connections of this backend, and has the same `location`. The
-        engine calls this once per upload that has options, and does not close the handle. Nothing is sent.
+        engine calls this for each upload that has options, and does not close the handle. Nothing is sent.
 
         Raises:
             InvalidInput: an option, of requests or any other, has a value that can't be sent.
@@ -428,9 +428,9 @@ class SupportsCutting(MultipartBackend, Protocol):
     Optional, besides `MultipartBackend`: end `upload_part` from another thread.
 
     At the end of an upload, the engine sends a late part a second time; when one copy is acknowledged, it cuts the
-    other one. Without this method nothing is sent a second time. It also cuts the parts in flight when an upload is
-    paused, cancelled or ends by an error, and they hang, and a part whose connection moves far less than the others do;
-    without this method it waits until they time out.
+    other one. Without this method nothing is sent a second time. It also cuts a part whose connection moves far less
+    than the others do, and the parts that hang when an upload is paused, cancelled or ends by an error; without this
+    method it waits until they time out.
     """
 
     def cut_part(self, body: Body, reason: str) -> None:
@@ -479,8 +479,9 @@ class CheckpointStore(Protocol):
     was stored before is unchanged; only if the error is ``retryable`` may the change have been made.
 
     An error that may pass, such as a connection that broke, is raised with ``retryable=True``. The engine then calls
-    again, for as long as it retries requests to the storage, except for `append_part`, which is called again with the
-    next part. So each method can be called twice with the same effect as once.
+    again, for as long as it retries requests to the storage, and for up to 10 seconds once the upload has ended. Only
+    `append_part` is called again with the next part instead. So each method can be called twice with the same effect as
+    once.
 
     Claims of three kinds are possible:
 
