@@ -21,6 +21,7 @@ from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.stores.file import FileCheckpointStore
 from partwise.stores.memory import MemoryCheckpointStore
+from partwise.stores.postgres import PostgresCheckpointStore
 from partwise.stores.sqlite import SQLiteCheckpointStore
 
 REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference"
@@ -28,7 +29,10 @@ REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference"
 FACE = {name: getattr(partwise, name) for name in partwise.__all__}
 SHIPPED = {
     kind.__name__: kind
-    for kind in (LocalBackend, MemoryBackend, FileCheckpointStore, SQLiteCheckpointStore, MemoryCheckpointStore)
+    for kind in (
+        *(LocalBackend, MemoryBackend),
+        *(FileCheckpointStore, SQLiteCheckpointStore, PostgresCheckpointStore, MemoryCheckpointStore),
+    )
 }
 for package in (partwise.backends.oss, partwise.backends.s3):
     SHIPPED |= {name: getattr(package, name) for name in package.__all__ if name not in {"open_url", "DIALECTS"}}
