@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from attrs import define, field
+from attrs import define, field, fields
 
 from partwise.checkpoint import Checkpoint
 from partwise.checksums import CRC64_XZ
@@ -85,6 +87,10 @@ class Verification:
 
 def _no_checkpoint() -> Checkpoint | None:
     return None
+
+
+def _same(checkpoint: Checkpoint | None) -> Checkpoint | None:
+    return checkpoint
 
 
 @define(frozen=True)
@@ -174,3 +180,9 @@ class Progress:
         `MemoryCheckpointStore`.
         """
         return self._checkpoint()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The function that makes the checkpoint refers to the run, so a copy has what it makes now.
+        checkpoint = partial(_same, self.checkpoint)
+        values = (checkpoint if one.name == "_checkpoint" else getattr(self, one.name) for one in fields(Progress))
+        return type(self), tuple(values)

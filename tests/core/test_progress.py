@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import pickle
 import threading
 import time
 from types import SimpleNamespace
@@ -40,6 +41,16 @@ def new_uploader():
 
 def upload(progress):
     new_uploader().upload(SOURCE, "key", progress=progress)
+
+
+def test_a_report_can_be_sent_to_another_process():
+    reports = []
+    upload(lambda progress: reports.append((progress, pickle.dumps(progress), progress.checkpoint)))
+
+    copies = [pickle.loads(data) for _, data, _ in reports]
+    assert copies == [progress for progress, _, _ in reports]
+    assert [copied.checkpoint for copied in copies] == [checkpoint for _, _, checkpoint in reports]
+    assert copies[-2].checkpoint.parts
 
 
 def test_for_boto3_the_amounts_add_up_to_the_size():

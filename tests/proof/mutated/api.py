@@ -359,6 +359,13 @@ MUTATIONS = [
         ("tests/core/test_errors.py",),
     ),
     Mutation(
+        "a copy of a progress report has no checkpoint",
+        "core/results.py",
+        "checkpoint = partial(_same, self.checkpoint)",
+        "checkpoint = partial(_same, None)",
+        PROGRESS_TESTS,
+    ),
+    Mutation(
         "a setting that a factory does not take is a TypeError",
         "core/registry.py",
         "    if given:\n        _check_settings(",
