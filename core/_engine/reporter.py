@@ -53,9 +53,9 @@ class ProgressReporter:
         assert self._callback is not None, "is_active"
         now = self._clock.monotonic()
         waiting = None
-        if self._status.failing_since is not None:
+        if self._status.failing_since is not None and not completed:
             self._status.announce(now)
-            waiting = None if completed else self._status.waiting(now)
+            waiting = self._status.waiting(now)
         total, done = ledger.plan.size, ledger.bytes_done
         if not completed:
             sent = done + transfer.in_flight_bytes()

@@ -580,7 +580,7 @@ def test_an_outage_is_reported_of_a_stream_whose_bytes_were_all_reported(run, cl
 def test_the_end_has_neither_an_outage_nor_parts_in_flight(reporting, clock):
     made, seen = reporting
     made.status.set_in_flight(2)
-    made.status.failing(clock.time, "no connection to HOST", None)
+    made.status.failing(clock.time - 10, "no connection to HOST", None)
     made.emit_progress(completed=True)
 
     assert (seen[0].waiting, seen[0].parts_in_flight) == (None, 0)

@@ -47,6 +47,7 @@ events = st.lists(
 @example(False, [("send", 1, 10), ("cut", 1), ("send", 1, 3), ("acknowledge", 1), ("send", 1, 10), ("acknowledge", 1)])
 @example(False, [*(("acknowledge", number) for number in range(1, 6)), ("fail", None), ("lose", None)])
 @example(True, [*(("adopt", number) for number in range(1, 6)), ("end", None), ("fail", None), ("recover", None)])
+@example(True, [*(("acknowledge", number) for number in range(1, 5)), ("send", 1, 6)])
 def test_progress_never_goes_back(is_stream, happening):
     reports, clock, status, transfer = [], Clock(), RunStatus(), TransferState()
     ledger = Ledger(PartPlan(10, None if is_stream else SIZE))
@@ -57,16 +58,19 @@ def test_progress_never_goes_back(is_stream, happening):
         size = 5 if number == PARTS else 10
         match event:
             case "send":
+                if ledger.has(number):
+                    transfer.cut.add(number)  # another copy was acknowledged, so the scheduler has cut this one
                 transfer.set_sent(number, min(size, rest[1]))
             case "cut":
                 transfer.remove_part(number)
             case "acknowledge" | "adopt":
                 transfer.remove_part(number)
                 ledger.add(UploadedPart(number, size, "E"), resumed=event == "adopt")
-            case "reject" if ledger.has(number):
+            case "reject" if ledger.has(number):  # when nothing is in flight any more
+                transfer.remove_part(number)
                 ledger.remove(number)
             case "lose":
-                ledger = Ledger(ledger.plan)
+                ledger, transfer = Ledger(ledger.plan), TransferState()
             case "end" if is_stream:
                 ledger.plan = PartPlan(10, SIZE)
             case "fail":
@@ -92,3 +96,17 @@ def test_progress_never_goes_back(is_stream, happening):
         assert report.bytes_total is None or report.bytes_done < report.bytes_total
         assert report.parts_done == len(report.checkpoint.parts)
     assert (reports[-1].bytes_done, reports[-1].fraction, reports[-1].completed) == (SIZE, 1.0, True)
+
+
+def test_the_end_is_reported_without_an_outage():
+    """The object is stored, and what fails since then, such as reading its checksum, is not waited for any more."""
+    reports, outages, clock = [], [], Clock()
+    status = RunStatus(outages.append)
+    reporter = ProgressReporter(reports.append, clock, status)
+    status.failing(clock.time, "no connection to HOST", None)
+    clock.time += 10
+    stored = Ledger(PartPlan(10, 10))
+    stored.add(UploadedPart(1, 10, "E"))
+    reporter.emit(stored, TransferState(), None, completed=True)
+
+    assert (reports[0].completed, reports[0].waiting, outages) == (True, None, [])

@@ -2178,4 +2178,11 @@ MUTATIONS = [
         "",
         ("tests/core/engine/test_upload.py -k long_line",),
     ),
+    Mutation(
+        "the end is reported with an outage",
+        REPORTER,
+        "self._status.failing_since is not None and not completed",
+        "self._status.failing_since is not None",
+        ("tests/core/engine/test_reporter.py -k without_an_outage",),
+    ),
 ]
