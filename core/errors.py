@@ -521,6 +521,10 @@ class UploadStopped(PartwiseError):
         return _join_sentences(what_and_why, self.kept, self.hint)
 
 
+#: What `UploadStopped.kept` says if it is not known whether there is a checkpoint: the run ended before it was loaded.
+KEPT_BY_EARLIER_RUN = "What an earlier run has sent is kept"
+
+
 class UploadPaused(UploadStopped):
     """
     The upload was paused.

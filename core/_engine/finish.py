@@ -22,6 +22,7 @@ from partwise._engine.reconcile import is_same_etag
 from partwise._units import format_count
 from partwise.checkpoint import Checkpoint
 from partwise.errors import (
+    KEPT_BY_EARLIER_RUN,
     BackendError,
     CallbackError,
     CheckpointError,
@@ -249,9 +250,6 @@ def _delete_finished_checkpoint(context: UploadContext) -> None:
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
-#: For a run that ended before it had loaded the checkpoint: it is not known whether there is one.
-_KEPT_UNREAD = "What an earlier run has sent is kept"
-
 
 def stopped_error(
     context: UploadContext,
@@ -299,7 +297,7 @@ def upload_failed_error(context: UploadContext, cause: BaseException) -> UploadS
         UploadFailed,
         f"{context.description} could not be uploaded",
         reason=reason,
-        kept=kept if context.record.is_loaded else _KEPT_UNREAD,
+        kept=kept if context.record.is_loaded else KEPT_BY_EARLIER_RUN,
         hint=hint,
         resumable=resumable,
     )
@@ -361,7 +359,7 @@ def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStoppe
                 context,
                 UploadCancelled,
                 f"the upload of {context.description} was cancelled before its checkpoint was read",
-                kept=_KEPT_UNREAD,
+                kept=KEPT_BY_EARLIER_RUN,
                 hint="Cancel it again to discard that",
                 resumable=False,
             )
@@ -381,7 +379,7 @@ def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStoppe
         context,
         UploadPaused,
         f"the upload of {context.description} was paused with {progress}",
-        kept=kept if context.record.is_loaded else _KEPT_UNREAD,
+        kept=kept if context.record.is_loaded else KEPT_BY_EARLIER_RUN,
         resumable=resumable,
     )
 

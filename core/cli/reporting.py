@@ -22,6 +22,7 @@ from partwise.cli.formatting import collapse_lines, escape_control, format_ratio
 from partwise.cli.signals import SignalReceived
 from partwise.cli.vendors import SETTINGS, credentials_of
 from partwise.errors import (
+    KEPT_BY_EARLIER_RUN,
     BackendError,
     CallbackError,
     CannotResume,
@@ -174,10 +175,16 @@ def _stored(error: CallbackError) -> str:
     return "" if error.result is None else f"{error.result.key} is stored, but its callback failed: "
 
 
+#: What is kept if the run ended before it had loaded the checkpoint, so that its progress is not known.
+SENT_BY_EARLIER_RUN = "what an earlier run has sent"
+
+
 def _kept(error: UploadFailed) -> str:
     """Return what is kept, if that is worth a line: not if nothing could have been."""
     if error.resumable:
         return progress_of(error) if error.bytes_done else ""
+    if error.kept == KEPT_BY_EARLIER_RUN:
+        return SENT_BY_EARLIER_RUN
     return "" if error.parts_total == 1 else "nothing"
 
 

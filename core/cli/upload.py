@@ -21,13 +21,13 @@ from partwise.cli.object_options import RequestedOptions
 from partwise.cli.output import Output
 from partwise.cli.parsing import require_at_most_one
 from partwise.cli.progress_display import Kind, meter_for
-from partwise.cli.reporting import DONE, progress_of, success
+from partwise.cli.reporting import DONE, SENT_BY_EARLIER_RUN, progress_of, success
 from partwise.cli.signals import SignalReceived, Signals
 from partwise.cli.stdin import STANDARD_INPUT, source_of
 from partwise.cli.style import Color, Line, Styled
 from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.config import TransferConfig
-from partwise.errors import CallbackError, UploadPaused
+from partwise.errors import KEPT_BY_EARLIER_RUN, CallbackError, UploadPaused
 from partwise.explain import Explanation, PlannedPart
 from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.results import Progress, UploadResult
@@ -184,11 +184,14 @@ def _paused_at(progress: Progress, key: str, *, resumable: bool) -> UploadPaused
 
 
 def _stopped(number: int, command: UploadCommand, paused: UploadPaused) -> SignalReceived:
-    if not paused.resumable:
+    kept, hint = progress_of(paused), "To resume"
+    if paused.kept == KEPT_BY_EARLIER_RUN:
+        kept = SENT_BY_EARLIER_RUN
+    elif not paused.resumable:
         return SignalReceived(number, "stopped", kept="nothing", hint="To start again:", command=command.command)
-    piped = ", pipe in the same bytes from the start" if command.file == STANDARD_INPUT else ""
-    hint = f"To resume{piped}:"
-    return SignalReceived(number, "stopped", kept=progress_of(paused), hint=hint, command=command.command)
+    if command.file == STANDARD_INPUT:
+        hint += ", pipe in the same bytes from the start"
+    return SignalReceived(number, "stopped", kept=kept, hint=f"{hint}:", command=command.command)
 
 
 def format_result(command: UploadCommand, result: UploadResult, seconds: float) -> list[str]:

@@ -20,6 +20,7 @@ from partwise.cli.app import app
 from partwise.cli.reporting import FLAGS, ErrorReport, exit_code, failure, format_error, success
 from partwise.cli.signals import SignalReceived
 from partwise.errors import (
+    KEPT_BY_EARLIER_RUN,
     AccessDenied,
     BackendError,
     CallbackError,
@@ -257,6 +258,12 @@ def test_a_failure_that_keeps_nothing_says_so() -> None:
     assert (permanent.kept, permanent.hint) == ("nothing", "")
     retryable = format_error(failed(Throttled("busy"), resumable=False), "f to u")
     assert (retryable.kept, retryable.hint) == ("nothing", "Run the same command again")
+
+
+def test_a_failure_before_the_checkpoint_was_loaded_does_not_say_that_nothing_is_kept() -> None:
+    error = failed(Throttled("busy"), resumable=False)
+    error.kept = KEPT_BY_EARLIER_RUN
+    assert format_error(error, "f to u").kept == "what an earlier run has sent"
 
 
 def test_a_failure_without_a_reason_is_described_by_its_message() -> None:

@@ -18,16 +18,18 @@ from attrs import define, evolve
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Callback, OSSOptions
+from partwise.checkpoint import Checkpoint
 from partwise.checksums import crc64
 from partwise.cli.object_options import RequestedOptions
 from partwise.cli.targets import BackendSpec, StoreSpec
 from partwise.cli.upload import UploadCommand, format_plan
 from partwise.config import TransferConfig
-from partwise.errors import AccessDenied, ConnectionFailed, InvalidInput, ServerFailed
+from partwise.errors import AccessDenied, CheckpointError, ConnectionFailed, InvalidInput, ServerFailed
 from partwise.explain import Explanation, PlannedPart
 from partwise.model import MIB, Capabilities, ObjectOptions, StoredObject
 from partwise.protocols import Body
 from partwise.registry import register_backend
+from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import OSSServer
 
 Run = Callable[..., Any]
@@ -551,6 +553,28 @@ def test_a_signal_while_the_thread_of_the_upload_is_started_says_what_is_kept(
     assert backend.keys() == []
     ended = partwise("upload", "small.bin", "spy:k", *ONE_BY_ONE, "--json")
     assert (ended.code, ended.last["parts_resumed"] >= parts) == (0, True)
+
+
+class StopsWhileLoading(MemoryCheckpointStore):
+    """A store that can't be reached, and a signal that comes meanwhile."""
+
+    has_raised = False
+
+    def load(self, name: str) -> Checkpoint | None:
+        if not self.has_raised:
+            self.has_raised = True  # a second signal would not wait for the upload
+            signal.raise_signal(signal.SIGINT)
+        raise CheckpointError("no connection to the database", retryable=True)
+
+
+def test_a_signal_before_the_checkpoint_was_loaded_does_not_say_that_nothing_is_kept(
+    partwise: Run, small: Path, opened: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StoreSpec, "_open", lambda _: StopsWhileLoading())
+    ended = partwise("upload", "small.bin", "spy:k", *PARTS)
+
+    assert ended.code == 130
+    assert "kept: what an earlier run has sent\nhint: To resume:\n  partwise upload small.bin spy:k" in ended.err
 
 
 def test_a_failed_callback_reports_the_stored_object(partwise: Run, small: Path, opened: dict[str, Any]) -> None:

@@ -486,4 +486,18 @@ MUTATIONS = [
         "        if True:\n            output",
         ("tests/cli/test_completion.py",),
     ),
+    Mutation(
+        "a failure before the checkpoint was loaded says that nothing is kept",
+        "core/cli/reporting.py",
+        "        return SENT_BY_EARLIER_RUN\n",
+        "        pass\n",
+        ("tests/cli/test_reporting.py -k before_the_checkpoint",),
+    ),
+    Mutation(
+        "a signal before the checkpoint was loaded says that nothing is kept",
+        "core/cli/upload.py",
+        "    if paused.kept == KEPT_BY_EARLIER_RUN:",
+        "    if False:",
+        ("tests/cli/test_upload.py -k before_the_checkpoint",),
+    ),
 ]

@@ -1458,7 +1458,7 @@ MUTATIONS = [
         "a pause before the load says that nothing is kept",
         "core/_engine/finish.py",
         'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n'
-        "        kept=kept if context.record.is_loaded else _KEPT_UNREAD",
+        "        kept=kept if context.record.is_loaded else KEPT_BY_EARLIER_RUN",
         'UploadPaused,\n        f"the upload of {context.description} was paused with {progress}",\n        kept=kept',
         ("tests/core/engine/test_store_retries.py -k before_the_checkpoint_is_loaded",),
     ),
