@@ -12,8 +12,8 @@ from types import TracebackType
 from partwise._engine.context import UploadContext, logger
 from partwise._engine.control import CallbackRaised, StopRequested
 from partwise._engine.finish import stop_requested_error
-from partwise._engine.plugin_calls import call_plugin_unwrapped
-from partwise.errors import CheckpointBusy, CheckpointError
+from partwise._engine.plugin_calls import PluginDefect, call_plugin, call_plugin_unwrapped
+from partwise.errors import CheckpointBusy, PartwiseError
 from partwise.protocols import CheckpointStore
 
 
@@ -60,11 +60,12 @@ class Claim:
     ) -> None:
         assert self._claim is not None, "it was entered"
         try:
-            call_plugin_unwrapped(self._claim.__exit__, kind, error, trace)
-        except CheckpointError as unreleased:
-            if unreleased is error:
-                raise
-            # The upload has ended, and this does not change how.
+            call_plugin(self._claim.__exit__, kind, error, trace)
+        except PartwiseError as unreleased:
+            raised = unreleased.__cause__ if isinstance(unreleased, PluginDefect) else unreleased
+            if raised is error:
+                return  # it propagates by itself
+            # The upload has ended, and this does not change how: its object may be stored.
             context = self._context
             logger.warning(
                 "%s: its claim could not be released: %s", context.key, unreleased, extra=context.log_fields()

@@ -313,24 +313,54 @@ def test_a_claim_that_can_t_be_released_does_not_change_the_outcome(uploader, so
     assert "its claim could not be released: the connection broke" in caplog.text
 
 
-def test_the_error_of_a_run_that_the_claim_raises_again_is_no_failure_to_release_it(uploader, source, caplog):
-    class Claim:
-        def __enter__(self):
-            pass
+def test_a_defect_while_a_claim_is_released_does_not_change_the_outcome(uploader, source, caplog):
+    """The object is stored, and is not uploaded again for it."""
 
-        def __exit__(self, kind, error, trace):
-            if error is not None:
-                raise error
-
-    class RaisesAgain(MemoryCheckpointStore):
+    class Unreleased(MemoryCheckpointStore):
+        @contextmanager
         def claim(self, name):
-            return Claim()
+            yield
+            raise KeyError("row")
 
+    with caplog.at_level(logging.WARNING, "partwise"):
+        result = uploader(store=Unreleased()).upload(source, "key")
+
+    assert result.verified
+    assert "its claim could not be released: KeyError: 'row'" in caplog.text
+
+
+class RaisesAgain(MemoryCheckpointStore):
+    """A store whose claim raises what ended the run."""
+
+    def claim(self, name):
+        class Claim:
+            def __enter__(self):
+                pass
+
+            def __exit__(self, kind, error, trace):
+                if error is not None:
+                    raise error
+
+        return Claim()
+
+
+def test_the_error_of_a_run_that_the_claim_raises_again_is_no_failure_to_release_it(uploader, source, caplog):
+    class Unreadable(RaisesAgain):
         def load(self, name):
             raise CheckpointError("it can't be read", retryable=False)
 
     with caplog.at_level(logging.WARNING, "partwise"), pytest.raises(CheckpointError, match="it can't be read"):
-        uploader(store=RaisesAgain()).upload(source, "key")
+        uploader(store=Unreadable()).upload(source, "key")
+
+    assert "could not be released" not in caplog.text
+
+
+def test_the_error_of_a_callback_that_the_claim_raises_again_is_no_failure_to_release_it(uploader, source, caplog):
+    def broken(progress):
+        raise ValueError("the callback's own")
+
+    with caplog.at_level(logging.WARNING, "partwise"), pytest.raises(ValueError, match="the callback's own"):
+        uploader(store=RaisesAgain()).upload(source, "key", progress=broken)
 
     assert "could not be released" not in caplog.text
 

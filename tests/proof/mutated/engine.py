@@ -313,8 +313,8 @@ MUTATIONS = [
     Mutation(
         "a claim that can't be released fails an upload that is done",
         "core/_engine/claim.py",
-        "            if unreleased is error:",
-        "            if True:",
+        "            if raised is error:\n                return",
+        "            if True:\n                raise",
         STORE_RETRY_TESTS,
     ),
     Mutation(
@@ -2184,5 +2184,12 @@ MUTATIONS = [
         "self._status.failing_since is not None and not completed",
         "self._status.failing_since is not None",
         ("tests/core/engine/test_reporter.py -k without_an_outage",),
+    ),
+    Mutation(
+        "a defect while a claim is released fails an upload that is done",
+        "core/_engine/claim.py",
+        "        except PartwiseError as unreleased:\n            raised = unreleased.__cause__ if isinstance(unreleased, PluginDefect) else unreleased\n",
+        "        except PartwiseError as unreleased:\n            if isinstance(unreleased, PluginDefect):\n                raise\n            raised = unreleased\n",
+        ("tests/core/engine/test_store_retries.py -k released",),
     ),
 ]
