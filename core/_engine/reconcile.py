@@ -169,7 +169,8 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     | the source changed                                     | start again, abort the old upload. With `keep_matching`:|
     |                                                        | keep the parts whose checksum still matches, unless the |
     |                                                        | source is empty or has too many parts for the storage   |
-    | the storage does not accept the recorded part size     | start again, abort the old upload                       |
+    | the storage does not accept the recorded part size, or | start again, abort the old upload                       |
+    | requires one size, and the recorded ones grow          |                                                         |
     | another part size was requested                        | the recorded one stays                                  |
     | the storage does not know the upload id                | done, if an object of our size is stored, and the source|
     |                                                        | (which is read) has its checksum and that of each       |
@@ -209,7 +210,7 @@ def reconcile(facts: Facts) -> Question | Decision:  # noqa: PLR0911  # a table 
     changed = _describe_change(found.fingerprint, facts.wanted.fingerprint)
     if changed is not None and not facts.keep_matching:
         return Start(f"the source changed: {changed}", abandon)
-    if (problem := _incompatible_plan(plan, facts.limits)) is not None:
+    if (problem := _incompatible_plan(plan, facts)) is not None:
         return Start(problem, abandon)
     if facts.listed is None:
         return NeedPartList()
@@ -244,9 +245,9 @@ def _describe_change(old: Fingerprint, new: Fingerprint) -> str | None:
     return None
 
 
-def _incompatible_plan(plan: PartPlan, limits: PartLimits) -> str | None:
+def _incompatible_plan(plan: PartPlan, facts: Facts) -> str | None:
     """Return why the source can't be sent in parts of this size; None if it can."""
-    total = plan.parts_total
+    total, limits, doubles_after = plan.parts_total, facts.limits, plan.parts_per_doubling
     if total == 0:
         return "the source is empty now"  # an object can't be made of zero parts
     if total is not None and total > limits.max_parts:
@@ -254,6 +255,9 @@ def _incompatible_plan(plan: PartPlan, limits: PartLimits) -> str | None:
     too_small = plan.part_size < limits.min_part_size and total != 1  # the only part may be smaller
     if too_small or _largest_part(plan, limits) > limits.max_part_size:
         return f"the storage does not accept parts of the recorded size, {format_bytes(plan.part_size)}"
+    grows = doubles_after is not None and (total is None or total > doubles_after)
+    if grows and facts.capabilities.equal_part_sizes:
+        return "the storage requires parts of one size, and the recorded ones grow"
     return None
 
 
@@ -477,7 +481,7 @@ def _reconcile_stream(  # noqa: PLR0911  # a table of cases
     if found.fingerprint.size is not None:
         return Start("the source changed: it had a known size, and is a stream now", abandon)
     plan = PartPlan(found.part_size, None, found.parts_per_doubling)
-    if (problem := _incompatible_plan(plan, facts.limits)) is not None:
+    if (problem := _incompatible_plan(plan, facts)) is not None:
         return Start(problem, abandon)
     if facts.listed is None:
         return NeedPartList()

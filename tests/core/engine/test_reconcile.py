@@ -233,6 +233,22 @@ class TestPartSize:
         assert decision.plan == PLAN
         assert decision.checkpoint == FOUND
 
+    @pytest.mark.parametrize(
+        ("found", "wanted"), [(STREAM_FOUND, STREAM), (evolve(FOUND, parts_per_doubling=1), WANTED)]
+    )
+    def test_parts_that_grow_start_again_where_all_must_have_one_size(self, found, wanted):
+        equal = Capabilities(equal_part_sizes=True)
+
+        assert reconcile(facts(found, wanted)) == NeedPartList()
+        assert reconcile(facts(found, wanted, capabilities=equal)) == Start(
+            "the storage requires parts of one size, and the recorded ones grow", ("OLD", "ID")
+        )
+
+    def test_parts_that_end_before_they_grow_are_of_one_size(self):
+        found = evolve(FOUND, parts_per_doubling=3)
+
+        assert reconcile(facts(found, capabilities=Capabilities(equal_part_sizes=True))) == NeedPartList()
+
 
 class TestGone:
     def test_the_part_list_is_needed_first(self):

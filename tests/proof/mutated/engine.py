@@ -2192,4 +2192,18 @@ MUTATIONS = [
         "        except PartwiseError as unreleased:\n            if isinstance(unreleased, PluginDefect):\n                raise\n            raised = unreleased\n",
         ("tests/core/engine/test_store_retries.py -k released",),
     ),
+    Mutation(
+        "parts that grow are resumed where all must have one size",
+        "core/_engine/reconcile.py",
+        '        return "the storage requires parts of one size, and the recorded ones grow"\n',
+        "        pass\n",
+        ("tests/core/engine/test_reconcile.py -k grow",),
+    ),
+    Mutation(
+        "parts that end before they grow are not resumed where all must have one size",
+        "core/_engine/reconcile.py",
+        "(total is None or total > doubles_after)",
+        "True",
+        ("tests/core/engine/test_reconcile.py -k grow",),
+    ),
 ]
