@@ -227,10 +227,17 @@ def _with_checksum(context: UploadContext, stored: StoredObject) -> StoredObject
     except PartwiseError as error:
         context.warn(f"the object's checksum could not be read: {error}")
         return stored
-    if head is None or not is_same_etag(head.etag, stored.etag):
-        context.warn("the object's checksum could not be compared: another object is stored under the key by now")
-        return stored
-    return evolve(stored, checksum=head.checksum)
+    if head is None:
+        problem = "no object is stored under the key any more"
+    elif stored.etag and not is_same_etag(head.etag, stored.etag):
+        problem = "another object is stored under the key by now"
+    elif not stored.etag and (head.size, head.checksum) != (stored.size, context.sent_checksum()):
+        # As after a failed callback whose response does not describe the object.
+        problem = "another object is stored under the key, or this one did not arrive as it was sent"
+    else:
+        return evolve(stored, etag=stored.etag or head.etag, checksum=head.checksum)
+    context.warn(f"the object's checksum could not be compared: {problem}")
+    return stored
 
 
 def _delete_finished_checkpoint(context: UploadContext) -> None:

@@ -7,6 +7,7 @@ import io
 import pytest
 
 from partwise._engine.workers import InlineWorkers
+from partwise.backends.memory import MemoryBackend
 from partwise.backends.oss import Callback, OSSOptions
 from partwise.bodies import BodyWrapper, ChecksummedBody
 from partwise.errors import (
@@ -17,7 +18,7 @@ from partwise.errors import (
     UploadFailed,
     UploadPaused,
 )
-from partwise.model import StoredObject
+from partwise.model import PartLimits, StoredObject
 from partwise.results import Progress, UploadResult
 from partwise.testing.fakes import ChangingSource
 from partwise.testing.faults import Fault, FaultKind
@@ -112,8 +113,47 @@ def test_a_callback_that_fails_without_a_description_of_the_object_has_a_result(
     with pytest.raises(CallbackError) as caught:
         uploader(backend=deaf, multipart_threshold=threshold).upload(source, "key", options=TELL)
 
+    result = caught.value.result
     assert caught.value.status == 203
-    assert (caught.value.result.size, caught.value.result.etag, caught.value.result.verified) == (45, "", False)
+    assert (result.size, result.etag, result.verified) == (45, deaf.head_object("key").etag, True)
+    assert result.warnings == ()
+
+
+class Replaced(MemoryBackend):
+    """A bucket whose callbacks fail, perhaps with an ETag of the object, which is replaced or deleted meanwhile."""
+
+    def __init__(self, etag, head):
+        super().__init__(limits=PartLimits())
+        self.etag, self.head = etag, head
+
+    def complete_upload(self, *arguments):
+        raise CallbackError("it failed", result=StoredObject("key", 45, self.etag) if self.etag else None)
+
+    def head_object(self, key):
+        return self.head
+
+
+@pytest.mark.parametrize(
+    ("etag", "head", "problem"),
+    [
+        ("E", None, "no object is stored under the key any more"),
+        ("E", StoredObject("key", 45, "OTHER", 1), "another object is stored under the key by now"),
+        ("", None, "no object is stored under the key any more"),
+        (
+            "",
+            StoredObject("key", 45, "E", 1),
+            "another object is stored under the key, or this one did not arrive as it was sent",
+        ),
+    ],
+)
+def test_what_is_not_the_object_that_was_stored_does_not_verify_it(uploader, source, etag, head, problem):
+    """Neither what another client stored meanwhile, nor what may be another one's."""
+    with pytest.raises(CallbackError) as caught:
+        uploader(backend=Replaced(etag, head)).upload(source, "key")
+
+    result = caught.value.result
+    assert (result.etag, result.verified) == (etag, False)
+    assert result.warnings == (f"the object's checksum could not be compared: {problem}",)
 
 
 def test_a_failed_callback_does_not_hide_what_the_callers_own_raised(uploader, deaf, source, left_behind):

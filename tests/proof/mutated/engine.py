@@ -2206,4 +2206,11 @@ MUTATIONS = [
         "True",
         ("tests/core/engine/test_reconcile.py -k grow",),
     ),
+    Mutation(
+        "an object without a known ETag is taken for that of this run",
+        FINISH,
+        "    elif not stored.etag and (head.size, head.checksum) != (stored.size, context.sent_checksum()):",
+        "    elif False:",
+        ("tests/core/engine/test_finish.py -k does_not_verify",),
+    ),
 ]
