@@ -110,6 +110,7 @@ class Completion:
                 if stored is not None:
                     context.moved()
                     context.warn(f"the response to complete was lost ({error}), but the object is stored")
+                    self._warn_if_completed_earlier()
                     return stored
             else:
                 context.moved()
@@ -201,9 +202,18 @@ class Completion:
         if stored is None:
             raise UploadLost(str(error)) from error
         context.moved()
-        if self._failures == 0 and context.ledger.parts_resumed == context.ledger.parts_done:
-            warn_completed_earlier(context)  # this run has neither sent a part nor completed anything
+        self._warn_if_completed_earlier()
         return stored
+
+    def _warn_if_completed_earlier(self) -> None:
+        """Warn if an earlier run has made the object, or if nothing shows which run has."""
+        context = self._context
+        if context.ledger.parts_resumed < context.ledger.parts_done:
+            return  # parts were sent to the upload in this run, so it was not completed before
+        if self._failures == 0:
+            warn_completed_earlier(context)
+        elif not context.backend.capabilities.lists_parts:
+            warn_completed_earlier(context, certain=False)
 
     def _find_object(self, *, gone: bool, upload_was_seen: bool) -> StoredObject | None:
         """

@@ -212,13 +212,22 @@ def finish_completed_earlier(context: UploadContext, stored: StoredObject, check
     return evolve(finish(context, stored), parts_resumed=parts)
 
 
-def warn_completed_earlier(context: UploadContext) -> None:
-    """Warn that an earlier run made the object, with the options of that run."""
-    context.warn("an earlier run completed the upload, but the response was lost")
+def warn_completed_earlier(context: UploadContext, *, certain: bool = True) -> None:
+    """
+    Warn that an earlier run made the object, with the options of that run.
+
+    Args:
+        context: the upload.
+        certain: this run did not make it; False: either did, and only options that may have had no effect matter.
+    """
+    if certain:
+        context.warn("an earlier run completed the upload, but the response was lost")
     options, capabilities = context.request.options, context.backend.capabilities
     if late := sorted(options.explicitly_set() & capabilities.late_options - _CONDITIONS):
         # With which of these the object was made is not recorded, and not every storage tells.
-        context.warn(f"the object has the options of that run: {', '.join(late)} of this one had no effect")
+        whose = "has the options of that run" if certain else "may have the options of an earlier run"
+        had = "had" if certain else "may have had"
+        context.warn(f"the object {whose}: {', '.join(late)} of this one {had} no effect")
 
 
 def _with_checksum(context: UploadContext, stored: StoredObject) -> StoredObject:

@@ -625,6 +625,26 @@ def test_where_parts_can_not_be_listed_an_object_that_an_earlier_run_completed_i
     )
 
 
+@pytest.mark.parametrize("kind", [FaultKind.BEFORE, FaultKind.AFTER])
+def test_where_parts_can_not_be_listed_it_is_unknown_whose_options_an_object_has_after_a_lost_response(
+    faulty, make_backend, source, kind
+):
+    """An earlier run may have made it, or the attempt whose response was lost."""
+    backend = make_backend(lists_parts=False, late_options={"acl"})
+    first = Fault("complete_upload", kind), Fault("head_object", FaultKind.PERMANENT)
+    with pytest.raises(UploadFailed):
+        faulty(*first, backend=backend).upload(source, "key")
+    second = Fault("complete_upload", FaultKind.BEFORE if kind is FaultKind.AFTER else FaultKind.AFTER)
+    result = faulty(second, backend=backend).upload(source, "key", options=ObjectOptions(acl="private"))
+
+    assert (result.parts_resumed, result.parts_sent) == (5, 0)
+    assert backend.describe("key").acl == (None if kind is FaultKind.AFTER else "private")
+    assert "the response to complete was lost" in result.warnings[0]
+    assert result.warnings[1:] == (
+        "the object may have the options of an earlier run: acl of this one may have had no effect",
+    )
+
+
 def test_parts_that_the_storage_listed_are_not_read_for_a_lost_response(faulty, uploader, source, interrupted):
     interrupted(source)
     readings = source.readings

@@ -1401,8 +1401,8 @@ MUTATIONS = [
     Mutation(
         "where parts can't be listed, an object of an earlier run is taken for that of this one",
         COMPLETE,
-        "            warn_completed_earlier(context)  #",
-        "            pass  #",
+        "            warn_completed_earlier(context)\n",
+        "            pass\n",
         ("tests/core/engine/test_complete.py -k earlier_run",),
     ),
     Mutation(
@@ -2212,5 +2212,12 @@ MUTATIONS = [
         "    elif not stored.etag and (head.size, head.checksum) != (stored.size, context.sent_checksum()):",
         "    elif False:",
         ("tests/core/engine/test_finish.py -k does_not_verify",),
+    ),
+    Mutation(
+        "after a lost response, options that may have had no effect are not named",
+        COMPLETE,
+        "            warn_completed_earlier(context, certain=False)",
+        "            pass",
+        ("tests/core/engine/test_complete.py -k whose_options",),
     ),
 ]
