@@ -135,6 +135,11 @@ class _PutAttempts:
             head = context.backend.head_object(context.key) if context.may_be_stored else None
             if head is None or not (self._is_ours(head) or self._is_damaged(head)):
                 raise
+            if self._token is None and self._is_ours(head):
+                context.warn(
+                    "the response to an earlier request was lost, and the object has the bytes that were sent: if it"
+                    " is older than this run, the options of this run had no effect"
+                )
             return head
         except BackendError:
             context.may_be_stored = True

@@ -438,6 +438,8 @@ def test_our_own_object_after_a_lost_response_is_not_in_the_way(faulty, backend,
 
     assert backend.read("key") == data
     assert result.verified
+    assert len(result.warnings) == 1
+    assert "if it is older than this run, the options of this run had no effect" in result.warnings[0]
 
 
 def test_another_clients_object_after_a_failed_attempt_is_in_the_way(faulty, backend, source, clock):
