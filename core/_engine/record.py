@@ -101,9 +101,13 @@ class CheckpointRecord:
             self.upload_ids = (found.upload_id,)
         return found
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, patience: Patience | None = None) -> None:
         """
         Save a checkpoint in place of the record, retrying transient errors.
+
+        Args:
+            checkpoint: what is saved.
+            patience: decides how long; None: that of the run.
 
         Raises:
             ClaimLost: this run no longer holds the claim.
@@ -113,7 +117,7 @@ class CheckpointRecord:
             return
         # After an error it is not known which of the two the store has.
         self.upload_ids = (checkpoint.upload_id, *(i for i in self.upload_ids if i != checkpoint.upload_id))
-        self._call("save", partial(self._store.save, checkpoint))
+        self._call("save", partial(self._store.save, checkpoint), patience)
         self.upload_ids = (checkpoint.upload_id,)
         self.forget_waiting_parts()  # of an earlier upload
 

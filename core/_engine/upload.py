@@ -463,11 +463,30 @@ class UploadRun:
                 # Even for a Ctrl-C: an upload whose id is not recorded must not become an orphan.
                 context.checkpoint = evolve(intent, upload_id=upload_id)
                 with suppress(ClaimLost):  # it is in the context, and ends the run with what is kept
-                    discard_upload(context)
+                    if not discard_upload(context):
+                        self._record_abandoned(intent, upload_id)
                     context.checkpoint = None
             raise
         logger.info("%s: started, as upload %s", context.description, upload_id, extra=context.log_fields())
         self._report_upload(reason=self._decided_start.reason)
+
+    def _record_abandoned(self, intent: Checkpoint, upload_id: str) -> None:
+        """
+        Record an upload that could not be aborted, so that the next run aborts it.
+
+        A failure is a warning that names the upload.
+
+        Raises:
+            ClaimLost: this run no longer holds the claim.
+        """
+        context = self._context
+        try:
+            abandoned = (*intent.abandoned, upload_id)
+            context.record.save(evolve(intent, abandoned=abandoned), context.short_patience)
+        except ClaimLost:
+            raise
+        except (CheckpointError, PluginDefect) as error:
+            context.warn(f"the upload {upload_id} could not be recorded, either: {error}")
 
     # --- PUT ---------------------------------------------------------------------------------------------------------
 

@@ -774,6 +774,32 @@ def test_a_checkpoint_that_can_not_be_written_fails_before_anything_is_sent(faul
     assert backend.calls == {}
 
 
+def test_an_upload_that_could_be_neither_recorded_nor_aborted_is_aborted_by_the_next_run(
+    faulty, backend, store, source, left_behind
+):
+    """Its id is saved as that of an abandoned upload, since that write may succeed."""
+    faults = Fault("save", FaultKind.BEFORE, occurrence=2), Fault("abort_upload", FaultKind.PERMANENT)
+    with pytest.raises(CheckpointUnwritable):
+        faulty(*faults).upload(source, "key")
+    [orphan] = backend.uploads
+    [checkpoint] = store.scan()
+    assert (checkpoint.upload_id, checkpoint.abandoned) == (None, (orphan,))
+
+    assert faulty().upload(source, "key").verified
+    assert left_behind() == []
+
+
+def test_an_upload_that_can_be_neither_recorded_nor_aborted_is_named(faulty, backend, source):
+    faults = Fault("save", FaultKind.DISK_FULL, occurrence=2), Fault("abort_upload", FaultKind.PERMANENT)
+    with pytest.raises(CheckpointUnwritable) as caught:
+        faulty(*faults).upload(source, "key")
+    [orphan] = backend.uploads
+
+    notes = " ".join(caught.value.__notes__)
+    assert f"the upload {orphan} could not be aborted" in notes
+    assert f"the upload {orphan} could not be recorded, either" in notes
+
+
 def test_a_place_that_can_not_be_claimed_fails_before_anything_is_sent(faulty, backend, source):
     with pytest.raises(CheckpointUnwritable):
         faulty(Fault("claim", FaultKind.READ_ONLY)).upload(source, "key")
