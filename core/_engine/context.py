@@ -252,7 +252,6 @@ class UploadContext:
         """Forget the upload, which no longer exists on the storage."""
         self.checkpoint = None
         self.ledger = Ledger(self.ledger.plan)
-        self.record.forget_waiting_parts()
 
     # --- the source --------------------------------------------------------------------------------------------------
 

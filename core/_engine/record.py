@@ -119,7 +119,7 @@ class CheckpointRecord:
         self.upload_ids = (checkpoint.upload_id, *(i for i in self.upload_ids if i != checkpoint.upload_id))
         self._call("save", partial(self._store.save, checkpoint), patience)
         self.upload_ids = (checkpoint.upload_id,)
-        self.forget_waiting_parts()  # of an earlier upload
+        self._waiting.clear()  # parts of an earlier upload
 
     def delete(self, patience: Patience | None = None) -> None:
         """
@@ -176,10 +176,6 @@ class CheckpointRecord:
         error = self._append_waiting_parts(self._store)
         if error is not None:
             self.warn_unwritten(error)
-
-    def forget_waiting_parts(self) -> None:
-        """Forget the parts that could not be appended: their upload is gone."""
-        self._waiting.clear()
 
     def _append_waiting_parts(self, store: CheckpointStore) -> CheckpointError | None:
         """

@@ -118,7 +118,7 @@ class LateParts:
         if not self._measured:
             return False
         usual = self._usual_rate()
-        if not usual or self._rate >= _BUSY_ABOVE * usual:
+        if self._rate >= _BUSY_ABOVE * usual:  # which is 0 if that is not known
             return True
         return now - self._busy_at < _BUFFERED_LATENCIES * self._latency
 

@@ -1440,7 +1440,7 @@ MUTATIONS = [
     Mutation(
         "parts of a lost upload are recorded in the checkpoint of the next one",
         RECORD,
-        "        self.forget_waiting_parts()  # of an earlier upload\n",
+        "        self._waiting.clear()  # parts of an earlier upload\n",
         "",
         STORE_RETRY_TESTS,
     ),
@@ -2136,7 +2136,7 @@ MUTATIONS = [
     Mutation(
         "parts are sent twice while the line is busy",
         "core/_engine/tail.py",
-        "        if not usual or self._rate >= _BUSY_ABOVE * usual:",
+        "        if self._rate >= _BUSY_ABOVE * usual:  # which is 0 if that is not known",
         "        if False:",
         SECOND_COPIES_TESTS,
     ),
