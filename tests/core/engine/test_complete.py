@@ -105,6 +105,14 @@ def test_completing_gives_up_when_the_patience_ends_though_questions_are_answere
     assert len(backend.uploads) == 1
 
 
+def test_an_outage_ends_when_the_upload_is_completed(faulty, source, caplog):
+    caplog.set_level("INFO", "partwise")
+    faulty(*[Fault("complete_upload", FaultKind.BEFORE, occurrence=n) for n in range(1, 6)]).upload(source, "key")
+
+    assert "retrying: " in caplog.text
+    assert "recovered after" in caplog.text
+
+
 def test_a_lost_response_is_resolved_at_once(faulty, source, clock):
     faulty(COMPLETE_LOST).upload(source, "key")
 

@@ -112,6 +112,13 @@ def test_a_part_is_cut_a_few_times_only():
     assert {connection for _, connection, _ in line.cuts} == {3}
 
 
+def test_the_bytes_of_a_part_count_once_when_it_is_acknowledged():
+    """A connection at a sixth of the average would otherwise look like one at a twelfth."""
+    line = Line(8, 8 * MIB, lambda connection, _: 75_000 if connection == 0 else 500_000, response=0)
+
+    assert line.run(100).cuts == []
+
+
 def test_one_part_in_flight_is_never_cut_while_it_moves():
     assert Line(1, 100 * MIB, lambda _, now: 1_000_000 if now < 20 else 300).run(120).cuts == []
 
@@ -180,6 +187,17 @@ def test_a_part_whose_response_never_comes_is_cut_once_later_parts_have_theirs()
     assert 20 <= line.cuts[0][0] <= 50
 
 
+def test_a_part_waits_for_its_response_until_three_later_parts_have_theirs():
+    """Fewer may have been lucky."""
+    low_speed, cut_at = LowSpeed(), []
+    for second in range(1, 60):
+        if second in (30, 35, 40):
+            low_speed.acknowledged(second, MIB, second - 1.0, float(second))
+        cut_at += [second for _ in low_speed.sample(float(second), [(1, 0.0, MIB, MIB)])]
+
+    assert cut_at == [40]
+
+
 def test_a_storage_that_takes_long_to_respond_is_waited_for():
     assert Line(8, MIB, lambda *_: 5_000_000, buffer=4 * MIB, response=30).run(200).cuts == []
 
@@ -211,6 +229,23 @@ def test_what_still_hangs_after_an_outage_is_cut_soon(outage, size, buffer, seco
     line.run(seconds)
 
     assert not dead
+
+
+def test_the_part_that_ends_a_standstill_has_not_stayed_behind():
+    """Afterwards it waits for its turn again, while another one moves."""
+    low_speed, sent, cuts = LowSpeed(), {1: 0, 2: 0}, []
+    for second in range(1, 32):
+        if second <= 10:
+            sent = {number: count + PIECE for number, count in sent.items()}
+        elif second == 20:
+            sent[1] += PIECE
+        elif second > 20:
+            sent[2] += 512 * KIB
+        cuts += low_speed.sample(float(second), [(number, 0.0, count, 64 * MIB) for number, count in sent.items()])
+        if second == 26:
+            assert cuts == []
+
+    assert set(cuts) <= {1}
 
 
 def test_while_nothing_moves_one_part_every_15_seconds_is_to_be_sent_a_second_time():

@@ -396,6 +396,14 @@ def test_a_part_that_is_throttled_without_a_time_to_wait_leaves_one_less_in_flig
     assert scenario.times == {1: [0.0, 1.0], 2: [0.0], 3: [1.0], 4: [1.0]}
 
 
+def test_a_retry_that_is_due_is_not_polled_for_while_no_part_can_be_sent(make_scenario):
+    """One part less may be in flight, so that the retry waits for the other part, however long that takes."""
+    scenario = make_scenario({1: [Throttled()]}, parts=2)
+    scenario.run()
+
+    assert scenario.workers.timeouts == [None, None, 1.0, None]
+
+
 def test_the_longest_retry_after_counts(make_scenario):
     scenario = make_scenario({1: [Throttled(retry_after=60.0)], 2: [Throttled(retry_after=30.0)]}, parts=3)
     scenario.run()
@@ -613,9 +621,9 @@ def test_a_backend_that_can_not_cut_is_waited_for(make_scenario):
 class ScriptedLowSpeed:
     """Cuts the given parts, each at the given sample."""
 
-    def __init__(self, cuts, probe=None):
+    def __init__(self, cuts, *probes):
         self.cuts = dict(cuts)
-        self.probe = probe
+        self.probes = list(probes)
         self.samples = []
         self.acknowledgements = []
 
@@ -624,8 +632,7 @@ class ScriptedLowSpeed:
         return self.cuts.pop(len(self.samples), [])
 
     def part_to_probe(self, now):
-        probe, self.probe = self.probe, None
-        return probe
+        return self.probes.pop(0) if self.probes else None
 
     def acknowledged(self, *arguments):
         self.acknowledgements.append(arguments)
@@ -687,7 +694,7 @@ def test_acknowledgements_are_reported_with_the_time_of_their_attempt(make_scena
 
 
 def test_while_nothing_moves_a_part_is_sent_a_second_time(make_scenario):
-    low_speed = ScriptedLowSpeed({}, probe=2)
+    low_speed = ScriptedLowSpeed({}, 2)
     scenario, _ = slow_scenario(make_scenario, [2], low_speed)
     scenario.scheduler._read_again = lambda number: BytesBody(bytes(80))
     copies = []
@@ -702,6 +709,35 @@ def test_while_nothing_moves_a_part_is_sent_a_second_time(make_scenario):
     scenario.run()
 
     assert copies == [2]
+
+
+def test_while_nothing_moves_a_part_is_not_sent_a_third_time(make_scenario):
+    low_speed = ScriptedLowSpeed({}, 2, 2)
+    scenario, _ = slow_scenario(make_scenario, [2], low_speed)
+    scenario.scheduler._read_again = lambda number: BytesBody(bytes(80))
+    workers, copies = scenario.workers, []
+    submit, next_outcome = workers.submit, workers.next_outcome
+
+    def note_copy(job):
+        if job.second:
+            copies.append(job)
+        else:
+            submit(job)
+
+    def fail_copy(timeout):
+        if copies and len(low_speed.samples) < 4:
+            job = copies.pop()
+            failed.append(job.part_number)
+            return Outcome(job.part_number, error=LOST, second=True)
+        if len(low_speed.samples) == 6:
+            workers.hanging.clear()
+        return next_outcome(timeout)
+
+    failed = []
+    workers.submit, workers.next_outcome = note_copy, fail_copy
+    scenario.run()
+
+    assert (failed, copies, low_speed.probes) == ([2], [], [])
 
 
 def test_idle_workers_release_their_buffers_after_the_last_part(make_scenario):

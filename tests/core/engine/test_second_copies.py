@@ -19,7 +19,7 @@ from partwise.backends.memory import MemoryBackend
 from partwise.bodies import bytes_body
 from partwise.clock import SystemClock
 from partwise.config import TransferConfig
-from partwise.errors import ConnectionFailed, SourceUnreadable, Throttled, UploadNotFound
+from partwise.errors import AccessDenied, ConnectionFailed, SourceUnreadable, Throttled, UploadNotFound
 from partwise.model import ObjectOptions, PartLimits, UploadedPart
 from partwise.sources import BytesBody, BytesSource
 from partwise.testing._proof.simulation import Simulation
@@ -35,8 +35,9 @@ class ScriptedWorkers:
 
     Args:
         clock: advanced by the waits.
-        script: one step for each call of `next_outcome`: None lets its timeout expire; (number, second, error) ends an
-            attempt. After the script, the attempts in flight succeed, oldest first.
+        script: one step for each call of `next_outcome`: None lets its timeout expire; a number of seconds pass before
+            it is woken up; (number, second, error) ends an attempt. After the script, the attempts in flight succeed,
+            oldest first.
     """
 
     saturated = False
@@ -47,12 +48,14 @@ class ScriptedWorkers:
         self.script = list(script)
         self.in_flight = []
         self.submitted = []
+        self.times = []  # of each of these
         self.cuts = []
         self.timeouts = []
 
     def submit(self, job):
         self.in_flight.append(job)
         self.submitted.append((job.part_number, job.second))
+        self.times.append(self.clock.time - 1000.0)
 
     def next_outcome(self, timeout):
         self.timeouts.append(timeout)
@@ -60,6 +63,9 @@ class ScriptedWorkers:
         if step is None:
             assert timeout is not None, "this wait would never end"
             self.clock.time += timeout
+            return None
+        if isinstance(step, float):
+            self.clock.time += step
             return None
         number, second, error = step
         job = next(job for job in self.in_flight if (job.part_number, job.second) == (number, second))
@@ -93,6 +99,7 @@ class Scenario:
         self.uploaded = []
         self.sent_when_uploaded = []
         self.were_second = []
+        self.seconds = []
         self.parts = parts
         self.scheduler = PartScheduler(
             workers=self.workers,
@@ -118,6 +125,7 @@ class Scenario:
         self.uploaded.append(part.part_number)
         self.sent_when_uploaded.append(self.state.in_flight_bytes())
         self.were_second.append(second)
+        self.seconds.append(seconds)
 
     def run(self):
         self.scheduler.run((number, BytesBody(bytes(SIZE))) for number in range(1, self.parts + 1))
@@ -186,6 +194,60 @@ def test_the_bytes_of_a_part_are_not_counted_twice_once_its_copy_is_acknowledged
     state.remove_part(1)
     state.set_sent(1, 20)
     assert state.in_flight_bytes() == 50
+
+
+@pytest.mark.parametrize("ended_by", [None, AccessDenied("no")])
+def test_a_second_copy_has_taken_the_seconds_since_it_was_started(make_scenario, ended_by):
+    """While the upload stops, too."""
+    stop = () if ended_by is None else ((4, False, ended_by),)
+    scenario = make_scenario((*PART_1_IS_LATE, 3.0, *stop, (1, True, None)), parts=3 + len(stop), concurrency=4)
+    low_speed = scenario.scheduler._low_speed = RecordingLowSpeed()
+    if ended_by is None:
+        scenario.run()
+        assert low_speed.acknowledged_since[-1] == (-1, 1000.5)
+    else:
+        with pytest.raises(AccessDenied):
+            scenario.run()
+
+    assert scenario.seconds[scenario.uploaded.index(1)] == 3.0
+
+
+class RecordingLowSpeed:
+    """Cuts nothing, and records what it is asked about."""
+
+    def __init__(self):
+        self.sampled = []
+        self.acknowledged_since = []
+
+    def sample(self, now, parts):
+        self.sampled.append([number for number, *_ in parts])
+        return []
+
+    def part_to_probe(self, now):
+        return None
+
+    def acknowledged(self, number, size, started, now):
+        self.acknowledged_since.append((number, started))
+
+
+def test_the_speed_of_a_copy_that_was_cut_since_the_other_one_was_acknowledged_does_not_matter(make_scenario):
+    scenario = make_scenario((*PART_1_IS_LATE, 1.0, (1, True, None), None, None, (1, False, LOST)))
+    low_speed = scenario.scheduler._low_speed = RecordingLowSpeed()
+    scenario.scheduler._can_cut, scenario.scheduler._shortest_interval = True, 1.0
+    scenario.state.set_sent(1, 40)
+    scenario.run()
+
+    assert low_speed.sampled == [[1], [1], [], []]
+
+
+def test_the_end_of_a_second_copy_is_not_that_of_the_probe(make_scenario):
+    """Part 1 is sent again during an outage, while its second copy is still in flight, and part 2 waits for that."""
+    fails = (2, False, LOST), (1, False, LOST)
+    scenario = make_scenario(((3, False, None), None, *fails, None, (1, True, LOST), None))
+    scenario.run()
+
+    assert scenario.workers.submitted[3:] == [(1, True), (1, False), (2, False)]
+    assert scenario.workers.times[3:] == [0.5, 1.5, 2.5]
 
 
 def test_a_late_part_waits_for_the_end_of_a_hold_without_polling(make_scenario):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from partwise._engine.record import CheckpointRecord
 from partwise.errors import (
     CheckpointBusy,
     CheckpointError,
@@ -376,3 +377,48 @@ def test_a_claim_that_can_t_be_released_does_not_hide_the_error_of_the_run(fault
 
     with pytest.raises(UploadFailed):
         faulty(Fault("upload_part", FaultKind.PERMANENT), store=Unreleased()).upload(source, "key")
+
+
+# --- which record is deleted -----------------------------------------------------------------------------------------
+
+
+class OtherRecord(MemoryCheckpointStore):
+    """A store with the record of another run, which this run still claims, or no longer does."""
+
+    def __init__(self, *, is_lost):
+        super().__init__()
+        self.is_lost, self.deleted = is_lost, []
+
+    def delete(self, name, upload_id):
+        self.deleted.append(upload_id)
+        if upload_id == "ID":
+            raise ClaimLost("it has another record")
+
+    def check_claim(self, name):
+        if self.is_lost and self.deleted:
+            raise ClaimLost("another run holds it")
+
+
+def a_record(store):
+    record = CheckpointRecord(
+        store, "name", retry=lambda _, attempt, **__: attempt(), warn=lambda _: None, log_delay=lambda _: None
+    )
+    record.upload_ids = ("ID", None)  # after a save that failed
+    return record
+
+
+def test_after_a_save_that_failed_the_record_is_deleted_whichever_it_is():
+    store = OtherRecord(is_lost=False)
+    record = a_record(store)
+    record.delete()
+
+    assert (store.deleted, record.upload_ids) == (["ID", None], (None,))
+
+
+def test_the_claim_is_checked_before_the_record_is_deleted_by_another_id():
+    """That of an upload that was not initiated yet may be the record of the run that holds the claim now."""
+    store = OtherRecord(is_lost=True)
+    with pytest.raises(ClaimLost, match="another run holds it"):
+        a_record(store).delete()
+
+    assert store.deleted == ["ID"]

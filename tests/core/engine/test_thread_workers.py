@@ -226,6 +226,19 @@ def test_stopped_threads_are_replaced_when_another_part_is_submitted(make_worker
     assert workers.next_outcome(30).part_number == 2
 
 
+def test_the_threads_that_replace_stopped_ones_are_measured_anew(make_workers):
+    """The time in which nothing was sent would count, and all of the new threads may work."""
+    workers = make_workers(2)
+    workers._saturation.saturated = True
+    workers._cpu_seconds["partwise-1"] = 100.0
+    workers.cancel_pending()
+    workers.submit(job(1))
+
+    assert not workers.saturated
+    assert workers.next_outcome(30).part_number == 1
+    assert workers._total_cpu() < 100.0
+
+
 # --- where threads can't be started ----------------------------------------------------------------------------------
 
 

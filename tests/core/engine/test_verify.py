@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from partwise._engine.compare import compare, needs_reading
 from partwise.backends.local import LocalBackend
+from partwise.checkpoint import Fingerprint
 from partwise.checksums import CRC32C, CRC64_XZ
 from partwise.errors import (
     AccessDenied,
@@ -313,6 +314,15 @@ class Lying(ChangingSource):
 def test_a_body_of_another_length_is_a_change(uploader, data, stored, said, given):
     with pytest.raises(SourceChanged):
         uploader().verify(Lying(data, said=said, given=given), KEY)
+
+
+@pytest.mark.parametrize("given", [47, 60])
+def test_a_body_of_a_stream_that_is_longer_than_was_asked_for_is_a_change(uploader, data, stored, given):
+    """One byte more than the object has is asked for."""
+    stream = Lying(data, said=given, given=given)
+    stream.fingerprint = Fingerprint
+    with pytest.raises(SourceChanged):
+        uploader().verify(stream, KEY)
 
 
 # --- failures ---

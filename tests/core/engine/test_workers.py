@@ -14,7 +14,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 import pytest
 
 from partwise._engine.throttle import BandwidthLimit, ThrottledBody, TransferState, TransferStopped
-from partwise._engine.workers import ExecutorWorkers, InlineWorkers, Outcome, PartJob
+from partwise._engine.workers import ExecutorWorkers, InlineWorkers, Outcome, PartJob, _superseded
 from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.bodies import ChecksummedBody, bytes_body
@@ -426,6 +426,7 @@ def test_a_part_that_an_executor_refused_but_queued_is_sent_once():
     with pytest.raises(TransferStopped):
         send(*arguments)
     assert len(backend.threads) == 1
+    assert arguments[1] not in _superseded, "it takes no memory any more"
 
 
 def test_a_part_that_waits_to_be_sent_inline_can_be_cancelled():
