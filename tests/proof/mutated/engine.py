@@ -2092,6 +2092,13 @@ MUTATIONS = [
         CONCURRENCY_TESTS,
     ),
     Mutation(
+        "a cancel does not wake an upload that waits",
+        SCHEDULER,
+        "        self._control.on_request(self._workers.wake)\n",
+        "",
+        ("tests/proof/test_defects.py -k d31",),
+    ),
+    Mutation(
         "a useless probe is kept",
         CONCURRENCY,
         "            self.target = before",

@@ -25,6 +25,13 @@ URLS_TESTS = ("tests/oss/test_urls.py",)
 
 MUTATIONS = [
     Mutation(
+        "a traffic limit is not sent with parts",
+        OPTIONS,
+        '"x-oss-traffic-limit", RequestKind.PUT | RequestKind.PART,',
+        '"x-oss-traffic-limit", RequestKind.PUT,',
+        ("tests/proof/test_defects.py -k d45",),
+    ),
+    Mutation(
         "words of all storages are sent to OSS as they are",
         OPTIONS,
         "            write_word(_NATIVE_CLASSES),",

@@ -21,6 +21,14 @@ OWNERS_TESTS = ("tests/stores/test_owners.py",)
 
 MUTATIONS = [
     Mutation(
+        "the whole checkpoint is written again for each part",
+        APPENDING,
+        "    written = os.write(tail.file, line)\n",
+        "    whole = os.pread(tail.file, tail.length, 0)\n    os.ftruncate(tail.file, 0)\n    os.write(tail.file, whole)\n"
+        "    written = os.write(tail.file, line)\n",
+        ("tests/proof/test_defects.py -k d48",),
+    ),
+    Mutation(
         "what others wrote into a checkpoint changes what a terminal shows",
         "core/_validation.py",
         "    return text if text.isprintable() else repr(text)",
