@@ -36,28 +36,28 @@ _MEASURE_BYTES = 256 * KIB
 _GAIN = 1.1
 _STALLS_MAX = 2
 
-#: It doubles up to this number only. What comes after that must prove itself by probes: at the start of an upload every
+#: It doubles up to this number only. A higher one is kept only after a trial: at the start of an upload every
 #: measurement shows a gain, and on a fast line without losses, 128 connections were slower than 64.
 _DOUBLES_TO = 64
 
-#: The measurements at such a number before the first probe of a higher one, and the seconds that the rest of the upload
-#: must take at least. The new connections of a probe push others out of the queue of the line: on a line of 100 ms and
-#: 1 Gbit/s, a probe in the middle of an upload of 10 seconds made it slower by up to a second.
-_PROBE_BEYOND_AFTER = 4
-_PROBE_BEYOND_SECONDS = 10.0
+#: The measurements at such a number before the first trial of a higher one, and the seconds that the rest of the upload
+#: must take at least. The new connections of a trial push others out of the queue of the line: on a line of 100 ms and
+#: 1 Gbit/s, a trial in the middle of an upload of 10 seconds made it slower by up to a second.
+_TRIAL_BEYOND_AFTER = 4
+_TRIAL_BEYOND_SECONDS = 10.0
 
-#: A probe starts only after two measurements that differ by less than this share: during the first seconds of an upload
+#: A trial starts only after two measurements that differ by less than this share: during the first seconds of an upload
 #: and after a loss of packets the throughput rises by itself, which would be taken for a gain.
 _STEADY = 0.2
 
 #: Then other numbers are tried from time to time: with more in flight there must be a gain by the first factor, with
-#: fewer no loss beyond the last one. The number of measurements before a probe starts at the first value, and doubles
-#: with each probe that changes nothing, up to the second one. Beyond the number to which it doubles, the gain must be
+#: fewer no loss beyond the last one. The number of measurements before a trial starts at the first value, and doubles
+#: with each trial that changes nothing, up to the second one. Beyond the number to which it doubles, the gain must be
 #: half of what connections that don't share a line would bring: many connections share it unevenly, and the last parts
 #: of the upload wait for the slowest ones.
-_PROBE_UP, _PROBE_DOWN = 1.5, 0.75
-_PROBE_GAIN, _PROBE_GAIN_BEYOND, _PROBE_LOSS = 1.08, 1.25, 0.98
-_PROBE_AFTER, _PROBE_AFTER_MAX = 2, 32
+_TRIAL_UP, _TRIAL_DOWN = 1.5, 0.75
+_TRIAL_GAIN, _TRIAL_GAIN_BEYOND, _TRIAL_LOSS = 1.08, 1.25, 0.98
+_TRIAL_AFTER, _TRIAL_AFTER_MAX = 2, 32
 
 #: While the target is held, a measurement takes longer than while it grows, by this factor, to show small differences.
 _HELD_LONGER = 2
@@ -217,14 +217,14 @@ class AutoConcurrency(_AcceptedParts):
         self._growing = True
         self._stalls = 0  # measurements without a gain, in a row
         self._best = 0.0  # the highest throughput so far while growing; at the target while holding
-        self._before: tuple[int, float] | None = None  # during a probe: the number before, and its throughput
-        self._probe_after = _PROBE_AFTER
-        self._until_probe = _PROBE_AFTER
-        self._until_beyond = _PROBE_BEYOND_AFTER
+        self._before: tuple[int, float] | None = None  # during a trial: the number before, and its throughput
+        self._trial_after = _TRIAL_AFTER
+        self._until_trial = _TRIAL_AFTER
+        self._until_beyond = _TRIAL_BEYOND_AFTER
         self._doubles_to = _DOUBLES_TO
         self._confirmed = False  # a measurement since it has grown showed about the same throughput
         self._changed = 0  # measurements in a row that show a faster line; negative: a slower one
-        self._probe_up = False
+        self._trial_up = False
 
     def sample(self, now: float, moved: int, in_flight: int, *, saturated: bool) -> None:
         """Take a measurement into account; see `Concurrency`."""
@@ -250,14 +250,14 @@ class AutoConcurrency(_AcceptedParts):
         if self._growing:
             self._grow(rate)
         elif self._before is not None:
-            self._judge_probe(*self._before, rate)
+            self._judge_trial(*self._before, rate)
         else:
             self._hold(rate, moved)
 
     def throttled(self, now: float) -> bool:
         """Reduce the target by the refused part; see `Concurrency`."""
         again = super().throttled(now)
-        if self._before is not None:  # a number that a probe tries is not one to return to
+        if self._before is not None:  # the number of a trial is not one to return to
             (self._target_before, _), self._before = self._before, None
         return again
 
@@ -269,10 +269,10 @@ class AutoConcurrency(_AcceptedParts):
         if self._stalls >= _STALLS_MAX or self.target == most:
             self._growing = False
             self._best = rate
-            self._probe_after = _PROBE_AFTER
-            self._until_probe = _PROBE_AFTER
-            self._until_beyond = _PROBE_BEYOND_AFTER
-            self._probe_up = not gained or self.target >= _DOUBLES_TO  # the first probe is the other way
+            self._trial_after = _TRIAL_AFTER
+            self._until_trial = _TRIAL_AFTER
+            self._until_beyond = _TRIAL_BEYOND_AFTER
+            self._trial_up = not gained or self.target >= _DOUBLES_TO  # the first trial is the other way
         elif gained:
             self.target = min(most, 2 * self.target)
 
@@ -289,26 +289,26 @@ class AutoConcurrency(_AcceptedParts):
         if not steady:
             return
         self._until_beyond -= 1
-        self._until_probe -= 1
-        if self._until_probe > 0:
+        self._until_trial -= 1
+        if self._until_trial > 0:
             return
-        self._probe_up = not self._probe_up
-        factor = _PROBE_UP if self._probe_up else _PROBE_DOWN
+        self._trial_up = not self._trial_up
+        factor = _TRIAL_UP if self._trial_up else _TRIAL_DOWN
         target = max(self._minimum, min(self._maximum, round(self.target * factor)))
-        self._until_probe = self._probe_after
-        if target > max(_DOUBLES_TO, self.target) and not self._may_probe_beyond(moved):
+        self._until_trial = self._trial_after
+        if target > max(_DOUBLES_TO, self.target) and not self._may_try_beyond(moved):
             return
         if target != self.target:
-            self._before = self.target, max(rate, self._best) if self._probe_up else self._best
+            self._before = self.target, max(rate, self._best) if self._trial_up else self._best
             self.target = target
             self._settling = True
 
-    def _may_probe_beyond(self, moved: int) -> bool:
+    def _may_try_beyond(self, moved: int) -> bool:
         if self._until_beyond > 0:
             return False
         if self._size is None or self.target > _DOUBLES_TO:  # more have helped before
             return True
-        return self._size - moved >= _PROBE_BEYOND_SECONDS * self._best
+        return self._size - moved >= _TRIAL_BEYOND_SECONDS * self._best
 
     def _grow_again(self, rate: float) -> None:
         # What changes after it was confirmed is the line, and no longer the start of the upload.
@@ -316,19 +316,19 @@ class AutoConcurrency(_AcceptedParts):
         self._growing, self._stalls, self._best = True, 0, rate
         self._confirmed, self._changed = False, 0
 
-    def _judge_probe(self, before: int, rate_before: float, rate: float) -> None:
+    def _judge_trial(self, before: int, rate_before: float, rate: float) -> None:
         self._before = None
         if rate >= rate_before * self._factor_needed(before):
             self._best = rate
-            self._probe_after = _PROBE_AFTER
-            self._probe_up = not self._probe_up  # what has helped is tried again
+            self._trial_after = _TRIAL_AFTER
+            self._trial_up = not self._trial_up  # what has helped is tried again
         else:
             self.target = before
             self._settling = True
-            self._probe_after = min(_PROBE_AFTER_MAX, 2 * self._probe_after)
-        self._until_probe = self._probe_after
+            self._trial_after = min(_TRIAL_AFTER_MAX, 2 * self._trial_after)
+        self._until_trial = self._trial_after
 
     def _factor_needed(self, before: int) -> float:
         if self.target < before:
-            return _PROBE_LOSS
-        return _PROBE_GAIN_BEYOND if self.target > _DOUBLES_TO else _PROBE_GAIN
+            return _TRIAL_LOSS
+        return _TRIAL_GAIN_BEYOND if self.target > _DOUBLES_TO else _TRIAL_GAIN

@@ -50,7 +50,7 @@ _RESUME_BYTES = MIB
 
 #: Seconds without any movement after which a part is sent a second time: the new connection shows whether the line
 #: works.
-_PROBE_AFTER = 15.0
+_COPY_AFTER = 15.0
 
 #: Seconds between two samples after which their history is worth nothing: the process was stopped, or busy.
 _GAP_MAX = 5.0
@@ -89,7 +89,7 @@ class LowSpeed:
     _finished: deque[tuple[float, float]] = field(factory=lambda: deque(maxlen=1024), init=False)
     _cuts: dict[int, int] = field(factory=dict, init=False)
     _moved_at: float = field(default=0.0, init=False)  # when anything moved last
-    _probed_at: float = field(default=float("-inf"), init=False)
+    _copied_at: float = field(default=float("-inf"), init=False)
 
     def acknowledged(self, number: int, size: int, started: float, now: float) -> None:
         """Note that a part was stored, and when its attempt was started."""
@@ -118,7 +118,7 @@ class LowSpeed:
             del self._tracks[number]
         return late
 
-    def part_to_probe(self, now: float) -> int | None:
+    def part_to_copy(self, now: float) -> int | None:
         """
         Return a part to send a second time if nothing moves at all, or None.
 
@@ -126,9 +126,9 @@ class LowSpeed:
         works: if it does, and the others still do not move, these are cut.
         """
         sending = [number for number, track in self._tracks.items() if number > 0 and track.all_sent_at is None]
-        if not sending or now - max(self._moved_at, self._probed_at) < _PROBE_AFTER:
+        if not sending or now - max(self._moved_at, self._copied_at) < _COPY_AFTER:
             return None
-        self._probed_at = now
+        self._copied_at = now
         return min(sending, key=lambda number: self._tracks[number].moved_at)
 
     # --- what happened -----------------------------------------------------------------------------------------------

@@ -334,9 +334,9 @@ class PartScheduler:
                 if job.second == (number < 0):
                     self._workers.cut(job, "it was much slower than others")
         if not self._copies and self._read_again is not None:
-            probe = self._low_speed.part_to_probe(now)
-            if probe is not None and not self._in_flight[probe].copied:
-                self._send_again(probe)
+            stalled = self._low_speed.part_to_copy(now)
+            if stalled is not None and not self._in_flight[stalled].copied:
+                self._send_again(stalled)
 
     def _handle_outcome(self, outcome: Outcome, now: float) -> None:
         attempts, sent = self._ended(outcome)

@@ -250,19 +250,19 @@ def test_the_part_that_ends_a_standstill_has_not_stayed_behind():
 
 def test_while_nothing_moves_one_part_every_15_seconds_is_to_be_sent_a_second_time():
     line = Line(16, 8 * MIB, lambda _, now: 500_000 if now <= 30 else 0, buffer=0)
-    probes = []
+    copies = []
     for _ in range(70):
         line.step()
-        if (number := line.low_speed.part_to_probe(line.now)) is not None:
-            probes.append((line.now, number))
+        if (number := line.low_speed.part_to_copy(line.now)) is not None:
+            copies.append((line.now, number))
 
-    assert [at for at, _ in probes] == [45, 60]
+    assert [at for at, _ in copies] == [45, 60]
 
 
 def test_no_part_is_sent_a_second_time_while_all_wait_for_their_response():
     line = Line(16, 8 * MIB, lambda *_: 5_000_000, buffer=8 * MIB, response=100).run(60)
 
-    assert line.low_speed.part_to_probe(line.now) is None
+    assert line.low_speed.part_to_copy(line.now) is None
 
 
 def test_connections_that_move_again_after_an_outage_are_kept():

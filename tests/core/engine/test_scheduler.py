@@ -621,9 +621,9 @@ def test_a_backend_that_can_not_cut_is_waited_for(make_scenario):
 class ScriptedLowSpeed:
     """Cuts the given parts, each at the given sample."""
 
-    def __init__(self, cuts, *probes):
+    def __init__(self, cuts, *stalled):
         self.cuts = dict(cuts)
-        self.probes = list(probes)
+        self.stalled = list(stalled)
         self.samples = []
         self.acknowledgements = []
 
@@ -631,8 +631,8 @@ class ScriptedLowSpeed:
         self.samples.append((round(now - 1000.0, 3), list(parts)))
         return self.cuts.pop(len(self.samples), [])
 
-    def part_to_probe(self, now):
-        return self.probes.pop(0) if self.probes else None
+    def part_to_copy(self, now):
+        return self.stalled.pop(0) if self.stalled else None
 
     def acknowledged(self, *arguments):
         self.acknowledgements.append(arguments)

@@ -1353,7 +1353,7 @@ MUTATIONS = [
         ("tests/core/engine/test_low_speed.py",),
     ),
     Mutation(
-        "a probe is sent while parts wait for their responses",
+        "a second copy is sent although the parts only wait for their responses",
         "core/_engine/low_speed.py",
         "if number > 0 and track.all_sent_at is None]",
         "if number > 0]",
@@ -1994,7 +1994,7 @@ MUTATIONS = [
         ("tests/oss/test_connections.py",),
     ),
     Mutation(
-        "a throughput that rises by itself starts a probe",
+        "a throughput that rises by itself starts a trial",
         CONCURRENCY,
         "        if not steady:\n            return\n",
         "",
@@ -2003,8 +2003,8 @@ MUTATIONS = [
     Mutation(
         "many parts in flight need no more gain than few",
         CONCURRENCY,
-        "_PROBE_GAIN_BEYOND if self.target > _DOUBLES_TO else _PROBE_GAIN",
-        "_PROBE_GAIN",
+        "_TRIAL_GAIN_BEYOND if self.target > _DOUBLES_TO else _TRIAL_GAIN",
+        "_TRIAL_GAIN",
         CONCURRENCY_TESTS,
     ),
     Mutation(
@@ -2050,9 +2050,9 @@ MUTATIONS = [
         CONCURRENCY_TESTS,
     ),
     Mutation(
-        "after refusals the number returns to what a probe tried",
+        "after refusals the number returns to that of a trial",
         CONCURRENCY,
-        "        if self._before is not None:  # a number that a probe tries is not one to return to",
+        "        if self._before is not None:  # the number of a trial is not one to return to",
         "        if False:",
         CONCURRENCY_TESTS,
     ),
@@ -2073,7 +2073,7 @@ MUTATIONS = [
     Mutation(
         "many parts are tried shortly before the end",
         CONCURRENCY,
-        "        return self._size - moved >= _PROBE_BEYOND_SECONDS * self._best\n",
+        "        return self._size - moved >= _TRIAL_BEYOND_SECONDS * self._best\n",
         "        return True\n",
         CONCURRENCY_TESTS,
     ),
@@ -2099,7 +2099,7 @@ MUTATIONS = [
         ("tests/proof/test_defects.py -k d31",),
     ),
     Mutation(
-        "a useless probe is kept",
+        "the number of a trial that gained nothing is kept",
         CONCURRENCY,
         "            self.target = before",
         "            pass",
