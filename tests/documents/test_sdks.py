@@ -47,6 +47,7 @@ WORDS = {
 
 #: The rows of the tables at a glance, by a partwise name in them.
 OPTIONS = [
+    "OSSBackend",
     "concurrency",
     "part_size",
     "multipart_threshold",
