@@ -120,7 +120,7 @@ def parse_parts(
     root = _root(data, "ListPartsResult")
     page = _children(root)
     parts = tuple([_part(_children(element), checksum) for element in _all(root, "Part")])
-    # Before the first part is no place to continue at.
+    # "0" is before the first part: not a marker of a next page.
     marked = _text(page, "NextPartNumberMarker") not in ("", "0")
     if not _truncated(page, optional=not (always_says_whether_last or marked)):
         return ResultPage(parts, None)

@@ -301,7 +301,7 @@ class SSOCredentials(_Renewable):
         base = self._endpoint or f"https://{regional_host('portal.sso', login.region)}"
         query = f"account_id={quote(login.account_id, safe='')}&role_name={quote(login.role_name, safe='')}"
         try:
-            answer = fetch_json(
+            response = fetch_json(
                 f"{base.rstrip('/')}/federation/credentials?{query}",
                 headers={"x-amz-sso_bearer_token": token},
                 seconds=10.0,
@@ -311,9 +311,9 @@ class SSOCredentials(_Renewable):
             if error.status == 401:  # the time in the file may be later than the end of the session
                 raise InvalidInput("the portal refuses the login of the profile's SSO session", hint=hint) from error
             raise
-        found = answer.get("roleCredentials")
+        found = response.get("roleCredentials")
         if not isinstance(found, dict):
-            raise CredentialsExpired("the answer of the SSO portal has no credentials")
+            raise CredentialsExpired("the response of the SSO portal has no credentials")
         milliseconds = found.get("expiration")
         expiration = (
             milliseconds / 1000 if isinstance(milliseconds, int) and not isinstance(milliseconds, bool) else None
@@ -355,8 +355,8 @@ class ContainerCredentials(_Renewable):
             token = _read_small_file(token_file, "the file with the token of the container").strip()
         if token:
             headers["Authorization"] = token
-        answer = fetch_json(self._url, headers=headers, seconds=_METADATA_SECONDS)
-        return read_credentials(answer, "AccessKeyId", "SecretAccessKey", "Token", "Expiration")
+        response = fetch_json(self._url, headers=headers, seconds=_METADATA_SECONDS)
+        return read_credentials(response, "AccessKeyId", "SecretAccessKey", "Token", "Expiration")
 
 
 def _check_container_host(url: str) -> None:
@@ -427,7 +427,7 @@ class MachineCredentials(_Renewable):
             raise InvalidInput("this machine has no role", hint=CREDENTIALS_HINT)
         text = self._fetch(roles + quote(role, safe=""), headers=headers, seconds=_METADATA_SECONDS)
         return read_credentials(
-            _json_object(text.encode(), "the answer of the metadata service"),
+            _json_object(text.encode(), "the response of the metadata service"),
             *("AccessKeyId", "SecretAccessKey", "Token", "Expiration"),
         )
 

@@ -2,7 +2,7 @@
 What storages that speak S3 do differently.
 
 Each is a frozen value, chosen by name or by the host of the endpoint. A dialect says what may be requested, and what
-the answers mean; what a storage does not honour is refused before anything is sent.
+the responses mean; what a storage does not honour is refused before anything is sent.
 """
 
 from __future__ import annotations

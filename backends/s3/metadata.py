@@ -1,4 +1,4 @@
-"""Make small requests for credentials, and read the answers."""
+"""Make small requests for credentials, and read the responses."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def fetch_text(
             status=response.status,
         )
     if len(response.body) > _RESPONSE_MAX:
-        raise CredentialsExpired(f"no credentials: the answer of {server.host} has more than {_RESPONSE_MAX} bytes")
+        raise CredentialsExpired(f"no credentials: the response of {server.host} has more than {_RESPONSE_MAX} bytes")
     return response.body.decode("utf-8", "replace")
 
 
@@ -109,19 +109,19 @@ def fetch_json(url: str, *, headers: Mapping[str, str], seconds: float, through_
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise CredentialsExpired("no credentials: the answer is not a JSON object")
+        raise CredentialsExpired("no credentials: the response is not a JSON object")
     return value
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- responses -------------------------------------------------------------------------------------------------------
 
 
 def read_credentials(values: Mapping[str, Any], key_id: str, secret: str, token: str, expiration: str) -> Credentials:
     """
-    Return the credentials in an answer, given the names of their members.
+    Return the credentials in a response, given the names of their members.
 
     Raises:
-        CredentialsExpired: there are none in it. Retryable. The error contains no value of the answer.
+        CredentialsExpired: there are none in it. Retryable. The error contains no value of the response.
     """
     found = [values.get(name) for name in (key_id, secret, token)]
     if not isinstance(found[0], str) or not isinstance(found[1], str) or not isinstance(found[2], str | None):
@@ -135,7 +135,7 @@ def read_credentials(values: Mapping[str, Any], key_id: str, secret: str, token:
 
 def read_time(value: object) -> datetime | None:
     """
-    Return a time in an answer: text, or seconds since 1970. None if there is none.
+    Return a time, a text or seconds since 1970; None if there is none.
 
     Raises:
         CredentialsExpired: it is not a time. Retryable.

@@ -89,5 +89,5 @@ def _ask(url: str, headers: Mapping[str, str], body: bytes) -> Credentials:
     try:
         values = all_texts(text.encode())
     except BadDocument as error:
-        raise CredentialsExpired(f"the answer of the token service is not valid: {error}") from None
+        raise CredentialsExpired(f"the response of the token service is not valid: {error}") from None
     return read_credentials(values, "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")

@@ -44,7 +44,7 @@ _REFILL = 0.25
 #: Without budget, seconds from one retry to the next, over all requests.
 _SPACING = 1.0
 
-#: Less than this many seconds is no time: rounding must not add attempts at the deadline.
+#: Fewer seconds than this count as none: rounding must not add attempts at the deadline.
 _INSTANT = 0.001
 
 

@@ -51,7 +51,7 @@ class _Attempts:
 
     body: SourceBody
     failures: int = 0
-    retried: int = 0  # the attempts that have failed, those included that are no failures in a row
+    retried: int = 0  # all attempts that have failed, also those that do not count above
     most_sent: int = 0
     started: float = 0.0  # when the last one was
     jobs: list[PartJob] = field(factory=list)  # in flight: the attempt, and perhaps the second copy

@@ -362,7 +362,7 @@ class UploadTextFile(io.TextIOWrapper):
 
     def __init__(self, file: UploadFile, *, encoding: str | None = None, **settings: Any) -> None:
         name = ""
-        with suppress(LookupError):  # "locale" is no codec; any other name is refused below
+        with suppress(LookupError):  # "locale" is not a codec; any other name is refused below
             name = codecs.lookup(encoding or "").name
         # Python writes the mark to files with positions only, and does not read such a text without one.
         encoding, self._mark = _MARKED.get(name, (encoding, b""))

@@ -290,7 +290,7 @@ def test_an_unreadable_checkpoint_file_is_an_error(partwise: Run, place: Path) -
 def test_a_scan_that_fails_for_a_moment_is_repeated(
     partwise: Run, place: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """It begins anew, and so does the count of what can't be read."""
+    """It starts again, and so does the count of what can't be read."""
 
     class Restarting(MemoryCheckpointStore):
         scans = 0

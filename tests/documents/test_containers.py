@@ -103,7 +103,7 @@ def test_kubernetes_replaces_a_pod_only_if_that_helps(job) -> None:
     rules = job["podFailurePolicy"]["rules"]
     by_code = [rule["onExitCodes"] for rule in rules if rule["action"] == "FailJob"]
     assert by_code == [{"operator": "In", "values": sorted(PERMANENT)}]
-    assert [rule["action"] for rule in rules if "onPodConditions" in rule] == ["Ignore"], "a drained node is no failure"
+    assert [rule["action"] for rule in rules if "onPodConditions" in rule] == ["Ignore"], "a drained node did not fail"
     assert job["template"]["spec"]["restartPolicy"] == "Never", "a podFailurePolicy needs that"
     assert job["backoffLimit"] > 0
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are k
 
 @pytest.fixture(scope="module")
 def context(importable):
-    """Starts processes by forks of one that has imported what they need; the coordinators below start theirs anew."""
+    """Starts processes by forks of one that has imported what they need; the coordinators below start their own."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["named_backend", "partwise._engine.workers"])
     return context

@@ -764,7 +764,7 @@ def test_a_program_that_writes_faster_than_its_bytes_are_read_waits() -> None:
     data = memoryview(LARGE)
     writer = threading.Thread(target=pipe.write, args=(data, lambda: True), daemon=True)
     writer.start()
-    received = pipe.read(PART)  # waits until there are so many
+    received = pipe.read(PART)  # waits until there are as many
     while len(received) < len(LARGE):
         assert len(pipe._buffer) <= BUFFER_SIZE
         received += pipe.read(min(PART, len(LARGE) - len(received)))

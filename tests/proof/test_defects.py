@@ -879,7 +879,7 @@ def test_d31_a_cancel_while_no_part_is_in_flight_is_noticed(backend, store):
         on_event=lambda event: waiting.set() if isinstance(event, RetryScheduled) else None,
     )
     assert waiting.wait(60)
-    time.sleep(0.1)  # a cancel before the wait begins needs to wake nobody
+    time.sleep(0.1)  # a cancel before the wait begins has no thread to wake
     task.cancel()
 
     with pytest.raises(UploadCancelled):

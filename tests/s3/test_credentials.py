@@ -587,7 +587,7 @@ def test_the_portal_of_a_region_has_the_domain_of_its_partition(
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"), [({}, "portal has no credentials"), ("<html>", "answer is not a JSON object")]
+    ("answer", "message"), [({}, "portal has no credentials"), ("<html>", "response is not a JSON object")]
 )
 def test_a_portal_that_answers_something_else_is_a_transient_failure(
     service: Service, sso: Any, answer: Any, message: str

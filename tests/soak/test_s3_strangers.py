@@ -3,7 +3,7 @@ The S3 backend against servers of S3 that others wrote.
 
 None of them is S3, and each deviates from it. What deviates is declared behaviour by behaviour, with what the server
 does; the suite fails when a declaration is no longer needed. `test_the_faults_are_those_of_the_server` shows by boto3
-alone that the server does it, whoever the client is. The extra `strangers` installs the servers.
+alone that the server does it with any client. The extra `strangers` installs the servers.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def started(name: str, harness: type[Stranger], tmp_path_factory: pytest.TempPat
         yield
 
 
-# --- what the servers do, whoever the client is ----------------------------------------------------------------------
+# --- what the servers do with any client -----------------------------------------------------------------------------
 
 
 class Upload:

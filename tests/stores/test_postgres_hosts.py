@@ -1,7 +1,7 @@
 """
 Uploads of two hosts over one PostgreSQL database, with a partition between them.
 
-The first host loses its session while it is alive. The second one takes over: it resumes or begins anew, and finishes
+The first host loses its session while it is alive. The second one takes over: it resumes or starts again, and finishes
 or stops. Then the first one goes on.
 """
 

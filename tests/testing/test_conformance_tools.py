@@ -285,7 +285,7 @@ def test_what_a_call_asserts_or_skips_is_not_its_error(error: Exception) -> None
 
 def test_an_error_of_another_library_breaks_a_duty() -> None:
     for call in (partial(must_raise, AccessDenied, "it works"), partial(must_return, "it works")):
-        with pytest.raises(AssertionError, match=r"it works.* OSError .*, which is no error of partwise: broken"):
+        with pytest.raises(AssertionError, match=r"it works.* OSError .*, which is not an error of partwise: broken"):
             call(failing(OSError("broken")))
         with pytest.raises(AssertionError, match=r"it works.* PartRejected was raised: no"):
             call(failing(PartRejected("no")))

@@ -482,7 +482,7 @@ class NeverRenews(Shared):
 
 
 class RenewsAnyClaim(Shared):
-    """Renews the lease on the name, whoever has it by then."""
+    """Renews the lease on the name, even if another process has it by then."""
 
     def renew(self, name: str, token: str, stop: threading.Event) -> None:
         while not stop.wait(self.lease / 5):

@@ -318,7 +318,7 @@ def _v4_canonical_request(claim: _Claim, request: ServerRequest, target: Request
     )
     sent = {name for name, _ in request.headers}
     always = {name for name in sent if name.startswith("x-oss-") or name in ("content-type", "content-md5")}
-    # Headers that were not sent, or that are always signed, are no additional headers.
+    # Headers that were not sent, or that are always signed, do not count as additional ones.
     additional = [name for name in claim.additional if name in sent - always]
     return to_bytes(
         "\n".join(

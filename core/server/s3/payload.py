@@ -155,7 +155,7 @@ class Payload:
             raise ServiceError("InvalidArgument", f"x-amz-content-sha256 must not be {self._kind[:80]}")
         text = self._request.header("x-amz-decoded-content-length") or ""
         if not (text.isascii() and text.isdigit() and len(text) <= 15):
-            raise ServiceError("MissingContentLength", "x-amz-decoded-content-length is missing or is no number.")
+            raise ServiceError("MissingContentLength", "x-amz-decoded-content-length is missing, or is not a number.")
         return int(text)
 
     def decode(self, raw: Iterator[bytes | bytearray]) -> Iterator[bytes]:

@@ -427,7 +427,7 @@ def fenced(_: Scenario, trace: ProcessTrace) -> None:
         return
     # Before it was lost, a store may have refused to delete a record by one of the ids that it might have had.
     calls = dropwhile(lambda call: all(fault.kind is not FaultKind.CLAIM_LOST for fault in call.faults), trace.calls)
-    # A call that was interrupted has not told the process that the claim is lost.
+    # A process does not learn from a call that was interrupted that its claim is lost.
     if not any(call.outcome == ClaimLost.__name__ for call in calls):
         return
     # What is left of the iterator are the calls after that one. Parts in flight may still arrive.

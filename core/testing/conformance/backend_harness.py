@@ -180,7 +180,7 @@ class BackendHarness(Harness[MultipartBackend]):
         """
         Make the storage drop an upload as one that expires; return whether it did.
 
-        The default aborts the upload, which is no way where `capabilities.aborts` is False.
+        The default aborts the upload, which can't be done where `capabilities.aborts` is False.
         """
         backend = self.open_for_test()
         backend.abort_upload(key, upload_id)
@@ -385,7 +385,7 @@ def must_succeed_or_refuse(what: str, call: Callable[..., object], *args: object
         call(*args)
     except (InvalidInput, BackendError) as error:
         raised = error
-    assert not getattr(raised, "retryable", False), f"{what} is no error, or a permanent one, not {raised!r}"
+    assert not getattr(raised, "retryable", False), f"{what} succeeds or raises a permanent error, not {raised!r}"
 
 
 def calls_of_every_method(

@@ -82,7 +82,7 @@ class StoreHarness(Harness[CheckpointStore]):
         Let `store` lose the claim that it holds; return False if that is impossible.
 
         As a network partition does, or a host that is suspended: another handle can claim the name then, and `store`
-        is not told. Break the connection that holds the lock, or let the lease expire without renewal.
+        does not notice. Break the connection that holds the lock, or let the lease expire without renewal.
         """
         return False
 

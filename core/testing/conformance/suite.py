@@ -418,4 +418,4 @@ def must_return(duty: str, call: Callable[_P, _Result], *args: _P.args, **kwargs
 
 
 def _foreign(error: Exception) -> str:
-    return f"{type(error).__name__} was raised, which is no error of partwise: {error}"
+    return f"{type(error).__name__} was raised, which is not an error of partwise: {error}"

@@ -505,7 +505,7 @@ def test_parts_in_flight_are_stopped():
             finally:
                 release.start()
 
-    release = threading.Timer(0.2, lost.set)  # when the parts have been told to stop
+    release = threading.Timer(0.2, lost.set)  # when the parts have been asked to stop
     config = TransferConfig(part_size=1 << 20, multipart_threshold=0, concurrency=2)
     slow = Slow("slow", limits=PartLimits())
     with pytest.raises(ClaimLost):

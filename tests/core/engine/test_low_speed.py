@@ -272,7 +272,7 @@ def test_connections_that_move_again_after_an_outage_are_kept():
 
 
 def test_after_a_gap_between_samples_everything_counts_as_new():
-    """The process was stopped, or a callback took long: that is no standstill of the line."""
+    """The process was stopped, or a callback took long: that is not a standstill of the line."""
     line = Line(4, 8 * MIB, lambda connection, now: 0 if connection == 3 and now > 130 else 500_000, buffer=0).run(30)
     line.now += 100
 

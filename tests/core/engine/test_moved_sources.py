@@ -14,7 +14,7 @@ from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 
 
 def moved(source):
-    """Mounted anew: the same bytes, under another inode."""
+    """Mounted again: the same bytes, under another inode."""
     source.replace(source.data)
 
 

@@ -153,7 +153,7 @@ class TestSourceChanged:
         assert reconcile(facts(wanted=wanted)) == Start(f"the source changed: {why}", ("OLD", "ID"))
 
     def test_another_inode_alone_is_not_a_change_if_the_bytes_are_the_same(self):
-        """A file system that was mounted again may number its files anew."""
+        """A file system that was mounted again may number its files in another way."""
         now = evolve(NOW, identity="other")
         known = {"wanted": evolve(WANTED, fingerprint=now), "listed": PARTS}
 

@@ -46,7 +46,7 @@ def reopened_stream(data):
 
 
 class Recording(MemoryBackend):
-    """A bucket that notes which parts were sent and which uploads were aborted, and fails as it is told."""
+    """A bucket that notes which parts were sent and which uploads were aborted, and fails as scripted."""
 
     def __init__(self, **capabilities):
         super().__init__("bucket", limits=PartLimits(), capabilities=evolve(DEFAULT_CAPABILITIES, **capabilities))

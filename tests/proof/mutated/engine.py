@@ -867,7 +867,7 @@ MUTATIONS = [
         PATIENCE_TESTS,
     ),
     Mutation(
-        "the number of attempts is no limit",
+        "the number of attempts has no effect",
         PATIENCE,
         "        if self.max_attempts is not None and failures >= self.max_attempts:",
         "        if False:",
@@ -902,7 +902,7 @@ MUTATIONS = [
         PATIENCE_TESTS,
     ),
     Mutation(
-        "an answer is no sign of the storage",
+        "a response does not end a row of failures to reach the storage",
         PATIENCE,
         "        self._unavailable = self._unavailable + 1 if is_unavailable else 0",
         "        self._unavailable += is_unavailable",
@@ -965,7 +965,7 @@ MUTATIONS = [
         OUTAGE_TESTS,
     ),
     Mutation(
-        "the answer to a question counts as movement",
+        "the response to a question counts as movement",
         RETRY,
         "            if moves:",
         "            if True:",
@@ -1136,7 +1136,7 @@ MUTATIONS = [
         STORE_FAILS,
     ),
     Mutation(
-        "a part that can't be recorded is no warning",
+        "a part that can't be recorded causes no warning",
         RECORD,
         "                self.warn_unwritten(error)\n        return None",
         "                pass\n        return None",

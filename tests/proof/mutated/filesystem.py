@@ -305,14 +305,14 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
-        "a filesystem: its event callback is not told of what is put",
+        "a filesystem: its event callback is not called for what is put",
         FILESYSTEMS,
         "                on_event=self._on_event if on_event is None else on_event,\n",
         "                on_event=on_event,\n",
         FILESYSTEM_TESTS,
     ),
     Mutation(
-        "a filesystem: its event callback is not told of files that are written",
+        "a filesystem: its event callback is not called for files that are written",
         FILESYSTEMS,
         '                "on_event": self._on_event if on_event is None else on_event,\n',
         '                "on_event": on_event,\n',

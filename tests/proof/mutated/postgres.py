@@ -55,7 +55,7 @@ MUTATIONS = [
         _tests("in_between"),
     ),
     Mutation(
-        "the claim is taken again whoever the owner is",
+        "the claim is taken again from any owner",
         STORE,
         "            self._check_owner(session, claim)\n            if not locked:",
         "            if not locked:",

@@ -32,7 +32,7 @@ MUTATIONS = [
         SHAPES_TESTS,
     ),
     Mutation(
-        "an object that is refused twice as damaged is no integrity error",
+        "an object that is refused twice as damaged is not an integrity error",
         ENGINE_UPLOAD,
         "if isinstance(error.__cause__, IntegrityError):",
         "if False:",
