@@ -350,6 +350,22 @@ def test_d08_a_nanosecond_is_a_change(make_scenario, config):
     assert sent(scenario.run(ProcessScript(config=config()))) == [1, 2, 3, 4]
 
 
+def test_d08_a_microsecond_is_a_change_of_a_file(tmp_path, backend, store):
+    path = tmp_path / "source"
+    path.write_bytes(pseudo_random_bytes(30))
+    time_ns = path.stat().st_mtime_ns // 10**9 * 10**9
+    os.utime(path, ns=(time_ns, time_ns))
+    crash = FaultPlan([Fault("append_part", FaultKind.CRASH_AFTER, 2)])
+    with crash, pytest.raises(SimulatedCrash):
+        simulated(backend.handle(), FaultyCheckpointStore(store, crash)).upload(path, "key")
+    path.write_bytes(pseudo_random_bytes(30, "other"))
+    os.utime(path, ns=(time_ns, time_ns + 1_000))
+
+    result = simulated(backend, store).upload(path, "key")
+
+    assert (result.parts_resumed, backend.read("key")) == (0, pseudo_random_bytes(30, "other"))
+
+
 def test_d08_a_forged_mtime_is_detected_by_verifying_the_content(make_scenario, config):
     """Same size and mtime, other bytes. `FileSource` documents that the default does not detect this."""
     scenario = make_scenario()

@@ -2092,6 +2092,13 @@ MUTATIONS = [
         CONCURRENCY_TESTS,
     ),
     Mutation(
+        "the time of a file is read in seconds",
+        "core/sources.py",
+        "Fingerprint(status.st_size, status.st_mtime_ns, identity)",
+        "Fingerprint(status.st_size, status.st_mtime_ns // 10**9 * 10**9, identity)",
+        ("tests/proof/test_defects.py -k d08",),
+    ),
+    Mutation(
         "a cancel does not wake an upload that waits",
         SCHEDULER,
         "        self._control.on_request(self._workers.wake)\n",
