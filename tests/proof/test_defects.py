@@ -212,6 +212,20 @@ def test_d03_a_reader_that_returns_one_byte_at_a_time_is_read_to_its_end(make_sc
     assert backend.read("stream") == pseudo_random_bytes(30)
 
 
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="files are read in another way there")
+def test_d03_a_file_system_that_returns_one_byte_at_a_time_is_read_to_the_end_of_each_part(
+    tmp_path, monkeypatch, backend, store
+):
+    path = tmp_path / "source"
+    path.write_bytes(pseudo_random_bytes(30))
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, buffers, offset: preadv(file, [buffers[0][:1]], offset))
+
+    simulated(backend, store).upload(path, "key")
+
+    assert backend.read("key") == pseudo_random_bytes(30)
+
+
 @pytest.mark.parametrize("chunk", range(2, 12))
 def test_d04_a_source_that_shrinks_during_a_part_is_an_error(make_scenario, config, chunk):
     """The shorter part was uploaded, and the upload succeeded."""

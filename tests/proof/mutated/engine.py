@@ -2092,6 +2092,13 @@ MUTATIONS = [
         CONCURRENCY_TESTS,
     ),
     Mutation(
+        "a short read of a file ends in zeros",
+        "core/sources.py",
+        "                at += count\n                yield buffer[:count]\n",
+        "                count = min(end - at, len(buffer))\n                at += count\n                yield buffer[:count]\n",
+        ("tests/proof/test_defects.py -k d03",),
+    ),
+    Mutation(
         "the time of a file is read in seconds",
         "core/sources.py",
         "Fingerprint(status.st_size, status.st_mtime_ns, identity)",
