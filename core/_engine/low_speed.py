@@ -52,7 +52,7 @@ _RESUME_BYTES = MIB
 #: works.
 _COPY_AFTER = 15.0
 
-#: Seconds between two samples after which their history is worth nothing: the process was stopped, or busy.
+#: Seconds between two samples after which the earlier ones are dropped: the process was stopped, or busy.
 _GAP_MAX = 5.0
 
 #: How often one part is cut in an upload.

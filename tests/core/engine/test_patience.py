@@ -235,7 +235,7 @@ def test_the_end_of_an_outage_is_reported_once():
     assert not patient.moved(61.0)
 
 
-def test_a_hiccup_is_not_an_outage_that_ends():
+def test_failures_of_less_than_a_second_are_not_an_outage_that_ends():
     patient = patience()
     for _ in range(9):
         patient.next_delay(0.0, 1, LOST)

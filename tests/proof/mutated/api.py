@@ -187,7 +187,7 @@ MUTATIONS = [
         ("tests/core/test_checkpoint.py",),
     ),
     Mutation(
-        "the names of options count nothing",
+        "the names of options do not count towards the limits",
         "core/checkpoint.py",
         "return {copy(name, depth): copy(one, depth + 1) for name, one in value.items()}",
         "return {name: copy(one, depth + 1) for name, one in value.items()}",
@@ -394,7 +394,7 @@ MUTATIONS = [
         ("tests/core/test_wrong_calls.py",),
     ),
     Mutation(
-        "a wait for longer than clocks go raises OverflowError",
+        "a wait beyond the maximum of the system raises OverflowError",
         "core/task.py",
         "            timeout = min(timeout, threading.TIMEOUT_MAX)\n",
         "",

@@ -48,7 +48,7 @@ MUTATIONS = [
         SEVERAL,
     ),
     Mutation(
-        "a signal while an upload is being started does not know of it",
+        "a signal while an upload is being started does not pause it",
         "core/cli/upload.py",
         "            task._start()  # noqa: SLF001  # a signal may come meanwhile\n",
         "            created, task = task, None\n            created._start()\n            task = created\n",
@@ -69,7 +69,7 @@ MUTATIONS = [
         SEVERAL,
     ),
     Mutation(
-        "an outage in front of many files costs the whole patience for each",
+        "an outage in front of many files costs give_up_after for each",
         UPLOAD_SEVERAL,
         "    if not is_outage:\n",
         "    if True:\n",
@@ -287,7 +287,7 @@ MUTATIONS = [
         ABORT_TESTS,
     ),
     Mutation(
-        "abort by name goes wherever the settings lead",
+        "abort by name aborts in another bucket than the recorded one",
         CLI_ABORT,
         "            if (backend.location, key) != (recorded.location, recorded.key):\n",
         "            if False:\n",

@@ -452,7 +452,7 @@ MUTATIONS = [
         RECONCILE_TESTS,
     ),
     Mutation(
-        "a part size that is not granted is not spoken of",
+        "a part size that a resume does not use is not reported",
         UPLOAD,
         "        if isinstance(wanted, int) and wanted != checkpoint.part_size:",
         "        if False:",
@@ -909,7 +909,7 @@ MUTATIONS = [
         PATIENCE_TESTS,
     ),
     Mutation(
-        "a hiccup ends as an outage does",
+        "failures of less than a second are an outage that ends",
         PATIENCE,
         "_OUTAGE_SECONDS = 1.0",
         "_OUTAGE_SECONDS = 0.0",
@@ -1099,7 +1099,7 @@ MUTATIONS = [
         ("tests/proof/test_counterexamples.py",),
     ),
     Mutation(
-        "complete does not leave the storage alone",
+        "complete asks for the object although the storage asked it to wait",
         COMPLETE,
         "    if delay is not None and error.retry_after is not None:",
         "    if False:",
