@@ -737,7 +737,7 @@ def test_while_nothing_moves_a_part_is_not_sent_a_third_time(make_scenario):
     workers.submit, workers.next_outcome = note_copy, fail_copy
     scenario.run()
 
-    assert (failed, copies, low_speed.probes) == ([2], [], [])
+    assert (failed, copies, low_speed.stalled) == ([2], [], [])
 
 
 def test_idle_workers_release_their_buffers_after_the_last_part(make_scenario):

@@ -223,7 +223,7 @@ class RecordingLowSpeed:
         self.sampled.append([number for number, *_ in parts])
         return []
 
-    def part_to_probe(self, now):
+    def part_to_copy(self, now):
         return None
 
     def acknowledged(self, number, size, started, now):

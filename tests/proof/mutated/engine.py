@@ -2227,8 +2227,8 @@ MUTATIONS = [
     Mutation(
         "while nothing moves a part is sent a third time",
         SCHEDULER,
-        "            if probe is not None and not self._in_flight[probe].copied:",
-        "            if probe is not None:",
+        "            if stalled is not None and not self._in_flight[stalled].copied:",
+        "            if stalled is not None:",
         ("tests/core/engine/test_scheduler.py -k third_time",),
     ),
     Mutation(
