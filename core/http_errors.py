@@ -14,6 +14,7 @@ The table is in `docs/reference/protocols.md`. What a 404, a 409 or a 412 means 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -66,13 +67,14 @@ def error_for_status(
         classes: the classes of the storage's codes, and of statuses where they differ from the table of this module. A
             code takes precedence over a status. They must take the arguments of `BackendError`.
         retryable: None means that of the table, or the default of a class from `classes`.
-        retry_after: seconds that the storage asks to wait by other means than Retry-After; the longer one counts.
+        retry_after: seconds that the storage asks to wait by other means than Retry-After; the longer one counts. NaN
+            counts as None.
         request_id: the storage's id of the request.
         details: further facts from the response, without secrets.
         hint: what to do next; see `PartwiseError`.
     """
     stated = retry_after_seconds(headers)
-    if retry_after is not None:
+    if retry_after is not None and not math.isnan(retry_after):
         stated = min(max(retry_after, stated or 0.0), RETRY_AFTER_MAX)
     asks_to_wait = stated is not None or _value(headers, "retry-after") is not None
     kind = class_for_status(status, code=code, classes=classes, asks_to_wait=asks_to_wait)

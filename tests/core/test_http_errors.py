@@ -203,6 +203,7 @@ def test_the_longer_wait_counts(status):
 
     assert (wait(1.5, "1"), wait(0.5, "1"), wait(1.5, "x")) == (1.5, 1.0, 1.5)
     assert wait(1e9, "1") == RETRY_AFTER_MAX
+    assert (wait(math.nan, "1"), wait(math.nan, "x")) == (1.0, None), "not a number is no wait"
 
 
 def test_a_503_whose_storage_asks_to_wait_by_other_means_is_throttling():

@@ -80,6 +80,13 @@ MUTATIONS = [
         FILE_TESTS,
     ),
     Mutation(
+        "a wait that is not a number hides that of Retry-After",
+        HTTP_ERRORS,
+        "if retry_after is not None and not math.isnan(retry_after):",
+        "if retry_after is not None:",
+        HTTP_ERRORS_TESTS,
+    ),
+    Mutation(
         "501 and 505 are retryable",
         HTTP_ERRORS,
         "(500 <= status <= 599 and status not in _PERMANENT_5XX)",
