@@ -23,7 +23,7 @@ from partwise.backends._http.http1 import Response
 from partwise.backends._http.request_template import PartRequestTemplate
 from partwise.backends._http.responses import ResponseReader
 from partwise.backends._http.signatures import PreparedSignature, Query
-from partwise.errors import BackendError, ClockSkewed, CredentialsExpired
+from partwise.errors import BackendError, ClockSkewed, CredentialsExpired, PartwiseError
 
 
 @define(frozen=True)
@@ -239,7 +239,7 @@ class SignedClient(ABC):
         """
         Return the error for a failed response, and learn from it.
 
-        The clock is corrected, or new credentials are fetched; the error then says that a retry can help.
+        The clock is corrected, or new credentials are fetched; the error then says whether a retry can help.
         """
         details = self.error_details(response, context)
         error = self.error_for(response, operation, details, context)
@@ -253,9 +253,10 @@ class SignedClient(ABC):
                 else proxy.sign_in_hint
             )
         elif isinstance(error, CredentialsExpired):
-            error.retryable = self._credentials.renew(context.cached)
-        elif details.code == self.unknown_key_code and self._credentials.renew(context.cached):
-            # A key that was rotated away is reported as unknown; there is a new one now.
+            error.retryable = self._renew_credentials(error, context)
+        elif details.code == self.unknown_key_code and self._renew_credentials(error, context):
+            # A key that was rotated away is reported as unknown; another one may be accepted.
+            cause = error.__cause__
             error = CredentialsExpired(
                 error.message,
                 code=error.code,
@@ -264,7 +265,21 @@ class SignedClient(ABC):
                 details=error.details,
                 hint=error.hint_template,
             )
+            error.__cause__ = cause
         return error
+
+    def _renew_credentials(self, error: BackendError, context: SigningContext) -> bool:
+        """
+        Fetch new credentials, and return whether a retry can help.
+
+        If the provider fails, its error is added to that of the service, which says what was refused.
+        """
+        try:
+            return self._credentials.renew(context.cached)
+        except PartwiseError as failed:
+            explain(error, failed.message, failed.hint_template or error.hint_template)
+            error.__cause__ = failed
+            return isinstance(failed, BackendError) and failed.retryable
 
     def _raise_for_status(
         self,

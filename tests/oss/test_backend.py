@@ -762,6 +762,43 @@ def test_an_unknown_access_key_says_to_check_it_also_if_there_is_a_new_one(serve
         connect(credentials=Rotating()).abort_upload("key", "ID")
 
 
+class Failing:
+    """Credentials that can be fetched once."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.calls = error, 0
+
+    def __call__(self) -> Credentials:
+        self.calls += 1
+        if self.calls > 1:
+            raise self.error
+        return Credentials("id", "secret", "token")
+
+
+@pytest.mark.parametrize("code", [*EXPIRED, "InvalidAccessKeyId"])
+def test_a_provider_that_fails_after_a_refusal_does_not_hide_what_oss_said(server, connect, kit, code):
+    failed = OSError("no route")
+    server.reply(kit.error(403, code, "refused"))
+    with pytest.raises(CredentialsExpired, match="refused") as raised:
+        connect(credentials=Failing(failed)).abort_upload("key", "ID")
+    error = raised.value
+    assert (error.code, error.status, error.request_id, error.retryable) == (code, 403, "REQ1", True)
+    assert error.message.endswith("; no new credentials: the credentials provider raised OSError")
+    assert error.__cause__ is not None
+    assert error.__cause__.__cause__ is failed
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("SecurityTokenExpired", CredentialsExpired), ("InvalidAccessKeyId", AccessDenied)]
+)
+def test_a_provider_that_can_not_renew_says_what_to_do_next(server, connect, kit, code, kind):
+    server.reply(kit.error(403, code, "refused"))
+    with pytest.raises(kind, match="refused") as raised:
+        connect(credentials=Failing(InvalidInput("the login has expired", hint="Log in"))).abort_upload("key", "ID")
+    assert (raised.value.code, raised.value.retryable, raised.value.hint) == (code, False, "Log in")
+    assert raised.value.message.endswith("; the login has expired")
+
+
 def test_refused_workers_share_one_renewal(server, connect, kit, body):
     rotating = Rotating()
     backend = connect(credentials=rotating)

@@ -369,6 +369,13 @@ MUTATIONS = [
         ("tests/oss/test_errors.py",),
     ),
     Mutation(
+        "a provider that fails hides what the service refused",
+        "backends/_http/signed_client.py",
+        "        except PartwiseError as failed:\n",
+        "        except ZeroDivisionError as failed:\n",
+        ("tests/oss/test_backend.py",),
+    ),
+    Mutation(
         "the signature is not masked",
         "backends/_http/signed_client.py",
         "*(() if proxy is None else proxy.secrets), *own)",
