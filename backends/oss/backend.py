@@ -288,7 +288,10 @@ class OSSBackend(BucketBackend):
     def _with_callback_result(
         self, response: Response, context: SigningContext, stored: StoredObject, options: ObjectOptions, operation: str
     ) -> StoredObject:
+        has_callback = callback_of(options) is not None
         if response.status == 203:
             details = self._client.error_details(response, context)
-            raise callback_error_for(response, operation, details, stored)
-        return stored if callback_of(options) is None else evolve(stored, callback_response=response.body)
+            # A proxy that changes the body of a success sends this status, too (RFC 9110, section 15.3.4).
+            if has_callback or details.code == "CallbackFailed":
+                raise callback_error_for(response, operation, details, stored)
+        return evolve(stored, callback_response=response.body) if has_callback else stored

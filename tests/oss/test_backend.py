@@ -402,7 +402,17 @@ def test_a_callback_response_is_returned_and_not_parsed(server, oss, kit):
     assert (stored.etag, stored.callback_response) == ("", COMPLETED.encode())
 
 
-@pytest.mark.parametrize("case", [(CALLBACK, True), (CALLBACK, False), (PLAIN, True), (PLAIN, False)])
+def test_a_203_without_a_callback_is_the_success_that_a_proxy_changed(server, oss, kit, body):
+    headers = {"ETag": '"E"', "x_oss_hash_crc64ecma": str(crc64(b"x"))}
+    server.reply(kit.response(203, "changed", **headers), kit.response(203, "changed", **headers))
+    for stored in (
+        oss.complete_upload("key", "ID", [UploadedPart(1, 1, "A")], PLAIN),
+        oss.put_object("key", body(b"x"), PLAIN),
+    ):
+        assert (stored.etag, stored.checksum, stored.callback_response) == ("E", crc64(b"x"), None)
+
+
+@pytest.mark.parametrize("case", [(CALLBACK, True), (CALLBACK, False), (PLAIN, True)])
 def test_the_error_of_a_failed_callback_contains_the_stored_object(server, oss, kit, body, case):
     options, document = case
     headers = {"ETag": '"E"', "x-oss-hash-crc64ecma": str(crc64(b"x")), "x-oss-version-id": "V"}

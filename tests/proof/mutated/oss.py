@@ -376,6 +376,13 @@ MUTATIONS = [
         ("tests/oss/test_backend.py",),
     ),
     Mutation(
+        "a success that a proxy changed is a failed callback",
+        "backends/oss/backend.py",
+        'if has_callback or details.code == "CallbackFailed":',
+        "if True:",
+        ("tests/oss/test_backend.py",),
+    ),
+    Mutation(
         "the signature is not masked",
         "backends/_http/signed_client.py",
         "*(() if proxy is None else proxy.secrets), *own)",
