@@ -99,9 +99,21 @@ def is_loopback(host: str) -> bool:
     """
     Return whether a host is this machine itself.
 
-    Requests to it do not leave the machine.
+    Requests to it do not leave the machine, so they may be unsigned and unencrypted. A name below ``localhost`` does
+    not count: a resolver may return any address for it, such as that of another container.
     """
-    name = host.lower().removesuffix(".")
-    return (
-        name == "localhost" or name.endswith(".localhost") or (is_ip(name) and ipaddress.ip_address(name).is_loopback)
-    )
+    name = _plain_name(host)
+    return name == "localhost" or (is_ip(name) and ipaddress.ip_address(name).is_loopback)
+
+
+def is_local_name(host: str) -> bool:
+    """
+    Return whether a host is ``localhost`` or a name below it.
+
+    Another machine would not resolve it to the same address.
+    """
+    return f".{_plain_name(host)}".endswith(".localhost")
+
+
+def _plain_name(host: str) -> str:
+    return host.lower().removesuffix(".")

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
 
-from partwise.backends._http.addresses import is_loopback
+from partwise.backends._http.addresses import is_local_name, is_loopback
 from partwise.errors import InvalidInput
 
 #: As in curl, for a proxy URL without a port.
@@ -96,8 +96,8 @@ def environment_proxy(scheme: str, host: str, environment: Mapping[str, str]) ->
     Return the environment's proxy for a host; None to connect directly.
 
     The environment is read as curl reads it. The variables are `https_proxy`, `http_proxy` and `all_proxy`, and
-    `no_proxy` for exceptions, in lower case first, then in upper case; `HTTP_PROXY` is not read. This machine itself is
-    always reached directly.
+    `no_proxy` for exceptions, in lower case first, then in upper case; `HTTP_PROXY` is not read. This machine
+    itself and names below ``localhost`` are always reached directly.
 
     Args:
         scheme: ``http`` or ``https``.
@@ -108,7 +108,7 @@ def environment_proxy(scheme: str, host: str, environment: Mapping[str, str]) ->
         InvalidInput: the variable's value is not a proxy. The message contains the variable's name, not its value.
     """
     name = next((name for name in (*_VARIABLES[scheme], *_VARIABLES_FOR_ALL) if environment.get(name)), None)
-    if name is None or is_loopback(host):
+    if name is None or is_loopback(host) or is_local_name(host):
         return None
     exceptions = next((environment[name] for name in _EXCEPTIONS if environment.get(name)), "")
     return None if _is_exception(host, exceptions) else Proxy.parse(environment[name], name)

@@ -199,6 +199,8 @@ def test_over_plain_http_bodies_are_signed_unless_they_stay_on_this_machine():
     assert S3Backend("b1b", endpoint="http://minio.example.com", **given)._signs_payload
     assert not S3Backend("b1b", endpoint="https://minio.example.com", **given)._signs_payload
     assert not S3Backend("b1b", endpoint="http://localhost:9000", **given)._signs_payload
+    assert not S3Backend("b1b", endpoint="http://[::1]:9000", **given)._signs_payload
+    assert S3Backend("b1b", endpoint="http://minio.localhost:9000", **given)._signs_payload, "the resolver decides"
     assert S3Backend("b1b", endpoint="http://localhost:9000", proxy="http://10.0.0.1:3128", **given)._signs_payload
 
 
@@ -641,9 +643,10 @@ def test_the_key_of_the_customer_goes_with_what_touches_the_object(server, s3, k
     assert server.requests[0].header("x-amz-server-side-encryption-customer-algorithm") == "AES256"
 
 
-def test_the_key_of_the_customer_is_not_sent_unencrypted():
+@pytest.mark.parametrize("endpoint", ["http://minio.example.com", "http://minio.localhost:9000"])
+def test_the_key_of_the_customer_is_not_sent_unencrypted(endpoint):
     options = S3Options(sse_customer_key=KEY)
-    backend = S3Backend("b1b", endpoint="http://minio.example.com", credentials=Credentials("id", "secret"))
+    backend = S3Backend("b1b", endpoint=endpoint, credentials=Credentials("id", "secret"))
     for call in (lambda: backend.with_request_options(options), lambda: backend.initiate_upload("k", options)):
         with pytest.raises(InvalidInput, match="unencrypted") as caught:
             call()

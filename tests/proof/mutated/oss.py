@@ -427,7 +427,7 @@ MUTATIONS = [
     Mutation(
         "this machine is reached through the proxy of the environment",
         "backends/_http/proxies.py",
-        " or is_loopback(host)",
+        " or is_loopback(host) or is_local_name(host)",
         "",
         ("tests/http/test_proxies.py",),
     ),
