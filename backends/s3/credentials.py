@@ -41,6 +41,7 @@ from partwise.backends.s3.metadata import Fetch, fetch_json, fetch_text, read_cr
 from partwise.backends.s3.profiles import (
     Profile,
     SharedFiles,
+    configured_ca_bundle,
     profile_name,
     read_shared_files,
     service_endpoint,
@@ -185,6 +186,7 @@ class RoleCredentials(_Renewable):
         profile: has `role_arn`, and optionally `role_session_name`, `external_id` and `duration_seconds`.
         region: the region of the token service; None: the global one.
         endpoint: the URL of the token service; None: AWS's.
+        ca_bundle: certificate authorities to trust for the token service; None: the system's.
         clock: seconds since 1970.
     """
 
@@ -195,6 +197,7 @@ class RoleCredentials(_Renewable):
         *,
         region: str | None = None,
         endpoint: str | None = None,
+        ca_bundle: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if profile.get("mfa_serial"):
@@ -203,7 +206,7 @@ class RoleCredentials(_Renewable):
                 hint="Assume the role by another tool, and pass its temporary credentials",
             )
         self._source, self._profile, self._region, self._endpoint = source, profile, region, endpoint
-        self._clock = clock
+        self._ca_bundle, self._clock = ca_bundle, clock
 
     def fetch(self) -> Credentials:
         parameters = {"RoleArn": self._profile.get("role_arn") or "", "RoleSessionName": _session_name(self._profile)}
@@ -212,7 +215,12 @@ class RoleCredentials(_Renewable):
             if value is not None:
                 parameters[name] = value
         return assume_role(
-            self._source.fetch(), parameters, region=self._region, endpoint=self._endpoint, now=self._clock()
+            self._source.fetch(),
+            parameters,
+            region=self._region,
+            endpoint=self._endpoint,
+            ca_bundle=self._ca_bundle,
+            now=self._clock(),
         )
 
 
@@ -226,6 +234,7 @@ class WebIdentityCredentials(_Renewable):
         session_name: the name of the session.
         region: the region of the token service; None: the global one.
         endpoint: the URL of the token service; None: AWS's.
+        ca_bundle: certificate authorities to trust for the token service; None: the system's.
     """
 
     def __init__(
@@ -236,14 +245,17 @@ class WebIdentityCredentials(_Renewable):
         session_name: str,
         region: str | None = None,
         endpoint: str | None = None,
+        ca_bundle: str | None = None,
     ) -> None:
         self._parameters = {"RoleArn": role_arn, "RoleSessionName": session_name}
-        self._token_file, self._region, self._endpoint = token_file, region, endpoint
+        self._token_file, self._region, self._endpoint, self._ca_bundle = token_file, region, endpoint, ca_bundle
 
     def fetch(self) -> Credentials:
         token = _read_small_file(self._token_file, "the file with the web identity token").strip()
         parameters = {**self._parameters, "WebIdentityToken": token}
-        return assume_role_with_web_identity(parameters, region=self._region, endpoint=self._endpoint)
+        return assume_role_with_web_identity(
+            parameters, region=self._region, endpoint=self._endpoint, ca_bundle=self._ca_bundle
+        )
 
 
 @define(frozen=True)
@@ -263,6 +275,7 @@ class SSOCredentials(_Renewable):
     Args:
         login: what the profile says.
         endpoint: the URL of the portal; None: AWS's.
+        ca_bundle: certificate authorities to trust for the portal; None: the system's.
         cache: the directory of the cached tokens.
         clock: seconds since 1970.
     """
@@ -272,10 +285,12 @@ class SSOCredentials(_Renewable):
         login: SSOLogin,
         *,
         endpoint: str | None = None,
+        ca_bundle: str | None = None,
         cache: str = "~/.aws/sso/cache",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._login, self._endpoint, self._cache, self._clock = login, endpoint, cache, clock
+        self._login, self._endpoint, self._ca_bundle = login, endpoint, ca_bundle
+        self._cache, self._clock = cache, clock
 
     def fetch(self) -> Credentials:
         """
@@ -306,6 +321,7 @@ class SSOCredentials(_Renewable):
                 headers={"x-amz-sso_bearer_token": token},
                 seconds=10.0,
                 through_proxy=True,
+                ca_bundle=self._ca_bundle,
             )
         except CredentialsExpired as error:
             if error.status == 401:  # the time in the file may be later than the end of the session
@@ -482,13 +498,15 @@ def find_provider(*, profile: str | None = None, environment: Mapping[str, str] 
     variables = os.environ if environment is None else environment
     if profile is not None:
         files = read_shared_files(variables)
-        return _of_profile(files.profile(profile), files, variables)
+        chosen = files.profile(profile)
+        return _of_profile(chosen, _Configured(files, variables, configured_ca_bundle(variables, chosen)))
     own = AWSEnvironmentCredentials(variables)
     if own.present:
         return own
     files = read_shared_files(variables)
     name = profile_name(variables)
     chosen = files.profiles.get("default", Profile("default")) if name is None else files.profile(name)
+    ca_bundle = configured_ca_bundle(variables, chosen)
     role_arn, token_file = variables.get("AWS_ROLE_ARN"), variables.get("AWS_WEB_IDENTITY_TOKEN_FILE")
     if role_arn and token_file and not chosen.get("role_arn"):
         return WebIdentityCredentials(
@@ -497,9 +515,10 @@ def find_provider(*, profile: str | None = None, environment: Mapping[str, str] 
             session_name=variables.get("AWS_ROLE_SESSION_NAME") or _default_session_name(),
             region=variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION"),
             endpoint=service_endpoint("sts", variables, chosen, files),
+            ca_bundle=ca_bundle,
         )
     if name is not None or _has_credentials(chosen):
-        return _of_profile(chosen, files, variables)
+        return _of_profile(chosen, _Configured(files, variables, ca_bundle))
     if _names_container(variables):
         return ContainerCredentials(variables)
     if (variables.get("AWS_EC2_METADATA_DISABLED") or "").lower() == "true":
@@ -518,41 +537,56 @@ def _has_credentials(profile: Profile) -> bool:
     return any(profile.get(name) for name in names)
 
 
-def _of_profile(
-    profile: Profile, files: SharedFiles, variables: Mapping[str, str], seen: tuple[str, ...] = ()
-) -> CredentialsProvider:
+@define(frozen=True)
+class _Configured:
+    """What all profiles of a chain have in common."""
+
+    files: SharedFiles
+    variables: Mapping[str, str]
+    ca_bundle: str | None  # that of the first profile, or of the environment
+
+    def endpoint(self, service: str, profile: Profile) -> str | None:
+        """Return the URL of a service; None: AWS's."""
+        return service_endpoint(service, self.variables, profile, self.files)
+
+
+def _of_profile(profile: Profile, configured: _Configured, seen: tuple[str, ...] = ()) -> CredentialsProvider:
     if len(seen) >= _CHAIN_MAX:
         raise InvalidInput(f"the profiles {' -> '.join(seen)} name each other as their source_profile")
     if profile.get("role_arn") and not (profile.name in seen and profile.get("aws_access_key_id")):
-        return _of_role(profile, files, variables, seen)
+        return _of_role(profile, configured, seen)
     key_id, secret = profile.get("aws_access_key_id"), profile.get("aws_secret_access_key")
     if key_id is not None or secret is not None:
         if key_id is None or secret is None:
             raise InvalidInput(f"the profile {profile.name!r:.80} has only one half of an access key")
         return StaticCredentials(Credentials(key_id, secret, profile.get("aws_session_token")))
     if profile.get("sso_account_id"):
-        endpoint = service_endpoint("sso", variables, profile, files)
-        return SSOCredentials(_login_of(profile, files), endpoint=endpoint)
+        login = _login_of(profile, configured.files)
+        return SSOCredentials(login, endpoint=configured.endpoint("sso", profile), ca_bundle=configured.ca_bundle)
     command = profile.get("credential_process")
     if command is not None:
         return ProcessCredentials(command)
     raise InvalidInput(f"the profile {profile.name!r:.80} has no credentials", hint=CREDENTIALS_HINT)
 
 
-def _of_role(
-    profile: Profile, files: SharedFiles, variables: Mapping[str, str], seen: tuple[str, ...]
-) -> CredentialsProvider:
+def _of_role(profile: Profile, configured: _Configured, seen: tuple[str, ...]) -> CredentialsProvider:
+    variables, ca_bundle = configured.variables, configured.ca_bundle
     region = profile.get("region") or variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION")
-    endpoint = service_endpoint("sts", variables, profile, files)
+    endpoint = configured.endpoint("sts", profile)
     token_file = profile.get("web_identity_token_file")
     if token_file is not None:
-        name = _session_name(profile)
-        role_arn = profile.get("role_arn") or ""
-        return WebIdentityCredentials(role_arn, token_file, session_name=name, region=region, endpoint=endpoint)
+        return WebIdentityCredentials(
+            profile.get("role_arn") or "",
+            token_file,
+            session_name=_session_name(profile),
+            region=region,
+            endpoint=endpoint,
+            ca_bundle=ca_bundle,
+        )
     source, kind = profile.get("source_profile"), profile.get("credential_source")
     provider: CredentialsProvider
     if source is not None:
-        provider = _of_profile(files.profile(source), files, variables, (*seen, profile.name))
+        provider = _of_profile(configured.files.profile(source), configured, (*seen, profile.name))
     elif kind == "Environment":
         provider = AWSEnvironmentCredentials(variables)
     elif kind == "EcsContainer":
@@ -564,7 +598,7 @@ def _of_role(
             f"the profile {profile.name!r:.80} has a role_arn, but neither a source_profile nor a known"
             " credential_source"
         )
-    return RoleCredentials(provider, profile, region=region, endpoint=endpoint)
+    return RoleCredentials(provider, profile, region=region, endpoint=endpoint, ca_bundle=ca_bundle)
 
 
 def _login_of(profile: Profile, files: SharedFiles) -> SSOLogin:

@@ -44,6 +44,7 @@ def fetch_text(
     body: bytes = b"",
     seconds: float,
     through_proxy: bool = False,
+    ca_bundle: str | None = None,
 ) -> str:
     """
     Make one request, and return the text of its response.
@@ -58,10 +59,11 @@ def fetch_text(
         seconds: for the connection, and for each read; the whole response may take four times as long.
         through_proxy: whether to use the proxy of the environment. Metadata services are reached directly: they are
             near, and a proxy would be a machine with another role.
+        ca_bundle: a file or directory of certificate authorities to trust; None: those of the system.
 
     Raises:
         CredentialsExpired: the service can't be reached, or refuses. Retryable.
-        InvalidInput: the address or the proxy is invalid, or a header can't be sent.
+        InvalidInput: the address, the proxy or the file of authorities is invalid, or a header can't be sent.
     """
     server, target = split_url(url, "a service that has credentials")
     for name, value in headers.items():
@@ -77,7 +79,7 @@ def fetch_text(
         authority=authority(server.host, server.port_shown),
         connect_timeout=seconds,
         read_timeout=seconds,
-        context=lazy_tls_context(None) if server.scheme == "https" else None,
+        context=lazy_tls_context(ca_bundle) if server.scheme == "https" else None,
         proxy=environment_proxy(server.scheme, server.host, os.environ) if through_proxy else None,
     )
     http = HTTPClient(endpoint, user_agent=_USER_AGENT, max_connections=1)
@@ -100,12 +102,18 @@ def fetch_text(
     return response.body.decode("utf-8", "replace")
 
 
-def fetch_json(url: str, *, headers: Mapping[str, str], seconds: float, through_proxy: bool = False) -> dict[str, Any]:
+def fetch_json(
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    seconds: float,
+    through_proxy: bool = False,
+    ca_bundle: str | None = None,
+) -> dict[str, Any]:
     """Make one request, and return the JSON object in its response; see `fetch_text`."""
+    text = fetch_text(url, headers=headers, seconds=seconds, through_proxy=through_proxy, ca_bundle=ca_bundle)
     try:
-        value = json.loads(fetch_text(url, headers=headers, seconds=seconds, through_proxy=through_proxy))
-    except InvalidInput:
-        raise
+        value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):

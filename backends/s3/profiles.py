@@ -189,7 +189,7 @@ def read_settings(
             or s3.get("use_dualstack_endpoint"),
         ),
         accelerate=_boolean("use_accelerate_endpoint", s3.get("use_accelerate_endpoint")),
-        ca_bundle=variables.get("AWS_CA_BUNDLE") or chosen.get("ca_bundle"),
+        ca_bundle=configured_ca_bundle(variables, chosen),
     )
 
 
@@ -207,6 +207,11 @@ def service_endpoint(service: str, environment: Mapping[str, str], profile: Prof
         or group.get(service, {}).get("endpoint_url")
         or profile.get("endpoint_url")
     )
+
+
+def configured_ca_bundle(environment: Mapping[str, str], profile: Profile) -> str | None:
+    """Return the certificate authorities for all services; None: the system's."""
+    return environment.get("AWS_CA_BUNDLE") or profile.get("ca_bundle")
 
 
 def _addressing_style(text: str | None) -> str | None:

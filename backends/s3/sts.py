@@ -29,6 +29,7 @@ def assume_role(
     *,
     region: str | None = None,
     endpoint: str | None = None,
+    ca_bundle: str | None = None,
     now: float,
 ) -> Credentials:
     """
@@ -39,6 +40,7 @@ def assume_role(
         parameters: of the request, such as RoleArn and RoleSessionName.
         region: the region of the service; None: the global one.
         endpoint: its URL; None: AWS's.
+        ca_bundle: see `fetch_text`.
         now: seconds since 1970.
 
     Raises:
@@ -46,11 +48,15 @@ def assume_role(
     """
     url, body = _request("AssumeRole", parameters, region, endpoint)
     headers = _signed_headers(credentials, url, body, region or "us-east-1", now)
-    return _ask(url, headers, body)
+    return _ask(url, headers, body, ca_bundle)
 
 
 def assume_role_with_web_identity(
-    parameters: Mapping[str, str], *, region: str | None = None, endpoint: str | None = None
+    parameters: Mapping[str, str],
+    *,
+    region: str | None = None,
+    endpoint: str | None = None,
+    ca_bundle: str | None = None,
 ) -> Credentials:
     """
     Return the credentials of a role that a token of an identity provider assumes.
@@ -59,12 +65,13 @@ def assume_role_with_web_identity(
         parameters: of the request, WebIdentityToken among them.
         region: the region of the service; None: the global one.
         endpoint: its URL; None: AWS's.
+        ca_bundle: see `fetch_text`.
 
     Raises:
         CredentialsExpired: the service can't be reached, or refuses. Retryable.
     """
     url, body = _request("AssumeRoleWithWebIdentity", parameters, region, endpoint)
-    return _ask(url, {"Content-Type": _CONTENT_TYPE}, body)
+    return _ask(url, {"Content-Type": _CONTENT_TYPE}, body, ca_bundle)
 
 
 def _request(action: str, parameters: Mapping[str, str], region: str | None, endpoint: str | None) -> tuple[str, bytes]:
@@ -84,8 +91,10 @@ def _signed_headers(credentials: Credentials, url: str, body: bytes, region: str
     return headers | prepare(credentials, request, now, region=region, service="sts", digest=digest).signed()
 
 
-def _ask(url: str, headers: Mapping[str, str], body: bytes) -> Credentials:
-    text = fetch_text(url, method="POST", headers=headers, body=body, seconds=_SECONDS, through_proxy=True)
+def _ask(url: str, headers: Mapping[str, str], body: bytes, ca_bundle: str | None) -> Credentials:
+    text = fetch_text(
+        url, method="POST", headers=headers, body=body, seconds=_SECONDS, through_proxy=True, ca_bundle=ca_bundle
+    )
     try:
         values = all_texts(text.encode())
     except BadDocument as error:

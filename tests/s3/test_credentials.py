@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import botocore.session
 import pytest
+from shared.scripted import make_certificate
 
 from partwise.backends.s3.credentials import (
     AWSEnvironmentCredentials,
@@ -46,14 +48,19 @@ class Service(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "http"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.socket, self.scheme = context.wrap_socket(self.socket, server_side=True), "https"
         self.answers: dict[tuple[str, str], Any] = {}
         self.requests: list[tuple[str, str, dict[str, str], str]] = []
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -78,15 +85,22 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
-    service = Service()
+@contextmanager
+def serving(service: Service) -> Iterator[Service]:
     thread = threading.Thread(target=service.serve_forever, args=(0.01,))
     thread.start()
-    yield service
-    service.shutdown()
-    service.server_close()
-    thread.join()
+    try:
+        yield service
+    finally:
+        service.shutdown()
+        service.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with serving(Service()) as service:
+        yield service
 
 
 @pytest.fixture
@@ -514,6 +528,52 @@ def test_the_token_service_and_the_portal_are_reached_through_the_proxy_of_the_e
     assert values(find_provider(profile="r").fetch()) == ("A", "S", "T")
 
 
+@pytest.mark.parametrize("where", ["the environment", "the profile"])
+def test_the_token_service_and_the_portal_may_have_certificates_of_another_authority(
+    home: Path, write: Any, sso: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    certificate = make_certificate(home, "IP:127.0.0.1")
+    (home / "token").write_text("the-token")
+    setting = f"ca_bundle = {certificate[0]}\n" if where == "the profile" else ""
+    if not setting:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate[0]))
+    role = f"role_arn = arn:aws:iam::123456789012:role/r\nregion = eu-west-1\n{setting}"
+    with serving(Service(certificate)) as service:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", service.url)
+        service.answers["GET", "/federation/credentials"] = PORTAL
+        service.answers["POST", "/"] = ASSUMED.format("AssumeRole")
+        sso(setting)
+        assert values(find_provider(profile="p").fetch()) == ("A", "S", "T")
+        write(
+            f"[profile r]\nsource_profile = q\n{role}"
+            "[profile q]\nrole_arn = arn:aws:iam::123456789012:role/q\nsource_profile = b\n",
+            SOURCE,
+        )
+        assert same("r") == ("A", "S", "T")
+        service.answers["POST", "/"] = ASSUMED.format("AssumeRoleWithWebIdentity")
+        write(
+            f"[profile w]\nweb_identity_token_file = {home / 'token'}\n{role}[profile v]\nregion = eu-west-1\n{setting}"
+        )
+        assert same("w") == ("A", "S", "T")
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(home / "token"))
+        monkeypatch.setenv("AWS_PROFILE", "v")
+        assert values(find_provider().fetch()) == ("A", "S", "T")
+
+
+def test_without_its_authority_the_token_service_is_not_trusted(
+    home: Path, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(Service(make_certificate(home, "IP:127.0.0.1"))) as service:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+        service.answers["POST", "/"] = ASSUMED.format("AssumeRole")
+        write("[profile r]\nrole_arn = a\nsource_profile = b\n", SOURCE)
+        with pytest.raises(CredentialsExpired, match="does not verify"):
+            find_provider(profile="r").fetch()
+        assert service.requests == []
+
+
 def test_a_metadata_service_is_not_reached_through_a_proxy(
     service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -542,9 +602,9 @@ def sso(service: Service, home: Path, write: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", service.url)
     service.answers["GET", "/federation/credentials"] = PORTAL
 
-    def sso(*, session: bool = True, expires: datetime = LATER) -> None:
+    def sso(setting: str = "", *, session: bool = True, expires: datetime = LATER) -> None:
         login = "sso_region = eu-west-1\nsso_start_url = https://start.example\n"
-        account = "[profile p]\nregion = eu-west-1\nsso_account_id = 123\nsso_role_name = reader/x\n"
+        account = f"[profile p]\nregion = eu-west-1\n{setting}sso_account_id = 123\nsso_role_name = reader/x\n"
         write(f"{account}sso_session = s\n[sso-session s]\n{login}" if session else account + login)
         name = hashlib.sha1(b"s" if session else b"https://start.example", usedforsecurity=False).hexdigest()
         cache = home / ".aws" / "sso" / "cache"

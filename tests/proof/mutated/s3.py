@@ -381,15 +381,29 @@ MUTATIONS = [
     Mutation(
         "a metadata service is asked through a proxy",
         S3_METADATA,
-        "    seconds: float,\n    through_proxy: bool = False,\n",
-        "    seconds: float,\n    through_proxy: bool = True,\n",
+        "    through_proxy: bool = False,\n    ca_bundle: str | None = None,\n) -> str:\n",
+        "    through_proxy: bool = True,\n    ca_bundle: str | None = None,\n) -> str:\n",
         S3_CREDENTIALS_TESTS,
     ),
     Mutation(
         "the token service is asked without the proxy of the environment",
         "backends/s3/sts.py",
-        "seconds=_SECONDS, through_proxy=True",
-        "seconds=_SECONDS",
+        "seconds=_SECONDS, through_proxy=True, ",
+        "seconds=_SECONDS, ",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "the token service has to have a certificate of the system's authorities",
+        "backends/s3/sts.py",
+        "through_proxy=True, ca_bundle=ca_bundle",
+        "through_proxy=True",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
+        "the portal has to have a certificate of the system's authorities",
+        S3_CREDENTIALS,
+        "                ca_bundle=self._ca_bundle,\n            )\n        except CredentialsExpired",
+        "            )\n        except CredentialsExpired",
         S3_CREDENTIALS_TESTS,
     ),
     Mutation(
