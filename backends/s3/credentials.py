@@ -43,6 +43,7 @@ from partwise.backends.s3.profiles import (
     SharedFiles,
     configured_ca_bundle,
     profile_name,
+    read_beginning,
     read_shared_files,
     service_endpoint,
 )
@@ -630,8 +631,7 @@ def _default_session_name() -> str:
 
 def _read_small_file(path: str, what: str) -> str:
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_TEXT_MAX + 1)
+        data = read_beginning(Path(path), _TEXT_MAX + 1)
     except (OSError, ValueError) as error:
         raise CredentialsExpired(f"{what} can't be read: {type(error).__name__}") from error
     if len(data) > _TEXT_MAX:

@@ -10,7 +10,11 @@ its cause contains a line of them.
 from __future__ import annotations
 
 import configparser
+import errno
 import os
+import select
+import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +25,9 @@ from partwise.model import MIB
 
 #: A file with a thousand profiles has a tenth of this.
 _SIZE_MAX = 4 * MIB
+
+#: Seconds for which what a pipe contains is waited for: as long as for a credential process.
+_PIPE_SECONDS = 60.0
 
 CONFIG_FILE, CREDENTIALS_FILE = "~/.aws/config", "~/.aws/credentials"
 
@@ -108,8 +115,7 @@ def _sections(path: str) -> dict[str, dict[str, str]]:
     except RuntimeError:
         return {}  # there is no home directory
     try:
-        with file.open("rb") as opened:
-            data = opened.read(_SIZE_MAX + 1)
+        data = read_beginning(file, _SIZE_MAX + 1)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
@@ -126,6 +132,44 @@ def _sections(path: str) -> dict[str, dict[str, str]]:
         # The error quotes lines of the file.
         raise InvalidInput(f"{path} is not a valid configuration file of AWS") from None
     return {name.strip(): dict(parser[name]) for name in parser.sections()}
+
+
+def read_beginning(path: Path, size: int) -> bytes:
+    """
+    Return the first bytes of a file.
+
+    It may be a pipe, as of a process substitution.
+
+    Raises:
+        OSError: it can't be read, or it is a pipe whose content does not arrive within a minute.
+        ValueError: the name is not valid.
+    """
+
+    def without_blocking(name: str, flags: int) -> int:
+        # A named pipe that no process writes to could not even be opened otherwise.
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(path, "rb", opener=without_blocking) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            return _read_pipe(file.fileno(), size)
+        data: bytes | None = file.read(size)
+    if data is None:  # a terminal, for example
+        raise BlockingIOError(errno.EAGAIN, "it has no content yet")
+    return data
+
+
+def _read_pipe(descriptor: int, size: int) -> bytes:
+    data, deadline = b"", time.monotonic() + _PIPE_SECONDS
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while len(data) < size:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, f"what is written to it does not end within {_PIPE_SECONDS:g} seconds")
+        received = os.read(descriptor, size - len(data))
+        if not received:
+            break
+        data += received
+    return data
 
 
 def _nested(values: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -222,6 +222,38 @@ def test_a_directory_in_place_of_a_file_is_an_error(home: Path) -> None:
         read_settings()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_without_an_end_is_an_error(home: Path, write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("partwise.backends.s3.profiles._PIPE_SECONDS", 0.2)
+    pipe = home / "pipe"
+    os.mkfifo(pipe)
+    write(f"[profile w]\nrole_arn = a\nweb_identity_token_file = {pipe}\n")
+    provider = find_provider(profile="w")
+    for opened_by_a_writer in (False, True):
+        writer = os.open(pipe, os.O_RDWR) if opened_by_a_writer else None
+        with pytest.raises(CredentialsExpired, match="web identity token can't be read: TimeoutError"):
+            provider.fetch()
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(pipe))
+        with pytest.raises(InvalidInput, match="can't be read: what is written to it does not end"):
+            read_settings()
+        if writer is not None:
+            os.close(writer)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_file_may_be_a_pipe_or_the_null_device(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = home / "pipe"
+    os.mkfifo(pipe)
+    text = "# more than fits into a pipe at once\n" * 10_000 + "[default]\nregion = eu-west-1\n"
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(pipe))
+    assert read_settings().region == "eu-west-1"
+    writer.join()
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    assert read_settings() == Settings()
+
+
 def test_a_file_below_a_home_directory_that_there_is_not_has_no_settings(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -407,6 +407,13 @@ MUTATIONS = [
         S3_CREDENTIALS_TESTS,
     ),
     Mutation(
+        "a pipe with content is a pipe without",
+        S3_PROFILES,
+        "if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):",
+        "if False:",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
         "the environment comes before a profile that was passed",
         S3_CREDENTIALS,
         "    if profile is not None:\n        files = read_shared_files(variables)",
