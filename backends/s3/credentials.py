@@ -20,6 +20,7 @@ import json
 import os
 import shlex
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
@@ -151,31 +152,63 @@ class ProcessCredentials(_Renewable):
         Run the process, and return what it prints.
 
         Raises:
-            CredentialsExpired: it fails, runs for more than a minute, or prints something else. Retryable.
+            CredentialsExpired: it fails, runs for more than a minute, or prints something else or too much. Retryable.
         """
-        done, problem = None, ""
+        result: tuple[int, bytes] | None = None
         try:
-            done = subprocess.run(  # noqa: S603  # the user's own configuration names it, and no shell runs it
-                shlex.split(self._command, posix=os.name != "nt"),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=_PROCESS_SECONDS,
-                check=False,
-            )
+            result = _run(shlex.split(self._command, posix=os.name != "nt"))
         except subprocess.TimeoutExpired:
             problem = f"does not end within {_PROCESS_SECONDS:g} seconds"
         except (OSError, ValueError) as error:
             problem = f"can't be run: {type(error).__name__}"
-        if done is None:
-            # Raised here, since a timeout has the command line and the output in it, and would be the context.
+        if result is None:
+            # Raised here, since a timeout has the command line in it, and would be the context.
             raise CredentialsExpired(f"the credential_process {problem}")
-        if done.returncode:
-            raise CredentialsExpired(f"the credential_process ended with the exit code {done.returncode}")
-        values = _json_object(done.stdout, "the output of the credential_process")
+        code, output = result
+        if len(output) > _TEXT_MAX:
+            raise CredentialsExpired(f"the credential_process prints more than {_TEXT_MAX} bytes")
+        if code:
+            raise CredentialsExpired(f"the credential_process ended with the exit code {code}")
+        values = _json_object(output, "the output of the credential_process")
         if values.get("Version") != 1:
             raise CredentialsExpired("the output of the credential_process has no Version 1")
         return read_credentials(values, "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
+
+
+def _run(command: list[str]) -> tuple[int, bytes]:
+    """
+    Run a process, and return its exit code and what it prints.
+
+    If that is too much, the process is ended, and only the beginning is returned.
+
+    Raises:
+        subprocess.TimeoutExpired: it does not end in time, or another process keeps its output open.
+        OSError, ValueError: it can't be run.
+    """
+    deadline, output = time.monotonic() + _PROCESS_SECONDS, bytearray()
+    process = subprocess.Popen(  # noqa: S603  # the user's own configuration names it, and no shell runs it
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    pipe = process.stdout
+
+    def read() -> None:
+        with pipe:
+            output.extend(pipe.read(_TEXT_MAX + 1))
+
+    # A thread, since a pipe can't be read with a timeout on Windows. It ends when all copies of the pipe are closed.
+    reader = threading.Thread(target=read, daemon=True)
+    try:
+        reader.start()
+        reader.join(_PROCESS_SECONDS)
+        if reader.is_alive():
+            raise subprocess.TimeoutExpired(command, _PROCESS_SECONDS)
+        if len(output) > _TEXT_MAX:
+            process.kill()
+        return process.wait(max(0.0, deadline - time.monotonic())), bytes(output)
+    finally:
+        process.kill()
+        process.wait()
 
 
 class RoleCredentials(_Renewable):

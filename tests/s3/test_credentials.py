@@ -315,6 +315,32 @@ def test_a_process_that_does_not_end_is_in_no_error(write: Any, monkeypatch: pyt
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
+def test_a_process_that_prints_too_much_is_not_waited_for(
+    home: Path, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("partwise.backends.s3.credentials._PROCESS_SECONDS", 5.0)
+    script = home / "script.py"
+    script.write_text("import time\nprint('x' * 65_536, flush=True)\ntime.sleep(30)")
+    write(f"[profile p]\ncredential_process = {sys.executable} {script}\n")
+    with pytest.raises(CredentialsExpired, match="credential_process prints more than 65536 bytes"):
+        find_provider(profile="p").fetch()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+def test_a_process_whose_child_keeps_its_output_open_is_not_waited_for(
+    home: Path, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("partwise.backends.s3.credentials._PROCESS_SECONDS", 0.5)
+    child = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(5)'])"
+    script = home / "script.py"
+    script.write_text(child)
+    write(f"[profile p]\ncredential_process = {sys.executable} {script}\n")
+    started = time.monotonic()
+    with pytest.raises(CredentialsExpired, match=r"does not end within 0\.5 seconds"):
+        find_provider(profile="p").fetch()
+    assert time.monotonic() - started < 4
+
+
 # --- roles -----------------------------------------------------------------------------------------------------------
 
 ASSUMED = (
