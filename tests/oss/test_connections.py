@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -131,20 +132,27 @@ def test_an_interrupt_while_connecting_propagates(server, oss, monkeypatch):
         oss.head_object("key")
 
 
+def wait_for_a_request(server):
+    """Wait until the server has read all of a request that the client gave up."""
+    deadline = time.monotonic() + 10
+    while not server.requests and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
 def test_a_body_that_is_too_short_is_an_error_and_the_request_stays_incomplete(server, oss, body):
     short = body(b"x" * 5000, claimed=5001)
     with pytest.raises(IntegrityError, match=r"5000 .*5001"):
         oss.upload_part(*PART, short)
     assert short.closed
-    server.close()
-    assert [(request.whole, len(request.body)) for request in server.requests] in ([(False, 5000)], [])
+    wait_for_a_request(server)
+    assert [(request.whole, len(request.body)) for request in server.requests] == [(False, 5000)]
 
 
 def test_a_body_that_is_too_long_is_an_error_and_the_request_stays_incomplete(server, oss, body):
     with pytest.raises(IntegrityError, match="5000"):
         oss.upload_part(*PART, body(b"x" * 9000, claimed=5000))
-    server.close()
-    assert not any(request.whole for request in server.requests)
+    wait_for_a_request(server)
+    assert [(request.whole, len(request.body) <= 5000) for request in server.requests] == [(False, True)]
 
 
 @pytest.mark.parametrize(
@@ -283,8 +291,9 @@ def test_a_response_before_the_whole_body_was_sent_is_read(connect, kit, body):
         with pytest.raises(BackendError) as raised:
             backend.upload_part(*PART, body(b"x" * 30_000_000, 1_000_000))
     thread.join(10)
-    # Whether the response survives the connection reset depends on the network; that the request ends does not.
-    assert raised.value.code == "AccessDenied" or isinstance(raised.value, ConnectionFailed)
+    # The reset of the connection discards what has arrived, but not on Linux.
+    survives = sys.platform == "linux"
+    assert raised.value.code == "AccessDenied" or (not survives and isinstance(raised.value, ConnectionFailed))
 
 
 def test_an_error_response_is_read_although_the_server_stops_receiving(connect, kit, body):
