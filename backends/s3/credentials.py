@@ -486,7 +486,11 @@ class MachineCredentials(_Renewable):
 
 
 def as_provider(
-    credentials: object, *, profile: str | None = None, environment: Mapping[str, str] | None = None
+    credentials: object,
+    *,
+    profile: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    files: SharedFiles | None = None,
 ) -> CredentialsProvider:
     """
     Return a provider for what the caller passed as credentials.
@@ -496,12 +500,13 @@ def as_provider(
             returns `Credentials`, or None to look for them.
         profile: the name of a profile to take them from.
         environment: the variables; None: those of the process.
+        files: the files; None: they are read.
 
     Raises:
         InvalidInput: it is something else, or none are found.
     """
     if credentials is None:
-        return find_provider(profile=profile, environment=environment)
+        return find_provider(profile=profile, environment=environment, files=files)
     if profile is not None:
         raise InvalidInput("credentials and profile exclude each other; both were given")
     if isinstance(credentials, Credentials):
@@ -518,26 +523,32 @@ def as_provider(
     )
 
 
-def find_provider(*, profile: str | None = None, environment: Mapping[str, str] | None = None) -> CredentialsProvider:
+def find_provider(
+    *,
+    profile: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    files: SharedFiles | None = None,
+) -> CredentialsProvider:
     """
     Return the first provider that is configured.
 
     Args:
         profile: the name of a profile; None: see the module.
         environment: the variables; None: those of the process.
+        files: the files; None: they are read.
 
     Raises:
         InvalidInput: a file or a profile is not valid, or nothing is configured.
     """
     variables = os.environ if environment is None else environment
     if profile is not None:
-        files = read_shared_files(variables)
+        files = files or read_shared_files(variables)
         chosen = files.profile(profile)
         return _of_profile(chosen, _Configured(files, variables, configured_ca_bundle(variables, chosen)))
     own = AWSEnvironmentCredentials(variables)
     if own.present:
         return own
-    files = read_shared_files(variables)
+    files = files or read_shared_files(variables)
     name = profile_name(variables)
     chosen = files.profiles.get("default", Profile("default")) if name is None else files.profile(name)
     ca_bundle = configured_ca_bundle(variables, chosen)

@@ -6,13 +6,14 @@ Settings come from the environment and from profiles, too.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from partwise.backends.s3.backend import S3Backend
 from partwise.backends.s3.credentials import as_provider
-from partwise.backends.s3.profiles import Settings, read_settings
+from partwise.backends.s3.profiles import Settings, read_settings, read_shared_files
 from partwise.errors import InvalidInput
 
 SETTINGS = frozenset(
@@ -67,9 +68,10 @@ def parse_url(url: str, settings: Mapping[str, Any]) -> tuple[str, str, dict[str
     if scheme.lower() != "s3" or not bucket:
         raise InvalidInput(f"{url!r:.200} is not the URL of an object in S3: s3://bucket/key")
     profile = given.pop("profile", None)
-    _add_configured(given, read_settings(profile=profile))
+    files = read_shared_files(os.environ)  # once, since a file may be a pipe
+    _add_configured(given, read_settings(profile=profile, files=files))
     if profile is not None or "credentials" not in given:
-        given["credentials"] = as_provider(given.get("credentials"), profile=profile)
+        given["credentials"] = as_provider(given.get("credentials"), profile=profile, files=files)
     timeout = given.pop("timeout", None)
     if timeout is not None:
         given.setdefault("connect_timeout", timeout)

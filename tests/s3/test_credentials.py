@@ -37,6 +37,7 @@ from partwise.backends.s3.credentials import (
 from partwise.backends.s3.metadata import fetch_text
 from partwise.backends.s3.profiles import Settings, read_settings
 from partwise.backends.s3.sts import _request
+from partwise.backends.s3.urls import parse_url
 from partwise.errors import CredentialsExpired, InvalidInput
 
 LATER = datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -252,6 +253,21 @@ def test_a_file_may_be_a_pipe_or_the_null_device(home: Path, monkeypatch: pytest
     writer.join()
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     assert read_settings() == Settings()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_the_files_are_read_once_for_a_url(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process substitution can be read only once."""
+    monkeypatch.setattr("partwise.backends.s3.profiles._PIPE_SECONDS", 0.5)
+    pipe = home / "pipe"
+    os.mkfifo(pipe)
+    text = "[default]\nregion = eu-west-1\naws_access_key_id = A\naws_secret_access_key = B\n"
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(pipe))
+    _, _, given = parse_url("s3://examplebucket/k", {})
+    writer.join()
+    assert (given["region"], values(given["credentials"].fetch())) == ("eu-west-1", ("A", "B", None))
 
 
 def test_a_file_below_a_home_directory_that_there_is_not_has_no_settings(

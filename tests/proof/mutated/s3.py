@@ -456,11 +456,17 @@ MUTATIONS = [
         S3_CREDENTIALS_TESTS,
     ),
     Mutation(
+        "the files of AWS are read a second time for credentials",
+        S3_URLS,
+        "profile=profile, files=files)\n    timeout",
+        "profile=profile)\n    timeout",
+        S3_CREDENTIALS_TESTS,
+    ),
+    Mutation(
         "the environment comes before a profile that was passed",
         S3_CREDENTIALS,
-        "    if profile is not None:\n        files = read_shared_files(variables)",
-        "    if profile is not None and not AWSEnvironmentCredentials(variables).present:\n"
-        "        files = read_shared_files(variables)",
+        "    if profile is not None:\n        files = files or",
+        "    if profile is not None and not AWSEnvironmentCredentials(variables).present:\n        files = files or",
         S3_CREDENTIALS_TESTS,
     ),
     Mutation(
