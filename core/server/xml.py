@@ -20,6 +20,9 @@ _DEPTH_MAX = 8
 _FIELD_LENGTH_MAX = 1024
 _NUMBER_DIGITS_MAX = 9
 
+# The texts that a boolean can have in XML Schema.
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -98,20 +101,26 @@ def parse_parts(body: bytes) -> list[Mapping[str, str]]:
     Raises:
         ServiceError: MalformedXML.
     """
-    return _entries(body, "CompleteMultipartUpload", "Part", {"PartNumber", "ETag"})
+    return _read_list(body, "CompleteMultipartUpload", "Part", {"PartNumber", "ETag"}).entries
 
 
-def parse_keys(body: bytes) -> list[str]:
+def parse_deletion(body: bytes) -> tuple[list[str], bool]:
     """
-    Return the keys of a DeleteObjects document, in document order.
+    Return the keys of a DeleteObjects document, and whether it is quiet.
+
+    The keys are in document order. The response to a quiet one lists only what could not be deleted.
 
     Raises:
         ServiceError: MalformedXML.
     """
-    return [entry["Key"] for entry in _entries(body, "Delete", "Object", {"Key"})]
+    document = _read_list(body, "Delete", "Object", {"Key"})
+    quiet = _BOOLEANS.get(document.settings.get("Quiet", "false").strip())
+    if quiet is None:
+        raise ServiceError("MalformedXML")
+    return [entry["Key"] for entry in document.entries], quiet
 
 
-def _entries(body: bytes, root: str, name: str, required: set[str]) -> list[Mapping[str, str]]:
+def _read_list(body: bytes, root: str, name: str, required: set[str]) -> _ListReader:
     reader = _ListReader(root, name)
     try:
         reader.read(body)
@@ -119,7 +128,7 @@ def _entries(body: bytes, root: str, name: str, required: set[str]) -> list[Mapp
         raise ServiceError("MalformedXML") from error
     if not reader.entries or not all(entry.keys() >= required for entry in reader.entries):
         raise ServiceError("MalformedXML")
-    return reader.entries
+    return reader
 
 
 def _part_number(text: str) -> int:
@@ -134,11 +143,13 @@ class _ListReader:
     """
     Reads a document that is a list, as a stream of events.
 
-    It builds no tree, however deep the nesting. Its entries are the elements called `name` in the one called `root`.
+    It builds no tree, however deep the nesting. Its entries are the elements called `name` in the one called `root`,
+    and its settings the other elements there.
     """
 
     def __init__(self, root: str, name: str) -> None:
         self.entries: list[Mapping[str, str]] = []
+        self.settings: dict[str, str] = {}
         self._root = root
         self._name = name
         self._path: list[str] = []
@@ -164,14 +175,16 @@ class _ListReader:
             raise ServiceError("MalformedXML", "The document has too many elements, or is nested too deeply.")
         if len(self._path) == 1 and self._path != [self._root]:
             raise ServiceError("MalformedXML")
-        if self._is_field():
-            self._fields[self._path[-1]] = ""
+        fields = self._fields_here()
+        if fields is not None:
+            fields[self._path[-1]] = ""
 
     def _text(self, text: str) -> None:
-        if self._is_field():
-            self._fields[self._path[-1]] += text
-            if len(self._fields[self._path[-1]]) > _FIELD_LENGTH_MAX:
-                raise ServiceError("MalformedXML", "An element of an entry is too long.")
+        fields = self._fields_here()
+        if fields is not None:
+            fields[self._path[-1]] += text
+            if len(fields[self._path[-1]]) > _FIELD_LENGTH_MAX:
+                raise ServiceError("MalformedXML", "The text of an element is too long.")
 
     def _end(self, _: object) -> None:
         if self._path[1:] == [self._name]:
@@ -179,5 +192,9 @@ class _ListReader:
             self._fields = {}
         self._path.pop()
 
-    def _is_field(self) -> bool:
-        return len(self._path) == 3 and self._path[1] == self._name
+    def _fields_here(self) -> dict[str, str] | None:
+        """Return the mapping that has the text of the current element, or None."""
+        in_entry = self._path[1:2] == [self._name]
+        if len(self._path) == 3 and in_entry:
+            return self._fields
+        return self.settings if len(self._path) == 2 and not in_entry else None

@@ -7,7 +7,9 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
+from contextlib import closing
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -19,6 +21,7 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from partwise.backends.local import LocalBackend
 from partwise.backends.memory import MemoryBackend
 from partwise.checksums import CRC32, CRC64_NVME
 from partwise.errors import AccessDenied, BackendError, ServerFailed, SourceChanged, Throttled
@@ -530,6 +533,26 @@ def test_objects_are_deleted_one_by_one_and_together(client: Any) -> None:
     nested = b"<Delete>" + b"<Object>" * 8 + b"<Key>c</Key>" + b"</Object>" * 8 + b"</Delete>"
     for wrong in (b"", b"<Delete/>", declared.encode(), declared.encode("utf-16"), nested, b"<"):
         assert client("POST", "", {"delete": ""}, wrong).code == "MalformedXML"
+
+
+@pytest.mark.parametrize("quiet", ["", "<Quiet>false</Quiet>", "<Quiet>true</Quiet>", "<Quiet> 1 </Quiet>"])
+def test_an_object_that_cannot_be_deleted_does_not_keep_the_others(client_of: Any, tmp_path: Path, quiet: str) -> None:
+    keys = ("a", "../b", "c")
+    for key in ("a", "c"):
+        (tmp_path / key).touch()
+    with closing(LocalBackend(tmp_path)) as backend, S3Server({"examplebucket": backend}) as server:
+        objects = "".join(f"<Object><Key>{key}</Key></Object>" for key in keys)
+        reply = client_of(server)("POST", "", {"delete": ""}, f"<Delete>{quiet}{objects}</Delete>".encode())
+
+    assert (reply.status, reply.texts("Error/Key"), reply.texts("Error/Code")) == (200, ["../b"], ["InvalidURI"])
+    assert reply.text("Error/Message")
+    assert reply.texts("Deleted/Key") == (["a", "c"] if "true" not in quiet and "1" not in quiet else [])
+    assert not any(tmp_path.glob("[a-z]"))
+
+
+def test_a_deletion_that_is_neither_quiet_nor_not_is_refused(client: Any) -> None:
+    body = b"<Delete><Object><Key>a</Key></Object><Quiet>perhaps</Quiet></Delete>"
+    assert client("POST", "", {"delete": ""}, body).code == "MalformedXML"
 
 
 def test_a_request_deletes_at_most_1000_objects(client: Any) -> None:

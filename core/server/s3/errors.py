@@ -116,15 +116,19 @@ def error_for(error: PartwiseError) -> ServiceError:
     return ServiceError(code, error.message, headers=headers)
 
 
+def message_of(error: ServiceError) -> str:
+    """Return the message of an error; without one, the usual one of its code."""
+    return ERRORS.get(error.code, (500, error.code))[1] if error.message is None else error.message
+
+
 def error_response(error: ServiceError, request_id: str, resource: str, *, is_head: bool) -> ServerResponse:
     """Return the response that refuses a request; that to HEAD has no body."""
-    usual, text = ERRORS.get(error.code, (500, error.code))
-    status = usual if error.status is None else error.status
+    status = ERRORS.get(error.code, (500, ""))[0] if error.status is None else error.status
     if is_head or status == 304:
         return ServerResponse(status, error.headers, length=None if status == 304 else 0, code=error.code)
     children: list[Node] = [
         ("Code", error.code),
-        ("Message", text if error.message is None else error.message),
+        ("Message", message_of(error)),
         ("Resource", resource),
         *error.elements.items(),
         ("RequestId", request_id),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from partwise.errors import PartwiseError
 from partwise.server import listings
 from partwise.server.buckets import ObjectInfo
 from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
+from partwise.server.s3.errors import error_for, message_of
 from partwise.server.s3.options import ACCEPTED_LIMIT_MAX, OWNER
 from partwise.server.times import xml_time
-from partwise.server.xml import Node, document, parse_keys
+from partwise.server.xml import Node, document, parse_deletion
 
 _XML = (("Content-Type", "application/xml"),)
 _OWNER: Node = ("Owner", (("ID", OWNER),))
@@ -82,11 +84,29 @@ def list_buckets(exchange: Exchange) -> ServerResponse:
 
 
 def delete_objects(exchange: Exchange) -> ServerResponse:
-    keys = parse_keys(exchange.body.document())
+    """
+    Delete the objects that a document lists.
+
+    One that can't be deleted is reported in the response, and does not keep the others.
+    """
+    keys, quiet = parse_deletion(exchange.body.document())
     if len(keys) > _DELETED_MAX:
         raise ServiceError("MalformedXML")
     bucket = exchange.bucket
+    nodes: list[Node] = []
     for key in keys:
-        bucket.access.delete_object(key)
-        bucket.objects.drop(key)
-    return ServerResponse(200, _XML, document("DeleteResult", tuple(("Deleted", (("Key", key),)) for key in keys)))
+        try:
+            bucket.access.delete_object(key)
+        except PartwiseError as error:
+            nodes.append(_failed_deletion(key, error_for(error)))
+        except PermissionError:
+            nodes.append(_failed_deletion(key, ServiceError("AccessDenied")))
+        else:
+            bucket.objects.drop(key)
+            if not quiet:
+                nodes.append(("Deleted", (("Key", key),)))
+    return ServerResponse(200, _XML, document("DeleteResult", nodes))
+
+
+def _failed_deletion(key: str, error: ServiceError) -> Node:
+    return ("Error", (("Key", key), ("Code", error.code), ("Message", message_of(error))))

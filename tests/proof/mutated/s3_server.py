@@ -273,6 +273,20 @@ MUTATIONS = [
         REQUESTS_TESTS,
     ),
     Mutation(
+        "S3 deletes no object after one that can't be deleted",
+        "core/server/s3/listings.py",
+        "            nodes.append(_failed_deletion(key, error_for(error)))\n",
+        "            raise error_for(error) from error\n",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
+        "S3 lists the objects that a quiet deletion deleted",
+        "core/server/s3/listings.py",
+        "            if not quiet:\n",
+        "            if True:\n",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
         "S3 refuses a limit of a page above 1000",
         OPTIONS,
         "ACCEPTED_LIMIT_MAX = 2**31 - 1",
