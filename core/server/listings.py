@@ -25,7 +25,7 @@ class ObjectLists:
 
     describe: Callable[[ObjectInfo], tuple[Node, ...]]  # the elements of an object after its key, time and ETag
     page_size: int  # the objects on a page, unless the request says it
-    accepted: int  # the largest number of objects that a request may ask for; a page has at most 1000
+    accepted: range  # the numbers of objects that a request may ask for; a page has at most 1000
     marker_needs_delimiter: bool  # whether version 1 names the next marker in lists with a delimiter only
     bad_continuation: str  # the message that refuses a continuation token
 

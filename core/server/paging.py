@@ -42,8 +42,11 @@ def page_of(
         prefix: the prefix of the list; all entries have it already.
         delimiter: keys that contain it after the prefix are grouped under the common prefix that ends with it.
         marker: where this page starts. A common prefix of the previous page is not repeated.
-        limit: the maximum number of entries and common prefixes.
+        limit: the maximum number of entries and common prefixes. A page of none is not truncated, so that a client that
+            requests page after page comes to an end.
     """
+    if not limit:
+        return ListPage((), (), False, None)
     listed: list[_Entry] = []
     prefixes: list[str] = []
     last: _Entry | str | None = None
@@ -69,16 +72,17 @@ def _common_prefix(key: str, prefix: str, delimiter: str) -> str | None:
     return prefix + head + found if found else None
 
 
-def limit_of(request: ServerRequest, name: str, default: int, page_limit: int, accepted: int) -> int:
+def limit_of(request: ServerRequest, name: str, default: int, page_limit: int, accepted: range) -> int:
     """
     Return the limit of a page: that of the request, but no more than `page_limit`.
 
     Raises:
-        ServiceError: InvalidArgument: the request's limit is not an integer from 1 to `accepted`.
+        ServiceError: InvalidArgument: the request's limit is not an integer in `accepted`.
     """
     text = request.param(name)
     if not text:
         return min(default, page_limit)
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(accepted)) and 1 <= int(text) <= accepted):
-        raise bad_argument(name, text, f"Argument {name} must be an integer between 1 and {accepted}.")
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(accepted[-1]))
+    if not (is_number and int(text) in accepted):
+        raise bad_argument(name, text, f"Argument {name} must be an integer between {accepted[0]} and {accepted[-1]}.")
     return min(int(text), page_limit)

@@ -56,14 +56,14 @@ class PartsPage:
     truncated: bool  # whether more parts follow
 
 
-def parts_page(exchange: Exchange, upload_id: str, *, accepted: int) -> PartsPage:
+def parts_page(exchange: Exchange, upload_id: str, *, accepted: range) -> PartsPage:
     """
     Return the page of parts that a request asks for.
 
     Args:
         exchange: the request.
         upload_id: the id of the upload.
-        accepted: the largest limit of a page that a request may have; a page has at most 1000 parts.
+        accepted: the limits of a page that a request may have; a page has at most 1000 parts.
 
     Raises:
         ServiceError: the upload does not exist, or a parameter has an invalid value.
@@ -75,7 +75,7 @@ def parts_page(exchange: Exchange, upload_id: str, *, accepted: int) -> PartsPag
         raise bad_argument("part-number-marker", marker, "It must be a part number.")
     limit = limit_of(request, "max-parts", 1000, exchange.settings.page_limit, accepted)
     parts = [part for part in list_stored_parts(exchange, upload_id) if part.part_number > after]
-    return PartsPage(parts[:limit], marker, limit, len(parts) > limit)
+    return PartsPage(parts[:limit], marker, limit, 0 < limit < len(parts))
 
 
 def list_pending_uploads(
@@ -83,7 +83,7 @@ def list_pending_uploads(
     after: Callable[[Iterable[PendingUpload], str, str], Iterable[PendingUpload]],
     describe: Callable[[PendingUpload], tuple[Node, ...]],
     *,
-    accepted: int,
+    accepted: range,
 ) -> ServerResponse:
     """
     Return a page of the pending uploads of a bucket.
@@ -92,7 +92,7 @@ def list_pending_uploads(
         exchange: the request.
         after: sorts uploads as the dialect does, and returns those after a marker: a key, and an upload id or "".
         describe: returns the elements of an upload after its key and id.
-        accepted: the largest limit of a page that a request may have; a page has at most 1000 uploads.
+        accepted: the limits of a page that a request may have; a page has at most 1000 uploads.
     """
     request, bucket = exchange.request, exchange.bucket
     prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""

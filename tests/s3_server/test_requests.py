@@ -503,7 +503,7 @@ def test_objects_are_listed_page_by_page(client: Any, version: str, page: int) -
 @pytest.mark.parametrize("name", ["max-keys", "max-uploads", "max-parts"])
 @pytest.mark.parametrize(
     ("limit", "shown"),
-    [("1000", "1000"), ("1001", "1000"), ("2147483647", "1000"), ("2147483648", None), ("1e3", None)],
+    [("1000", "1000"), ("1001", "1000"), ("2147483647", "1000"), ("2147483648", None), ("1e3", None), ("-1", None)],
 )
 def test_a_page_has_at_most_1000_entries_whatever_its_limit(
     client: Any, name: str, limit: str, shown: str | None
@@ -512,6 +512,25 @@ def test_a_page_has_at_most_1000_entries_whatever_its_limit(
     reply = client("GET", "key" if name == "max-parts" else "", {**queries[name], name: limit})
     assert reply.status == (400 if shown is None else 200)
     assert shown is None or reply.text("".join(word.title() for word in name.split("-"))) == shown
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_a_page_of_no_objects_is_empty_and_the_last(client: Any, version: str) -> None:
+    client("PUT", "key", body=b"x")
+    reply = client("GET", "", {"max-keys": "0"} | ({"list-type": "2"} if version == "2" else {}))
+
+    assert (reply.status, reply.text("MaxKeys"), reply.text("IsTruncated")) == (200, "0", "false")
+    assert reply.texts("Contents/Key") == []
+
+
+def test_pages_of_no_parts_and_of_no_uploads_are_empty_and_the_last(client: Any) -> None:
+    upload_id = client.create()
+    client.part(upload_id, 1, b"x")
+    parts = client("GET", "key", {"uploadId": upload_id, "max-parts": "0"})
+    uploads = client("GET", "", {"uploads": "", "max-uploads": "0"})
+
+    assert (parts.text("IsTruncated"), parts.texts("Part/PartNumber")) == ("false", [])
+    assert (uploads.text("IsTruncated"), uploads.texts("Upload/Key")) == ("false", [])
 
 
 def test_common_prefixes_are_listed(client: Any) -> None:

@@ -6,7 +6,7 @@ from partwise.server import listings
 from partwise.server.buckets import Bucket, ObjectInfo
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
-from partwise.server.settings import PAGE_LIMIT_MAX
+from partwise.server.oss.options import ACCEPTED_LIMITS
 from partwise.server.times import xml_time
 from partwise.server.xml import Node, document
 
@@ -26,7 +26,7 @@ def _describe(info: ObjectInfo) -> tuple[Node, ...]:
 _LISTS = listings.ObjectLists(
     describe=_describe,
     page_size=100,
-    accepted=PAGE_LIMIT_MAX,
+    accepted=ACCEPTED_LIMITS,
     marker_needs_delimiter=False,
     bad_continuation="The specified continuation-token is invalid.",
 )

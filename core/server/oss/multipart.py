@@ -18,9 +18,8 @@ from partwise.server.objects import check_length
 from partwise.server.oss.callbacks import callback_of
 from partwise.server.oss.headers import checksum_headers
 from partwise.server.oss.objects import check_overwrite, object_info, stored_response
-from partwise.server.oss.options import encryption_headers, for_backend, options_of, traffic_limit_of
+from partwise.server.oss.options import ACCEPTED_LIMITS, encryption_headers, for_backend, options_of, traffic_limit_of
 from partwise.server.reading import quoted
-from partwise.server.settings import PAGE_LIMIT_MAX
 from partwise.server.times import xml_time
 from partwise.server.uploads import (
     abort_upload,
@@ -90,7 +89,7 @@ def upload_part(exchange: Exchange) -> ServerResponse:
 
 def list_parts(exchange: Exchange) -> ServerResponse:
     upload_id = _upload_id(exchange)
-    page, encode = parts_page(exchange, upload_id, accepted=PAGE_LIMIT_MAX), key_encoder(exchange.request)
+    page, encode = parts_page(exchange, upload_id, accepted=ACCEPTED_LIMITS), key_encoder(exchange.request)
     bucket = exchange.bucket
     with_checksum = exchange.checksums and exchange.settings.list_checksums
     body = document(
@@ -159,7 +158,7 @@ def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
             ("Initiated", xml_time(upload.initiated.timestamp())),
         )
 
-    return list_pending_uploads(exchange, _after, describe, accepted=PAGE_LIMIT_MAX)
+    return list_pending_uploads(exchange, _after, describe, accepted=ACCEPTED_LIMITS)
 
 
 def _after(pending: Iterable[PendingUpload], key_marker: str, id_marker: str) -> Iterator[PendingUpload]:

@@ -11,6 +11,7 @@ from partwise.backends.oss import OSSOptions
 from partwise.model import KIB, ObjectOptions
 from partwise.server.errors import ServiceError, bad_argument
 from partwise.server.messages import ServerRequest, to_bytes
+from partwise.server.settings import PAGE_LIMIT_MAX
 
 _STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 _ACLS = ("default", "private", "public-read", "public-read-write")
@@ -33,6 +34,9 @@ _PLAIN_HEADERS = (
     ("content_language", "Content-Language"),
     ("expires", "Expires"),
 )
+
+#: The limits of a page that a request may have.
+ACCEPTED_LIMITS = range(1, PAGE_LIMIT_MAX + 1)
 
 #: Options that the server implements itself, or that are not about the object.
 _NOT_FOR_BACKENDS = frozenset({"callback", "traffic_limit", "request_payer"})

@@ -25,7 +25,7 @@ from partwise.server.s3.objects import (
     stored_headers,
 )
 from partwise.server.s3.options import (
-    ACCEPTED_LIMIT_MAX,
+    ACCEPTED_LIMITS,
     OWNER,
     check_customer_key,
     customer_key_of,
@@ -148,7 +148,7 @@ def _check_part_checksum(request: ServerRequest, upload: UploadInfo) -> Checksum
 
 def list_parts(exchange: Exchange) -> ServerResponse:
     bucket, upload_id = exchange.bucket, _upload_id(exchange)
-    page = parts_page(exchange, upload_id, accepted=ACCEPTED_LIMIT_MAX)
+    page = parts_page(exchange, upload_id, accepted=ACCEPTED_LIMITS)
     upload = bucket.upload(upload_id)
     kind: tuple[Node, ...] = ()
     if upload.checksum is not None and exchange.checksums:
@@ -310,7 +310,7 @@ def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
 def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
     bucket = exchange.bucket
     return list_pending_uploads(
-        exchange, _after, lambda upload: _upload_nodes(bucket, upload), accepted=ACCEPTED_LIMIT_MAX
+        exchange, _after, lambda upload: _upload_nodes(bucket, upload), accepted=ACCEPTED_LIMITS
     )
 
 

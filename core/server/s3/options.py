@@ -17,8 +17,8 @@ from partwise.server.messages import ServerRequest, to_bytes
 #: The account that owns every bucket.
 OWNER = "123456789012"
 
-#: The largest limit of a page that a request may have. S3 returns at most 1000 entries, whatever the limit.
-ACCEPTED_LIMIT_MAX = 2**31 - 1
+#: The limits of a page that a request may have. S3 returns at most 1000 entries, whatever the limit.
+ACCEPTED_LIMITS = range(2**31)
 
 _STORAGE_CLASSES = (
     *("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE"),

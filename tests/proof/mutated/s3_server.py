@@ -247,7 +247,7 @@ MUTATIONS = [
     Mutation(
         "S3 says of every page of parts that it is the last",
         UPLOADS,
-        "len(parts) > limit)",
+        "0 < limit < len(parts))",
         "False)",
         MULTIPART_TESTS,
     ),
@@ -289,8 +289,29 @@ MUTATIONS = [
     Mutation(
         "S3 refuses a limit of a page above 1000",
         OPTIONS,
-        "ACCEPTED_LIMIT_MAX = 2**31 - 1",
-        "ACCEPTED_LIMIT_MAX = 1000",
+        "ACCEPTED_LIMITS = range(2**31)",
+        "ACCEPTED_LIMITS = range(1001)",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
+        "S3 refuses a page of no entries",
+        OPTIONS,
+        "ACCEPTED_LIMITS = range(2**31)",
+        "ACCEPTED_LIMITS = range(1, 2**31)",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
+        "S3 says that more follows a page of no objects",
+        "core/server/paging.py",
+        "    if not limit:\n        return ListPage((), (), False, None)\n",
+        "",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
+        "S3 says that more follows a page of no parts",
+        UPLOADS,
+        "0 < limit < len(parts))",
+        "limit < len(parts))",
         REQUESTS_TESTS,
     ),
     Mutation(
