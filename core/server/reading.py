@@ -34,11 +34,13 @@ def existing_object(exchange: Exchange) -> ObjectInfo:
     match, none_match, modified_since, unmodified_since = map(exchange.request.header, CONDITIONS)
     if match is not None and not lists_etag(match, info.etag):
         raise ServiceError("PreconditionFailed", elements={"Condition": "If-Match"})
-    # Of a condition on the ETag and one on the time, the one on the ETag decides alone.
-    modified = unmodified_since is not None and int(info.modified) > _seconds(unmodified_since)
-    if match is None and modified:
+    # Of a condition on the ETag and one on the time, the one on the ETag decides alone. A time that is not a date is
+    # ignored.
+    latest = None if unmodified_since is None else parse_http_date(unmodified_since)
+    if match is None and latest is not None and int(info.modified) > latest:
         raise ServiceError("PreconditionFailed", elements={"Condition": "If-Unmodified-Since"})
-    unchanged = modified_since is not None and int(info.modified) <= _seconds(modified_since)
+    known = None if modified_since is None else parse_http_date(modified_since)
+    unchanged = known is not None and int(info.modified) <= known
     if (none_match is not None and lists_etag(none_match, info.etag)) or (none_match is None and unchanged):
         raise ServiceError("NotModified", headers=(("ETag", quoted(info.etag)),))
     return info
@@ -49,12 +51,6 @@ def lists_etag(condition: str, etag: str) -> bool:
     return condition.strip() == "*" or etag in (text.strip().strip('"') for text in condition.split(","))
 
 
-def _seconds(date: str) -> float:
-    if (seconds := parse_http_date(date)) is None:
-        raise ServiceError("InvalidArgument", f"{date!r} is not a date.")
-    return seconds
-
-
 def requested_range(request: ServerRequest, size: int, *, standard: bool) -> range | None:
     """
     Return the requested range of an object; None for the whole object.
@@ -62,7 +58,8 @@ def requested_range(request: ServerRequest, size: int, *, standard: bool) -> ran
     Args:
         request: the request.
         size: the size of the object in bytes.
-        standard: refuse a range that is not within the object, as HTTP says; otherwise such a range is ignored.
+        standard: refuse a range that begins after the object, and cut one that ends after it, as HTTP says; otherwise
+            such a range is ignored.
 
     Raises:
         ServiceError: InvalidRange.
@@ -74,6 +71,8 @@ def requested_range(request: ServerRequest, size: int, *, standard: bool) -> ran
     if match is None or match[0] == "bytes=-":
         return None
     first, last = match[1], match[2]
+    if first and last and int(last) < int(first):
+        return None  # not a range, and thus ignored
     if not first:
         start, stop = max(0, size - int(last)), size
     else:

@@ -475,8 +475,11 @@ def test_ranges_and_conditions_of_a_reading(client: Any) -> None:
     assert client("GET", "key", headers={"Range": "bytes=2-4"}).body == b"234"
     assert client("GET", "key", headers={"Range": "bytes=-3"}).body == b"789"
     assert client("GET", "key", headers={"Range": "bytes=20-"}).status == 416
+    assert client("GET", "key", headers={"Range": "bytes=4-2"}).status == 200
     assert client("GET", "key", headers={"If-None-Match": etag}).status == 304
     assert client("GET", "key", headers={"If-Match": '"other"'}).status == 412
+    assert client("GET", "key", headers={"If-Modified-Since": "today"}).status == 200
+    assert client("GET", "key", headers={"If-Unmodified-Since": "today"}).status == 200
 
 
 @pytest.mark.parametrize("version", ["1", "2"])

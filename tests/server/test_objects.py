@@ -156,7 +156,12 @@ def test_a_range_outside_of_the_object_is_ignored(
 
 @pytest.mark.parametrize(
     ("header", "status", "body"),
-    [("bytes=5-10", 206, b"56789"), ("bytes=10-", 416, None), ("bytes=-0", 416, None)],
+    [
+        ("bytes=5-10", 206, b"56789"),
+        ("bytes=10-", 416, None),
+        ("bytes=-0", 416, None),
+        ("bytes=6-3", 200, b"0123456789"),
+    ],
 )
 def test_a_range_can_have_the_standard_behaviour_of_http(
     client: Any, header: str, status: int, body: bytes | None
@@ -165,7 +170,7 @@ def test_a_range_can_have_the_standard_behaviour_of_http(
     reply = client("GET", "key", headers={"Range": header, "x-oss-range-behavior": "standard"})
     assert reply.status == status
     assert body is None or reply.body == body
-    assert status == 206 or (reply.code, reply.headers["Content-Range"]) == ("InvalidRange", "bytes */10")
+    assert status < 300 or (reply.code, reply.headers["Content-Range"]) == ("InvalidRange", "bytes */10")
 
 
 _PAST, _FUTURE = formatdate(0, usegmt=True), formatdate(4_000_000_000, usegmt=True)
@@ -184,7 +189,8 @@ _PAST, _FUTURE = formatdate(0, usegmt=True), formatdate(4_000_000_000, usegmt=Tr
         ("If-Modified-Since", _FUTURE, 304),
         ("If-Unmodified-Since", _FUTURE, 200),
         ("If-Unmodified-Since", _PAST, 412),
-        ("If-Modified-Since", "today", 400),
+        ("If-Modified-Since", "today", 200),
+        ("If-Unmodified-Since", "today", 200),
     ],
 )
 def test_conditions_decide_about_the_response(client: Any, method: str, name: str, value: str, status: int) -> None:

@@ -229,6 +229,27 @@ MUTATIONS = [
         '    if info is None:\n        raise ServiceError("PreconditionFailed"',
         MULTIPART_TESTS,
     ),
+    Mutation(
+        "a range that ends before it begins is refused",
+        "core/server/reading.py",
+        "    if first and last and int(last) < int(first):\n",
+        "    if False:\n",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
+        "a condition on a time that is not a date fails",
+        "core/server/reading.py",
+        "latest is not None and int(info.modified) > latest:",
+        "unmodified_since is not None and int(info.modified) > (latest or 0):",
+        REQUESTS_TESTS,
+    ),
+    Mutation(
+        "a condition on a time that is not a date is met by every time",
+        "core/server/reading.py",
+        "unchanged = known is not None and int(info.modified) <= known",
+        'unchanged = modified_since is not None and int(info.modified) <= (known or float("inf"))',
+        REQUESTS_TESTS,
+    ),
     # --- lists -------------------------------------------------------------------------------------------------------
     Mutation(
         "S3 lists uploads of one key in another order than that of time",

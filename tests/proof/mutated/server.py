@@ -173,8 +173,8 @@ MUTATIONS = [
     Mutation(
         "the time decides about a request with a condition on the ETag, too",
         "core/server/reading.py",
-        "    if match is None and modified:\n",
-        "    if modified:\n",
+        "    if match is None and latest is not None and",
+        "    if latest is not None and",
         ("tests/server/test_objects.py",),
     ),
     Mutation(
