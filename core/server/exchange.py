@@ -92,7 +92,7 @@ class ReceivedRequest:
         bucket: None for a request to the service.
         key: None for a request to a bucket.
         query: the decoded query, without signature and security token.
-        headers: by lower-case name, without signature and security token.
+        headers: by lower-case name, without signature and security token; repeated ones are joined by commas.
         body_length: bytes of the body that arrived.
         status: of the response; None if the connection was dropped instead.
         code: the error code of a refusal, else empty.
@@ -140,7 +140,7 @@ def record_request(
         target.bucket,
         target.key,
         {name: value for name, value in request.query if name not in secrets},
-        {name: value for name, value in request.headers if name not in secrets},
+        {name: value for name, value in request.headers_with("").items() if name not in secrets},
         exchange.body.received,
         None if response is None else response.status,
         "" if response is None else response.code,

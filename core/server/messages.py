@@ -65,6 +65,14 @@ class ServerRequest:
         """
         return self._values.get(name)
 
+    def headers_with(self, prefix: str) -> dict[str, str]:
+        """
+        Return the headers whose names begin with `prefix`, by the rest of the name.
+
+        Repeated headers are joined by commas.
+        """
+        return {name.removeprefix(prefix): value for name, value in self._values.items() if name.startswith(prefix)}
+
     def param(self, name: str) -> str | None:
         """
         Return the first value of a query parameter; None if it is absent.

@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 
 from partwise.backends.memory import MemoryBackend
-from partwise.server import OSSServer, ServerSettings
+from partwise.server import OSSServer, S3Server, ServerSettings
 
 
 def _connect(server: OSSServer) -> socket.socket:
@@ -54,6 +54,23 @@ def test_a_connection_serves_many_requests(open_server: OSSServer) -> None:
     connection.close()
     assert len(sockets) == 1
     assert [request.status for request in open_server.requests] == [200, 200, 404, 404, 200, 204, 404]
+
+
+@pytest.mark.parametrize(("server_class", "prefix"), [(OSSServer, "x-oss-meta-"), (S3Server, "x-amz-meta-")])
+def test_repeated_headers_are_one_with_commas(server_class: type[OSSServer | S3Server], prefix: str) -> None:
+    with server_class(settings=ServerSettings(allow_anonymous=True)) as server:
+        connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=20)
+        connection.putrequest("PUT", "/examplebucket/a")
+        for name, value in (("Content-Length", "0"), (f"{prefix}a", "1"), (f"{prefix.title()}A", "2")):
+            connection.putheader(name, value)
+        connection.endheaders()
+        assert connection.getresponse().status == 200
+        connection.close()
+        head = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=20)
+        head.request("HEAD", "/examplebucket/a")
+        assert head.getresponse().headers[f"{prefix}a"] == "1,2"
+        head.close()
+        assert server.requests[0].headers[f"{prefix}a"] == "1,2"
 
 
 def test_a_chunked_body_is_accepted(open_server: OSSServer) -> None:

@@ -100,7 +100,7 @@ def _one_of(request: ServerRequest, header: str, values: tuple[str, ...]) -> str
 
 
 def _metadata(request: ServerRequest) -> dict[str, str]:
-    metadata = {name.removeprefix(_METADATA): value for name, value in request.headers if name.startswith(_METADATA)}
+    metadata = request.headers_with(_METADATA)
     size = sum(len(to_bytes(name)) + len(to_bytes(value)) for name, value in metadata.items())
     if size > _METADATA_BYTES_MAX:
         raise ServiceError("InvalidArgument", f"The metadata has {size} bytes; the maximum is {_METADATA_BYTES_MAX}.")

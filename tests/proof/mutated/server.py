@@ -171,6 +171,13 @@ MUTATIONS = [
         LIMITS,
     ),
     Mutation(
+        "of repeated headers the last one is the metadata",
+        "core/server/messages.py",
+        "for name, value in self._values.items() if name.startswith(prefix)",
+        "for name, value in self.headers if name.startswith(prefix)",
+        ("tests/server/test_http.py",),
+    ),
+    Mutation(
         "the time decides about a request with a condition on the ETag, too",
         "core/server/reading.py",
         "    if match is None and latest is not None and",
