@@ -24,6 +24,7 @@ class ObjectLists:
     """What a dialect has to say about lists of objects."""
 
     describe: Callable[[ObjectInfo], tuple[Node, ...]]  # the elements of an object after its key, time and ETag
+    quote: Callable[[str], str]  # encodes a key as in a URL
     page_size: int  # the objects on a page, unless the request says it
     accepted: range  # the numbers of objects that a request may ask for; a page has at most 1000
     marker_needs_delimiter: bool  # whether version 1 names the next marker in lists with a delimiter only
@@ -45,7 +46,7 @@ def list_objects(exchange: Exchange, lists: ObjectLists) -> ServerResponse:
     """Return a page of objects, by version 1 of the operation."""
     request = exchange.request
     marker = request.param("marker") or ""
-    encode = key_encoder(request)
+    encode = key_encoder(request, lists.quote)
     listing = _listing(exchange, lists, marker)
     named = listing.truncated and (bool(request.param("delimiter")) or not lists.marker_needs_delimiter)
     following = (("NextMarker", encode(listing.last)),) if named else ()
@@ -57,7 +58,7 @@ def list_objects_v2(exchange: Exchange, lists: ObjectLists) -> ServerResponse:
     """Return a page of objects, by version 2 of the operation."""
     request = exchange.request
     start_after, token = request.param("start-after") or "", request.param("continuation-token") or ""
-    encode = key_encoder(request)
+    encode = key_encoder(request, lists.quote)
     listing = _listing(exchange, lists, _key_of_token(token, lists) or start_after)
     following = (("NextContinuationToken", _token_of_key(listing.last)),) if listing.truncated else ()
     body = document(
@@ -78,7 +79,7 @@ def _listing(exchange: Exchange, lists: ObjectLists, marker: str) -> _Listing:
     request, bucket = exchange.request, exchange.bucket
     prefix, delimiter = request.param("prefix") or "", request.param("delimiter") or ""
     limit = limit_of(request, "max-keys", lists.page_size, exchange.settings.page_limit, lists.accepted)
-    encode = key_encoder(request)
+    encode = key_encoder(request, lists.quote)
     keys = sorted(key for key in bucket.access.list_objects(prefix) if key > marker)
     page = page_of(keys, str, prefix=prefix, delimiter=delimiter, marker=marker, limit=limit)
     # An object may have been deleted since the keys were listed.

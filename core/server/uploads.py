@@ -83,6 +83,7 @@ def list_pending_uploads(
     after: Callable[[Iterable[PendingUpload], str, str], Iterable[PendingUpload]],
     describe: Callable[[PendingUpload], tuple[Node, ...]],
     *,
+    quote: Callable[[str], str],
     accepted: range,
 ) -> ServerResponse:
     """
@@ -92,6 +93,7 @@ def list_pending_uploads(
         exchange: the request.
         after: sorts uploads as the dialect does, and returns those after a marker: a key, and an upload id or "".
         describe: returns the elements of an upload after its key and id.
+        quote: encodes a key as in a URL.
         accepted: the limits of a page that a request may have; a page has at most 1000 uploads.
     """
     request, bucket = exchange.request, exchange.bucket
@@ -110,7 +112,7 @@ def list_pending_uploads(
     # The markers are present on the last page, too: a client must use IsTruncated.
     last = page.last
     next_key, next_id = (last.key, last.upload_id) if isinstance(last, PendingUpload) else (last or "", "")
-    encode = key_encoder(request)
+    encode = key_encoder(request, quote)
     body = document(
         "ListMultipartUploadsResult",
         (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import quote
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
@@ -49,11 +48,11 @@ def boolean(*, value: bool) -> str:
     return "true" if value else "false"
 
 
-def key_encoder(request: ServerRequest) -> Callable[[str], str]:
+def key_encoder(request: ServerRequest, quote: Callable[[str], str]) -> Callable[[str], str]:
     """
     Return the function that encodes keys for a response.
 
-    The ``encoding-type`` of the request determines it.
+    It is `quote`, that of the dialect, if the request has an ``encoding-type``.
 
     Raises:
         ServiceError: InvalidArgument: the encoding type is not ``url``.
@@ -61,7 +60,7 @@ def key_encoder(request: ServerRequest) -> Callable[[str], str]:
     encoding_type = request.param("encoding-type")
     if encoding_type not in (None, "", "url"):
         raise bad_argument("encoding-type", encoding_type, "Invalid Encoding Method specified in Request.")
-    return (lambda key: quote(key, safe="")) if encoding_type else (lambda key: key)
+    return quote if encoding_type else (lambda key: key)
 
 
 def encoding_node(request: ServerRequest) -> tuple[Node, ...]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 import pytest
 from attrs import evolve
@@ -310,11 +310,11 @@ def test_uploads_are_listed_by_key_and_then_by_time(client: Any, page: int) -> N
     markers: dict[str, str] = {}
     while True:
         reply = client("GET", "", {"uploads": "", "max-uploads": str(page), "encoding-type": "url", **markers})
-        found += zip(map(unquote, reply.texts("Upload/Key")), reply.texts("Upload/UploadId"), strict=True)
+        found += zip(map(unquote_plus, reply.texts("Upload/Key")), reply.texts("Upload/UploadId"), strict=True)
         if reply.text("IsTruncated") == "false":
             break
         markers = {
-            "key-marker": unquote(reply.text("NextKeyMarker") or ""),
+            "key-marker": unquote_plus(reply.text("NextKeyMarker") or ""),
             "upload-id-marker": reply.text("NextUploadIdMarker") or "",
         }
 
@@ -331,10 +331,11 @@ def test_after_an_upload_that_has_ended_all_of_its_key_are_listed(client: Any) -
 
 def test_keys_are_encoded_if_the_request_says_so(client: Any) -> None:
     client.create("a%41 +")
+    client.create("b/*-._~é!")
     plain, encoded = client("GET", "", {"uploads": ""}), client("GET", "", {"uploads": "", "encoding-type": "url"})
 
-    assert (plain.texts("Upload/Key"), plain.text("EncodingType")) == (["a%41 +"], None)
-    assert (encoded.texts("Upload/Key"), encoded.text("EncodingType")) == (["a%2541%20%2B"], "url")
+    assert (plain.texts("Upload/Key"), plain.text("EncodingType")) == (["a%41 +", "b/*-._~é!"], None)
+    assert (encoded.texts("Upload/Key"), encoded.text("EncodingType")) == (["a%2541+%2B", "b/*-._%7E%C3%A9%21"], "url")
     assert client("GET", "", {"uploads": "", "encoding-type": "base64"}).code == "InvalidArgument"
 
 

@@ -6,7 +6,7 @@ from partwise.server import listings
 from partwise.server.buckets import Bucket, ObjectInfo
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
-from partwise.server.oss.options import ACCEPTED_LIMITS
+from partwise.server.oss.options import ACCEPTED_LIMITS, quote_key
 from partwise.server.times import xml_time
 from partwise.server.xml import Node, document
 
@@ -25,6 +25,7 @@ def _describe(info: ObjectInfo) -> tuple[Node, ...]:
 
 _LISTS = listings.ObjectLists(
     describe=_describe,
+    quote=quote_key,
     page_size=100,
     accepted=ACCEPTED_LIMITS,
     marker_needs_delimiter=False,

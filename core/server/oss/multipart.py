@@ -18,7 +18,14 @@ from partwise.server.objects import check_length
 from partwise.server.oss.callbacks import callback_of
 from partwise.server.oss.headers import checksum_headers
 from partwise.server.oss.objects import check_overwrite, object_info, stored_response
-from partwise.server.oss.options import ACCEPTED_LIMITS, encryption_headers, for_backend, options_of, traffic_limit_of
+from partwise.server.oss.options import (
+    ACCEPTED_LIMITS,
+    encryption_headers,
+    for_backend,
+    options_of,
+    quote_key,
+    traffic_limit_of,
+)
 from partwise.server.reading import quoted
 from partwise.server.times import xml_time
 from partwise.server.uploads import (
@@ -46,7 +53,7 @@ def initiate_multipart_upload(exchange: Exchange) -> ServerResponse:
     upload_id = bucket.backend.initiate_upload(exchange.key, accepted)
     info = UploadInfo(options, exchange.request.has_param("sequential"))
     bucket.uploads.put(upload_id, info, len(repr(info)))
-    encode = key_encoder(exchange.request)
+    encode = key_encoder(exchange.request, quote_key)
     body = document(
         "InitiateMultipartUploadResult",
         (
@@ -89,7 +96,7 @@ def upload_part(exchange: Exchange) -> ServerResponse:
 
 def list_parts(exchange: Exchange) -> ServerResponse:
     upload_id = _upload_id(exchange)
-    page, encode = parts_page(exchange, upload_id, accepted=ACCEPTED_LIMITS), key_encoder(exchange.request)
+    page, encode = parts_page(exchange, upload_id, accepted=ACCEPTED_LIMITS), key_encoder(exchange.request, quote_key)
     bucket = exchange.bucket
     with_checksum = exchange.checksums and exchange.settings.list_checksums
     body = document(
@@ -158,7 +165,7 @@ def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
             ("Initiated", xml_time(upload.initiated.timestamp())),
         )
 
-    return list_pending_uploads(exchange, _after, describe, accepted=ACCEPTED_LIMITS)
+    return list_pending_uploads(exchange, _after, describe, quote=quote_key, accepted=ACCEPTED_LIMITS)
 
 
 def _after(pending: Iterable[PendingUpload], key_marker: str, id_marker: str) -> Iterator[PendingUpload]:
@@ -215,7 +222,7 @@ def _complete_document(exchange: Exchange, etag: str) -> bytes:
             *encoding_node(exchange.request),
             ("Location", f"http://{target.bucket}.{target.host}/{quote(exchange.key)}"),
             ("Bucket", target.bucket or ""),
-            ("Key", key_encoder(exchange.request)(exchange.key)),
+            ("Key", key_encoder(exchange.request, quote_key)(exchange.key)),
             ("ETag", quoted(etag)),
         ),
     )

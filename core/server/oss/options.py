@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from attrs import evolve
 
@@ -40,6 +40,11 @@ ACCEPTED_LIMITS = range(1, PAGE_LIMIT_MAX + 1)
 
 #: Options that the server implements itself, or that are not about the object.
 _NOT_FOR_BACKENDS = frozenset({"callback", "traffic_limit", "request_payer"})
+
+
+def quote_key(key: str) -> str:
+    """Return a key as lists with ``encoding-type=url`` have it."""
+    return quote(key, safe="")
 
 
 def options_of(request: ServerRequest) -> OSSOptions:

@@ -9,7 +9,7 @@ from partwise.server.errors import ServiceError
 from partwise.server.exchange import Exchange
 from partwise.server.messages import ServerResponse
 from partwise.server.s3.errors import error_for, message_of
-from partwise.server.s3.options import ACCEPTED_LIMITS, OWNER
+from partwise.server.s3.options import ACCEPTED_LIMITS, OWNER, quote_key
 from partwise.server.times import xml_time
 from partwise.server.xml import Node, document, parse_deletion
 
@@ -27,6 +27,7 @@ def _describe(info: ObjectInfo) -> tuple[Node, ...]:
 
 _LISTS = listings.ObjectLists(
     describe=_describe,
+    quote=quote_key,
     page_size=1000,
     accepted=ACCEPTED_LIMITS,
     marker_needs_delimiter=True,  # other clients continue after the last key

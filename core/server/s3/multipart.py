@@ -33,6 +33,7 @@ from partwise.server.s3.options import (
     for_backend,
     kept_headers,
     options_of,
+    quote_key,
 )
 from partwise.server.s3.payload import (
     ALGORITHMS,
@@ -310,7 +311,11 @@ def abort_multipart_upload(exchange: Exchange) -> ServerResponse:
 def list_multipart_uploads(exchange: Exchange) -> ServerResponse:
     bucket = exchange.bucket
     return list_pending_uploads(
-        exchange, _after, lambda upload: _upload_nodes(bucket, upload), accepted=ACCEPTED_LIMITS
+        exchange,
+        _after,
+        lambda upload: _upload_nodes(bucket, upload),
+        quote=quote_key,
+        accepted=ACCEPTED_LIMITS,
     )
 
 

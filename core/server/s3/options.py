@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote_plus
 
 from attrs import evolve
 
@@ -52,6 +52,15 @@ _KEPT_HEADERS = (
     "x-amz-object-lock-retain-until-date",
     "x-amz-object-lock-legal-hold",
 )
+
+
+def quote_key(key: str) -> str:
+    """
+    Return a key as lists with ``encoding-type=url`` have it.
+
+    It is encoded like the value of a form, but for slashes.
+    """
+    return quote_plus(key, safe="/*").replace("~", "%7E")
 
 
 def check_owner(request: ServerRequest) -> None:

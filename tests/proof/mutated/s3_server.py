@@ -275,8 +275,22 @@ MUTATIONS = [
     Mutation(
         "S3 does not encode keys",
         "core/server/xml.py",
-        '(lambda key: quote(key, safe="")) if encoding_type else',
-        "(lambda key: key) if encoding_type else",
+        "return quote if encoding_type else",
+        "return (lambda key: key) if encoding_type else",
+        MULTIPART_TESTS,
+    ),
+    Mutation(
+        "S3 encodes the slashes of keys",
+        OPTIONS,
+        'safe="/*"',
+        'safe="*"',
+        MULTIPART_TESTS,
+    ),
+    Mutation(
+        "S3 encodes a space in a key as %20",
+        OPTIONS,
+        'quote_plus(key, safe="/*")',
+        'quote_plus(key, safe="/*").replace("+", "%20")',
         MULTIPART_TESTS,
     ),
     Mutation(
