@@ -313,6 +313,7 @@ def test_uploads_are_listed_by_key_and_then_by_time(client: Any, page: int) -> N
         found += zip(map(unquote_plus, reply.texts("Upload/Key")), reply.texts("Upload/UploadId"), strict=True)
         if reply.text("IsTruncated") == "false":
             break
+        assert len(found) < len(ids)
         markers = {
             "key-marker": unquote_plus(reply.text("NextKeyMarker") or ""),
             "upload-id-marker": reply.text("NextUploadIdMarker") or "",
