@@ -15,8 +15,9 @@ def parse_target(request: ServerRequest, settings: ServerSettings) -> RequestTar
     """
     Return what the request is addressed to.
 
-    A host name with a dot is that of a bucket, unless `settings` has it as path-style: everything after the first dot
-    is the endpoint. Bucket names may have dots, so `settings.hosts` are tried first.
+    The first label of a host name with a dot is the bucket, and the rest the endpoint, unless `settings` has the name
+    as path-style or as an endpoint. A bucket whose name has dots is addressed by the path: `check_hosts` refuses a host
+    with several labels before the endpoint.
 
     Raises:
         ServiceError: the path or the key is invalid.
@@ -32,7 +33,7 @@ def parse_target(request: ServerRequest, settings: ServerSettings) -> RequestTar
         name, _, key = path.partition("/")
         bucket = name or None
     else:
-        bucket, key = _bucket_of(host, settings), path
+        bucket, key = host.partition(".")[0], path
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
@@ -40,13 +41,6 @@ def parse_target(request: ServerRequest, settings: ServerSettings) -> RequestTar
     if size > _KEY_BYTES_MAX:
         raise ServiceError("KeyTooLongError", elements={"Size": str(size), "MaxSizeAllowed": str(_KEY_BYTES_MAX)})
     return RequestTarget(host, bucket, key or None, request.param("uploadId") or None, _part_number(request))
-
-
-def _bucket_of(host: str, settings: ServerSettings) -> str:
-    for endpoint in ("localhost", *settings.hosts):
-        if host.endswith(f".{endpoint}"):
-            return host.removesuffix(f".{endpoint}")
-    return host.partition(".")[0]
 
 
 def _part_number(request: ServerRequest) -> int | None:

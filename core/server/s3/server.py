@@ -24,8 +24,8 @@ class S3Server(StorageServer):
 
     It checks requests as the service does: signatures, checksums in headers and trailers, conditions, the order and
     sizes of parts. It injects planned faults. Requests to an IP address or to ``localhost`` are path-style. For any
-    other host name, the labels before the endpoint are the bucket, as in ``examplebucket.localhost``. Host names that
-    are not loopback must be allowed by `ServerSettings.hosts`.
+    other host name, the first label is the bucket, as in ``examplebucket.localhost``. Host names that are not loopback
+    must be allowed by `ServerSettings.hosts`. A bucket whose name has dots is addressed by the path only.
 
     Its arguments are those of `OSSServer`, but `ServerSettings` has other defaults: the region ``us-east-1``, and parts
     of at least 5 MiB.
