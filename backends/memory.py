@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 from attrs import define, evolve, field, fields
 
 from partwise._closing import Closing
-from partwise._validation import brief, check_callable, check_string, check_type, is_integer
+from partwise._validation import brief, brief_url, check_callable, check_string, check_type, is_integer
 from partwise.backends._argument_checks import (
     check_call,
     check_part,
@@ -608,7 +608,7 @@ def open_url(url: str, **settings: object) -> tuple[MemoryBackend, str]:
     quoted, _, key = rest.partition("/")
     name = unquote(quoted)
     if scheme.lower() != "memory" or not name:
-        raise InvalidInput(f"{url!r} does not name a bucket in memory", hint="Write memory://name/key")
+        raise InvalidInput(f"{brief_url(url)} does not name a bucket in memory", hint="Write memory://name/key")
     with _opened_lock:
         first = _opened.setdefault(name, MemoryBackend(name))
     return first.handle(), key

@@ -8,6 +8,7 @@ report wrong values alike.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from reprlib import Repr
 from typing import Any, NoReturn, TypeGuard
@@ -42,6 +43,27 @@ def brief(value: object) -> str:
         return f"{value!r:.{_BRIEF_LENGTH}}"
     except Exception:  # noqa: BLE001  # the __repr__ of any object may raise anything
         return f"a {type(value).__name__}"
+
+
+def brief_url(url: str) -> str:
+    """Return a URL in quotes for a message, not too long, and without its password."""
+    return f"{without_password(url)!r:.200}"
+
+
+def without_password(url: str) -> str:
+    """
+    Return a URL for messages, with ``***`` for a password.
+
+    It may be that of a database, whose scheme may be mistyped, or that of a proxy, such as ``user:password@host:3128``.
+    """
+    return _PASSWORD_PARAMETER.sub("***", _PASSWORD.sub(r"\1:***@", url))
+
+
+#: What is before a password, and the password: up to the last @, since it may contain one, or a slash, that is not
+#: percent-encoded, as may the name of the user.
+_PASSWORD = re.compile(r"^((?:[^/@:]*:)?//[^/:]*|[^/@:]+(?=:(?!//))):.*@", re.DOTALL)
+
+_PASSWORD_PARAMETER = re.compile("(?<=password=)[^&]*")
 
 
 #: Unlike `repr` it shows only the outer levels of a value, and only the first items.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from partwise._validation import brief, check_callable, check_type, has_methods
+from partwise._validation import brief, brief_url, check_callable, check_type, has_methods
 from partwise.errors import InvalidInput, UnknownScheme
 from partwise.protocols import CheckpointStore, MultipartBackend
 
@@ -229,9 +229,7 @@ def _find(group: str, url: str) -> Any:
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or not scheme:
-        raise InvalidInput(
-            f"{without_password(url)!r} is not a URL: it does not start with a scheme, as {_example(group)} does"
-        )
+        raise InvalidInput(f"{brief_url(url)} is not a URL: it does not start with a scheme, as {_example(group)} does")
     if (group, scheme) in _registered:
         return _registered[group, scheme]
     if scheme in _SHIPPED[group]:
@@ -239,9 +237,7 @@ def _find(group: str, url: str) -> Any:
     for found in _installed(group):
         if found.name == scheme:
             return _load(found.load, url)
-    raise UnknownScheme(
-        f"{without_password(url)!r}: no installed plug-in handles {scheme}: URLs. Known are {_known(group)}"
-    )
+    raise UnknownScheme(f"{brief_url(url)}: no installed plug-in handles {scheme}: URLs. Known are {_known(group)}")
 
 
 def _installed(group: str) -> Iterable[EntryPoint]:
@@ -255,23 +251,7 @@ def _load(load: Callable[[], Any], url: str) -> Any:
     try:
         return load()
     except (ImportError, AttributeError) as error:
-        raise UnknownScheme(f"{without_password(url)!r}: its plug-in can't be loaded: {error}") from error
-
-
-def without_password(url: str) -> str:
-    """
-    Return a URL for messages, with ``***`` for a password.
-
-    It may be that of a database, whose scheme may be mistyped, or that of a proxy, such as ``user:password@host:3128``.
-    """
-    return _PASSWORD_PARAMETER.sub("***", _PASSWORD.sub(r"\1:***@", url))
-
-
-#: What is before a password, and the password: up to the last @, since it may contain one, or a slash, that is not
-#: percent-encoded, as may the name of the user.
-_PASSWORD = re.compile(r"^((?:[^/@:]*:)?//[^/:]*|[^/@:]+(?=:(?!//))):.*@", re.DOTALL)
-
-_PASSWORD_PARAMETER = re.compile("(?<=password=)[^&]*")
+        raise UnknownScheme(f"{brief_url(url)}: its plug-in can't be loaded: {error}") from error
 
 
 def _plug_in(url: str) -> str:

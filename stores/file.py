@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 from partwise import _durable as files
 from partwise._closing import Closing
 from partwise._signals import ignored
-from partwise._validation import check_string, printable, split_url
+from partwise._validation import brief_url, check_string, printable, split_url
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnwritable, InvalidInput
 from partwise.model import ClaimOwner, UploadedPart
@@ -493,7 +493,9 @@ def _directory_of(url: str) -> str:
 
     parts = split_url(url, urlsplit)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise InvalidInput(f"{url!r} does not name a directory for checkpoints", hint="Use file: or file:///DIRECTORY")
+        raise InvalidInput(
+            f"{brief_url(url)} does not name a directory for checkpoints", hint="Use file: or file:///DIRECTORY"
+        )
     if parts.query or parts.fragment:
-        raise InvalidInput(f"{url!r} contains a ? or a #", hint="In the name of a directory write %3F and %23")
+        raise InvalidInput(f"{brief_url(url)} contains a ? or a #", hint="In the name of a directory write %3F and %23")
     return url2pathname(parts.path)

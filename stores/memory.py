@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from attrs import define, evolve, field
 
 from partwise._closing import Closing
+from partwise._validation import brief_url
 from partwise.checkpoint import Checkpoint
 from partwise.errors import InvalidInput
 from partwise.model import UploadedPart
@@ -205,7 +206,7 @@ def open_url(url: str) -> MemoryCheckpointStore:
     name = unquote(rest.removeprefix("//"))
     if scheme.lower() != "memory" or (rest and not rest.startswith("//")) or set("/?#") & set(rest.removeprefix("//")):
         raise InvalidInput(
-            f"{url!r} is not the URL of a checkpoint store in memory", hint="Use memory: or memory://NAME"
+            f"{brief_url(url)} is not the URL of a checkpoint store in memory", hint="Use memory: or memory://NAME"
         )
     with _opened_lock:
         first = _opened.setdefault(name, MemoryCheckpointStore())

@@ -30,7 +30,7 @@ from typing import Any, Literal, TypeVar
 
 from partwise import _durable as files
 from partwise._closing import Closing
-from partwise._validation import printable
+from partwise._validation import brief_url, printable
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CheckpointDamaged, CheckpointError, CheckpointUnwritable, InvalidInput
 from partwise.model import MIB, PART_NUMBER_MAX, ClaimOwner, UploadedPart
@@ -572,7 +572,7 @@ def open_url(url: str) -> SQLiteCheckpointStore:
     path = rest.removeprefix("///")
     if scheme.lower() != "sqlite" or not path or path == rest:
         raise InvalidInput(
-            f"{url!r} does not name a file for checkpoints",
+            f"{brief_url(url)} does not name a file for checkpoints",
             hint="Use sqlite:///PATH, which has four slashes before an absolute path",
         )
     return SQLiteCheckpointStore(path)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from partwise._validation import brief, check_string, split_url
+from partwise._validation import brief, brief_url, check_string, split_url, without_password
 from partwise.errors import InvalidInput, InvalidKey
 
 #: The metadata directory in a bucket's directory: pending uploads, and options of objects. No key leads into it.
@@ -87,21 +87,24 @@ def split_file_url(url: str, *, windows: bool) -> tuple[Path, str]:
     Raises:
         InvalidInput: the URL has another scheme, is not absolute, names another host, or has a query or a fragment.
     """
+    shown = brief_url(url)
     scheme, host, path, _, _ = split_url(url, urlsplit)
     if scheme != "file":
-        raise InvalidInput(f"{url!r} is not a file: URL", hint="Write file:///directory/key")
+        raise InvalidInput(f"{shown} is not a file: URL", hint="Write file:///directory/key")
     if host.lower() not in {"", "localhost"}:
-        raise InvalidInput(f"{url!r} names the host {host!r}, but a file: URL can only name files of this machine")
+        raise InvalidInput(
+            f"{shown} names the host {without_password(host)!r}, but a file: URL can only name files of this machine"
+        )
     if "?" in url or "#" in url:
-        raise InvalidInput(f"{url!r} has a query or a fragment", hint="In a path, write '?' as %3F and '#' as %23")
+        raise InvalidInput(f"{shown} has a query or a fragment", hint="In a path, write '?' as %3F and '#' as %23")
     if windows and _WINDOWS_DRIVE.match(path):
         path = path[1:]
     elif not path.startswith("/"):
-        raise InvalidInput(f"{url!r} is not absolute", hint="Write file:///directory/key")
+        raise InvalidInput(f"{shown} is not absolute", hint="Write file:///directory/key")
     directory, _, key = path.rpartition("/")
     decoded = _percent_decoded(directory + "/")
     if "\0" in decoded:
-        raise InvalidInput(f"{url!r} has a NUL in its path")
+        raise InvalidInput(f"{shown} has a NUL in its path")
     return Path(decoded), _percent_decoded(key)
 
 

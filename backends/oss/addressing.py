@@ -11,7 +11,7 @@ import re
 
 from attrs import define
 
-from partwise._validation import brief, check_string
+from partwise._validation import brief, check_string, without_password
 from partwise.backends._http.addresses import DEFAULT_PORTS, authority, is_ip, parse_endpoint
 from partwise.backends._http.signatures import Query, encoded_key, encoded_query
 from partwise.errors import InvalidInput, InvalidKey
@@ -89,8 +89,8 @@ def resolve(
     """
     if not _BUCKET.fullmatch(check_string("bucket", bucket)):
         raise InvalidInput(
-            f"{brief(bucket)} is not a valid bucket name: it has 3 to 63 lower-case letters, digits and hyphens, and "
-            "begins and ends with a letter or digit"
+            f"{brief(without_password(bucket))} is not a valid bucket name: it has 3 to 63 lower-case letters, "
+            "digits and hyphens, and begins and ends with a letter or digit"
         )
     if addressing_style not in ADDRESSING_STYLES:
         raise InvalidInput(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from partwise._validation import brief_url
 from partwise.backends.oss.addressing import ENDPOINT_HINT, plain_region, region_of
 from partwise.backends.oss.backend import OSSBackend
 from partwise.backends.oss.credentials import CREDENTIALS_HINT, EnvironmentCredentials
@@ -60,7 +61,7 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme.lower() != "oss" or not bucket:
-        raise InvalidInput(f"{url!r:.200} is not the URL of an object in OSS: oss://bucket/key")
+        raise InvalidInput(f"{brief_url(url)} is not the URL of an object in OSS: oss://bucket/key")
     profile, path = given.pop("profile", None), given.pop("config_file", None)
 
     @cache
@@ -71,7 +72,7 @@ def open_url(url: str, **settings: Any) -> tuple[OSSBackend, str]:
     where = _locate(given, file, by_name=profile is not None)
     if where.region is None and where.endpoint is None:
         raise InvalidInput(
-            f"neither the region nor the endpoint of {url!r:.200} is known",
+            f"neither the region nor the endpoint of {brief_url(url)} is known",
             hint=f"{ENDPOINT_HINT}, or write one to {DEFAULT_PATH}",
         )
     timeout = given.pop("timeout", None)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from attrs import define
 
-from partwise._validation import brief, check_string
+from partwise._validation import brief, check_string, without_password
 from partwise.backends._http.addresses import DEFAULT_PORTS, ServerAddress, authority, is_ip, parse_endpoint
 from partwise.backends._http.signatures import Query, encoded_key, encoded_query
 from partwise.errors import InvalidInput, InvalidKey
@@ -202,8 +202,8 @@ def regional_host(service: str, region: str) -> str:
 def _check_bucket(bucket: str) -> None:
     if not (_BUCKET.fullmatch(bucket) or _OTHER_BUCKET.fullmatch(bucket)):
         raise InvalidInput(
-            f"{brief(bucket)} is not a valid bucket name: it has 3 to 63 lower-case letters, digits, dots and hyphens, "
-            "and begins and ends with a letter or digit"
+            f"{brief(without_password(bucket))} is not a valid bucket name: it has 3 to 63 lower-case letters, "
+            "digits, dots and hyphens, and begins and ends with a letter or digit"
         )
     if _DIRECTORY_BUCKET.fullmatch(bucket):
         raise InvalidInput(f"{bucket!r} is a directory bucket (S3 Express One Zone), which is not supported")

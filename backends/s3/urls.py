@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from partwise._validation import brief_url
 from partwise.backends.s3.backend import S3Backend
 from partwise.backends.s3.credentials import as_provider
 from partwise.backends.s3.profiles import Settings, read_settings, read_shared_files
@@ -66,7 +67,7 @@ def parse_url(url: str, settings: Mapping[str, Any]) -> tuple[str, str, dict[str
     scheme, _, rest = url.partition("://")
     bucket, key = split_path(rest)
     if scheme.lower() != "s3" or not bucket:
-        raise InvalidInput(f"{url!r:.200} is not the URL of an object in S3: s3://bucket/key")
+        raise InvalidInput(f"{brief_url(url)} is not the URL of an object in S3: s3://bucket/key")
     profile = given.pop("profile", None)
     files = read_shared_files(os.environ)  # once, since a file may be a pipe
     _add_configured(given, read_settings(profile=profile, files=files))

@@ -8,8 +8,8 @@ import re
 import textwrap
 from collections.abc import Collection, Sequence
 
+from partwise._validation import without_password
 from partwise.model import GIB, KIB, MIB, TIB, utc
-from partwise.registry import without_password
 
 _BINARY = ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
+from partwise._validation import brief_url
 from partwise.config import CONCURRENCY_LIMIT, SECONDS_MAX
 from partwise.errors import InvalidInput
 from partwise.model import GIB, KIB, MIB, TIB
@@ -232,7 +233,7 @@ def store_url(text: str) -> str:
 def _not_memory(text: str, hint: str) -> str:
     if text.partition(":")[0].lower() == "memory":
         raise InvalidInput(
-            f"{text!r:.200} is the memory of this process, which ends with the command: nothing would be kept",
+            f"{brief_url(text)} is the memory of this process, which ends with the command: nothing would be kept",
             hint=hint,
         )
     return text

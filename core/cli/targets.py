@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from attrs import define, field
 
+from partwise._validation import without_password
 from partwise.checkpoint import Checkpoint
 from partwise.cli.object_options import RequestedOptions
 from partwise.cli.parsing import require_at_most_one
@@ -17,7 +18,7 @@ from partwise.cli.stdin import STANDARD_INPUT
 from partwise.cli.vendors import bucket_in_url
 from partwise.errors import InvalidInput
 from partwise.protocols import CheckpointStore, MultipartBackend, SupportsRequestOptions
-from partwise.registry import default_checkpoint_store, open_backend, open_checkpoint_store, without_password
+from partwise.registry import default_checkpoint_store, open_backend, open_checkpoint_store
 
 
 @define(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
+from partwise._validation import brief_url
 from partwise.cli.completion import Paths, Suggestions
 from partwise.cli.help_pages import OptionGroup
 from partwise.cli.param_types import Value, unique_pairs
@@ -126,7 +127,7 @@ def require_matching_flags(url: str, given: Mapping[str, Any]) -> None:
                 from partwise.errors import InvalidInput
 
                 raise InvalidInput(
-                    f"{flags[0]} is only for {vendor.SCHEME}:// URLs, and {url!r:.200} is not one",
+                    f"{flags[0]} is only for {vendor.SCHEME}:// URLs, and {brief_url(url)} is not one",
                     hint=f"Leave {flags[0]} out",
                 )
 
@@ -164,7 +165,7 @@ def probing_module(url: str) -> Any:
 
         schemes = " or ".join(f"{vendor.SCHEME}://bucket/prefix" for vendor in VENDORS if vendor.PROBE)
         raise InvalidInput(
-            f"{url!r:.200} can't be probed: only storages behind one protocol differ", hint=f"Write {schemes}"
+            f"{brief_url(url)} can't be probed: only storages behind one protocol differ", hint=f"Write {schemes}"
         )
     return import_module(vendor.PROBE)
 

@@ -235,3 +235,20 @@ def test_the_width_is_that_of_the_terminal_that_shows_the_error(
         lines = os.read(controller, 10_000).decode().splitlines()
     os.close(controller)
     assert columns - 5 <= max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        upload(S3, "--store", "memory://me:secret@db"),
+        upload("memory://me:secret@db/key"),
+        upload("oss://me:secret@db/key", "--dialect", "aws"),
+        ("probe", "file://me:secret@db/key"),
+    ],
+    ids=str,
+)
+def test_a_password_in_a_url_is_not_shown(partwise: Run, arguments: tuple[str, ...]) -> None:
+    ended = partwise(*arguments)
+    assert ended.code == 2
+    assert "***" in ended.err
+    assert "secret" not in ended.out + ended.err

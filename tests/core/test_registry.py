@@ -16,7 +16,9 @@ import partwise
 import partwise.backends
 import partwise.stores
 from partwise import registry as plugins
+from partwise._validation import without_password
 from partwise.backends.memory import MemoryBackend
+from partwise.backends.oss import Credentials
 from partwise.errors import InvalidInput, UnknownScheme
 from partwise.protocols import CheckpointStore, MultipartBackend
 from partwise.registry import (
@@ -27,7 +29,6 @@ from partwise.registry import (
     open_checkpoint_store,
     register_backend,
     register_checkpoint_store,
-    without_password,
 )
 from partwise.stores.memory import MemoryCheckpointStore
 from partwise.uploader import Uploader
@@ -189,6 +190,29 @@ def test_the_password_of_a_url_with_an_unknown_scheme_is_not_shown(url):
         with pytest.raises(InvalidInput, match=r"\*\*\*") as caught:
             open_url(url)
         assert "cret" not in str(caught.value)
+
+
+_KEYS = Credentials("id", "key")
+
+
+@pytest.mark.parametrize(
+    ("open_url", "url", "settings"),
+    [
+        (open_backend, "oss://me:secret@db/key", {}),
+        (open_backend, "oss://me:secret@db/key", {"region": "cn-hangzhou", "credentials": _KEYS}),
+        (open_backend, "s3://me:secret@db/key", {"region": "eu-west-1", "credentials": _KEYS}),
+        (open_backend, "file://me:secret@db/key", {}),
+        (open_checkpoint_store, "file://me:secret@db/key", {}),
+        (open_checkpoint_store, "memory://me:secret@db/key", {}),
+        (open_checkpoint_store, "sqlite://me:secret@db/key", {}),
+    ],
+)
+def test_the_password_of_a_url_that_can_have_none_is_not_shown(open_url, url, settings, monkeypatch):
+    for name in ("OSS_REGION", "OSS_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InvalidInput, match=r"\*\*\*") as caught:
+        open_url(url, **settings)
+    assert "cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["ftp://host/a:b@c", "ftp:///a@b:c@d", "ftp://host:21/a"])

@@ -530,14 +530,14 @@ MUTATIONS = [
     ),
     Mutation(
         "the end of a password with an @ is shown",
-        "core/registry.py",
+        "core/_validation.py",
         "(?=:(?!//))):.*@",
         "(?=:(?!//))):[^@]*@",
         ("tests/core/test_registry.py",),
     ),
     Mutation(
         "the password of a user whose name has an @ is shown",
-        "core/registry.py",
+        "core/_validation.py",
         "//[^/:]*|",
         "//[^/:@]*|",
         ("tests/core/test_registry.py",),
