@@ -156,7 +156,8 @@ Exit codes:
   2    wrong usage
   3    busy: another process is running this upload
   75   failed, but retryable: run the same command again to resume
-  130  stopped by Ctrl-C (143: by SIGTERM): run the same command again"""
+  130  stopped by Ctrl-C (143: by SIGTERM; 129: the terminal was closed):
+       run the same command again"""
 
 transfer_options = (
     OptionGroup("Transfer")
@@ -350,7 +351,7 @@ Exit codes:
   2    wrong usage
   4    unknown: equal sizes, and no checksum to compare
   75   failed, but retryable: run the same command again
-  130  stopped by Ctrl-C (143: by SIGTERM)""",
+  130  stopped by Ctrl-C (143: by SIGTERM; 129: the terminal was closed)""",
 )
 @argument("file", "FILE", "A file, or - for standard input.", type=Paths("file"))
 @object_url

@@ -156,3 +156,11 @@ def test_a_probe_is_as_documented(partwise: Run, monkeypatch: pytest.MonkeyPatch
     assert found["observed"].keys() == documented_object["observed"].keys()
     facts = documented_object["observed"]["checksums"]["crc64nvme"]
     assert found["observed"]["checksums"]["crc64nvme"].keys() == facts.keys()
+
+
+@pytest.mark.parametrize(("command", "without"), [("upload", {4}), ("verify", {3})])
+def test_help_pages_list_the_exit_codes(partwise: Run, command: str, without: set[int]) -> None:
+    documented_codes = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE.read_text("utf-8"), re.MULTILINE)}
+    _, title, listed = partwise(command, "--help").out.partition("Exit codes:")
+    assert title
+    assert {int(code) for code in re.findall(r"\b\d+(?=  |:)", listed)} == documented_codes - without
