@@ -129,11 +129,17 @@ class RequestedOptions:
             raise InvalidInput(f"--set gives {', '.join(sorted(twice))} a second time", hint="Give each option once")
         supported = capabilities.options & {a.name for a in fields(kind)}
         if unsupported := {*self.values, *self.assignments} - supported:
-            names = ", ".join(sorted(unsupported))
-            raise UnsupportedOption(f"{backend.location} does not support {names}. Nothing was sent")
+            flags = ", ".join(self._flag_of(name) for name in sorted(unsupported))
+            raise UnsupportedOption(f"{backend.location} does not support {flags}. Nothing was sent")
         types = _types_of_fields(kind)
         assigned = {name: _parse(name, text, types.get(name, str)) for name, text in self.assignments.items()}
         return kind(**self.values, **assigned)
+
+    def _flag_of(self, name: str) -> str:
+        """Return how the command line gives an option."""
+        from partwise.cli.reporting import FLAGS
+
+        return f"--set {name}" if name in self.assignments else FLAGS.get(name, name)
 
 
 def _types_of_fields(kind: type[ObjectOptions]) -> dict[str, Any]:

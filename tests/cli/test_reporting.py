@@ -17,8 +17,11 @@ import partwise.backends
 import partwise.stores
 from partwise import errors
 from partwise.cli.app import app
+from partwise.cli.common_options import request_options
+from partwise.cli.object_options import shared_options
 from partwise.cli.reporting import FLAGS, ErrorReport, exit_code, failure, format_error, success
 from partwise.cli.signals import SignalReceived
+from partwise.cli.vendors import VENDORS
 from partwise.errors import (
     KEPT_BY_EARLIER_RUN,
     AccessDenied,
@@ -360,6 +363,15 @@ def test_every_setting_in_a_hint_of_the_library_has_a_flag() -> None:
         if match[1] not in FLAGS and f"{match[1]}={match[2]}" not in FLAGS
     ]
     assert unknown == []
+
+
+def test_every_option_of_an_object_that_has_a_flag_is_named_by_it() -> None:
+    """The refusal of an option that the storage does not support names it so."""
+    given = {name for group in (shared_options, request_options) for name in group.usages}
+    for vendor in VENDORS:
+        given |= {name for _, kind, _, name in (*vendor.REQUEST_FLAGS, *vendor.OPTION_FLAGS) if name and kind != "flag"}
+    made_of_several = {name for name in given if name.startswith("callback_")}
+    assert {name for name in given - made_of_several if not FLAGS.get(name, "").startswith("--")} == set()
 
 
 def test_every_flag_that_a_hint_may_name_exists() -> None:

@@ -174,7 +174,7 @@ def test_endpoint_region_and_addressing_style_are_flags(
 def test_the_dialect_decides_what_may_be_requested(server: S3Server, partwise: Run, small: Path) -> None:
     line = ("upload", "small.bin", "s3://examplebucket/key", "--acl", "private")
     refused = partwise(*line, "--dialect", "r2")
-    assert (refused.code, "does not support acl. Nothing was sent" in refused.err) == (2, True)
+    assert (refused.code, "does not support --acl. Nothing was sent" in refused.err) == (2, True)
     assert not server.requests
     assert partwise(*line).code == 0
     unknown = partwise(*line, "--dialect", "s4")
@@ -352,7 +352,7 @@ def test_the_owner_of_the_bucket_has_to_be_an_account(server: S3Server, partwise
 def test_a_storage_without_paying_requesters_says_so(partwise: Run, place: Path) -> None:
     (place / "bucket").mkdir()
     ended = partwise("uploads", f"{(place / 'bucket').as_uri()}/", "--request-payer", "requester")
-    assert (ended.code, "does not support request_payer" in ended.err) == (2, True)
+    assert (ended.code, "does not support --request-payer" in ended.err) == (2, True)
 
 
 def test_an_object_with_a_key_of_the_customer_is_verified_with_it(

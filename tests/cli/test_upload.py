@@ -208,10 +208,8 @@ def test_the_options_of_a_plug_in_can_be_set_by_name(partwise: Run, small: Path,
     assert opened["backend"].describe("k") == OwnOptions(mode="compliance", days=-7, legal_hold=False)
 
     ended = partwise(*line, "--set", "rules=a", "--traffic-limit", "819200")
-    assert (ended.code, "memory://spy does not support rules, traffic_limit. Nothing was sent" in ended.err) == (
-        2,
-        True,
-    )
+    assert ended.code == 2
+    assert "memory://spy does not support --set rules, --traffic-limit. Nothing was sent" in ended.err
 
 
 def test_if_match_replaces_only_the_object_that_it_names(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
@@ -223,7 +221,7 @@ def test_if_match_replaces_only_the_object_that_it_names(partwise: Run, small: P
 
 def test_a_dry_run_refuses_the_same_options(partwise: Run, small: Path, opened: dict[str, Any]) -> None:
     ended = partwise("upload", "small.bin", "spy:k", "--dry-run", "--set", "colour=red")
-    assert (ended.code, "memory://spy does not support colour" in ended.err) == (2, True)
+    assert (ended.code, "memory://spy does not support --set colour" in ended.err) == (2, True)
 
 
 def test_another_access_rule_on_a_storage_that_fixes_it_starts_again(

@@ -304,7 +304,7 @@ def test_the_exit_code_is_that_of_the_worst(codes: list[int], worst: int) -> Non
         (["a.bin", "b.bin", "spy:d/", "--checkpoint", "c.ucp"], "--checkpoint is for one file"),
         (["a.bin", "b.bin", "spy:d/", "--expect-size", "0"], "--expect-size is for one file"),
         (["a.bin", "b.bin", "spy:d/", "--expect-crc64", "0"], "--expect-crc64 is for one file"),
-        (["a.bin", "b.bin", "spy:d/", "--set", "colour=red"], "does not support colour"),
+        (["a.bin", "b.bin", "spy:d/", "--set", "colour=red"], "does not support --set colour"),
         (["a.bin", "spy:d/", "b.bin"], "'b.bin' is not a URL"),
         (["a.bin", "oss://bucket/d/", "b.bin"], "the URL has to be the last argument"),
         (["a.bin", "b.bin"], "'b.bin' is not a URL"),

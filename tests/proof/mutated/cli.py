@@ -391,6 +391,13 @@ MUTATIONS = [
         "--(?:json)",
         COMMANDS,
     ),
+    Mutation(
+        "an option that the storage does not support is not named by its flag",
+        "core/cli/object_options.py",
+        'return f"--set {name}" if name in self.assignments else FLAGS.get(name, name)',
+        "return name",
+        ("tests/cli/test_usage.py",),
+    ),
     Mutation("memory URLs are accepted", "core/cli/parsing.py", '.lower() == "memory":', '.lower() == "":', COMMANDS),
     Mutation(
         "a directory without a slash is a prefix",
