@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from attrs import define
@@ -56,6 +57,24 @@ def parse_endpoint(endpoint: object, example: str) -> ServerAddress:
     if not _PATH.fullmatch(path) or any(segment in (".", "..") for segment in path.split("/")):
         raise wrong
     return ServerAddress(url.scheme, host, port or DEFAULT_PORTS[url.scheme], path)
+
+
+def check_configured(origin: str, check: Callable[[str], object], value: str) -> None:
+    """
+    Check a setting that the caller did not pass.
+
+    Args:
+        origin: where it comes from, such as a variable of the environment.
+        check: raises InvalidInput for an invalid value.
+        value: the setting.
+
+    Raises:
+        InvalidInput: it is invalid. The message names its origin.
+    """
+    try:
+        check(value)
+    except InvalidInput as error:
+        raise InvalidInput(f"{origin}: {error.message}", hint=error.hint_template) from None
 
 
 def split_url(url: str, what: str) -> tuple[ServerAddress, str]:

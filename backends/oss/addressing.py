@@ -96,7 +96,7 @@ def resolve(
         raise InvalidInput(
             f"the addressing style must be one of {', '.join(ADDRESSING_STYLES)}, not {brief(addressing_style)}"
         )
-    region = None if region is None else _checked_region(region)
+    region = None if region is None else checked_region(region)
     if endpoint is None:
         if region is None:
             raise InvalidInput(f"neither the region nor the endpoint of bucket {bucket} is known", hint=ENDPOINT_HINT)
@@ -165,7 +165,8 @@ def region_of(endpoint: str) -> str | None:
     return _region_of(host)
 
 
-def _checked_region(region: str) -> str:
+def checked_region(region: str) -> str:
+    """Return a region id without ``oss-``; raise InvalidInput if it is invalid."""
     region = plain_region(region)
     if not _REGION.fullmatch(region):
         raise InvalidInput(f"{region!r} is not a valid region id, such as cn-hangzhou")

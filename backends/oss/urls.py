@@ -13,7 +13,8 @@ from functools import cache
 from typing import Any
 
 from partwise._validation import brief_url
-from partwise.backends.oss.addressing import ENDPOINT_HINT, plain_region, region_of
+from partwise.backends._http.addresses import check_configured
+from partwise.backends.oss.addressing import ENDPOINT_HINT, checked_region, plain_region, region_of
 from partwise.backends.oss.backend import OSSBackend
 from partwise.backends.oss.credentials import CREDENTIALS_HINT, EnvironmentCredentials
 from partwise.backends.oss.ossutil import DEFAULT_PATH, Configuration, read_configuration
@@ -104,10 +105,8 @@ def _locate(given: dict[str, Any], file: Callable[[], Configuration], *, by_name
     )
     if arguments.endpoint is not None and (arguments.region is not None or region_of(arguments.endpoint) is not None):
         return arguments
-    environment = Configuration(
-        region=os.environ.get("OSS_REGION") or None, endpoint=os.environ.get("OSS_ENDPOINT") or None
-    )
-    levels = [arguments, file(), environment] if by_name else [arguments, environment]
+    above = [arguments, file()] if by_name else [arguments]
+    levels = [*above, _from_environment(above)]
     if not by_name:
         levels.append(_from_file(file, levels))
     region, region_level = _first(levels, "region")
@@ -121,6 +120,24 @@ def _locate(given: dict[str, Any], file: Callable[[], Configuration], *, by_name
     if style is None and endpoint is not None:
         style = levels[endpoint_level].addressing_style
     return Configuration(region=region, endpoint=endpoint, addressing_style=style)
+
+
+def _from_environment(above: list[Configuration]) -> Configuration:
+    """
+    Return the settings of the environment that no level above it has.
+
+    Raises:
+        InvalidInput: one of them is invalid; the message names its variable.
+    """
+    region, endpoint = (
+        (os.environ.get(variable) or None) if all(getattr(level, name) is None for level in above) else None
+        for name, variable in (("region", "OSS_REGION"), ("endpoint", "OSS_ENDPOINT"))
+    )
+    if region is not None:
+        check_configured("OSS_REGION", checked_region, region)
+    if endpoint is not None:
+        check_configured("OSS_ENDPOINT", region_of, endpoint)
+    return Configuration(region=region, endpoint=endpoint)
 
 
 def _from_file(file: Callable[[], Configuration], levels: list[Configuration]) -> Configuration:

@@ -123,7 +123,7 @@ def resolve(
         raise InvalidInput(
             f"the addressing style must be one of {', '.join(ADDRESSING_STYLES)}, not {brief(addressing_style)}"
         )
-    region = None if region is None else _checked_region(region)
+    region = None if region is None else checked_region(region)
     check_string("bucket", bucket)
     if endpoint is not None and (dual_stack or accelerate):
         raise InvalidInput("dual_stack and accelerate are for the endpoints of AWS, and exclude an endpoint")
@@ -195,7 +195,7 @@ def regional_host(service: str, region: str) -> str:
     Raises:
         InvalidInput: the region is invalid. It could lead to another host.
     """
-    region = _checked_region(region)
+    region = checked_region(region)
     return f"{service}.{region}.{_domain(region)}"
 
 
@@ -281,7 +281,8 @@ def _domain(region: str) -> str:
     return next(domain for start, domain in _DOMAINS if region.startswith(start))
 
 
-def _checked_region(region: str) -> str:
+def checked_region(region: str) -> str:
+    """Return a region; raise InvalidInput if it is invalid."""
     check_string("region", region)
     region = region.strip()
     if not _REGION.fullmatch(region):

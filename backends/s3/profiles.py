@@ -196,6 +196,8 @@ class Settings:
     dualstack: bool = False
     accelerate: bool = False
     ca_bundle: str | None = None
+    #: Where region and endpoint come from, for messages: a variable, or a setting of the profile.
+    origins: Mapping[str, str] = field(factory=dict, eq=False)
 
 
 def profile_name(environment: Mapping[str, str]) -> str | None:
@@ -222,34 +224,46 @@ def read_settings(
     name = profile or profile_name(variables)
     chosen = shared.profiles.get("default", Profile("default")) if name is None else shared.profile(name)
     s3 = chosen.nested.get("s3", {})
+    region, region_origin = _first(
+        *((name, variables.get(name)) for name in ("AWS_REGION", "AWS_DEFAULT_REGION")),
+        ("the region of the profile", chosen.get("region")),
+    )
+    endpoint, endpoint_origin = _endpoint_and_origin("s3", variables, chosen, shared)
     return Settings(
-        region=variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or chosen.get("region"),
-        endpoint=service_endpoint("s3", variables, chosen, shared),
+        region=region,
+        endpoint=endpoint,
         addressing_style=_addressing_style(s3.get("addressing_style")),
         dualstack=_boolean(
-            "use_dualstack_endpoint",
-            variables.get("AWS_USE_DUALSTACK_ENDPOINT")
-            or chosen.get("use_dualstack_endpoint")
-            or s3.get("use_dualstack_endpoint"),
+            ("AWS_USE_DUALSTACK_ENDPOINT", variables.get("AWS_USE_DUALSTACK_ENDPOINT")),
+            (
+                "the use_dualstack_endpoint of the profile",
+                chosen.get("use_dualstack_endpoint") or s3.get("use_dualstack_endpoint"),
+            ),
         ),
-        accelerate=_boolean("use_accelerate_endpoint", s3.get("use_accelerate_endpoint")),
+        accelerate=_boolean(("the use_accelerate_endpoint of the profile", s3.get("use_accelerate_endpoint"))),
         ca_bundle=configured_ca_bundle(variables, chosen),
+        origins={"region": region_origin, "endpoint": endpoint_origin},
     )
 
 
 def service_endpoint(service: str, environment: Mapping[str, str], profile: Profile, files: SharedFiles) -> str | None:
     """Return the URL that environment and profile set for a service; None: AWS's."""
+    return _endpoint_and_origin(service, environment, profile, files)[0]
+
+
+def _endpoint_and_origin(
+    service: str, environment: Mapping[str, str], profile: Profile, files: SharedFiles
+) -> tuple[str | None, str]:
+    """Return the URL of a service, or None, and where it is set."""
     if _boolean(
-        "ignore_configured_endpoint_urls",
-        environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or profile.get("ignore_configured_endpoint_urls"),
+        ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")),
+        ("the ignore_configured_endpoint_urls of the profile", profile.get("ignore_configured_endpoint_urls")),
     ):
-        return None
+        return None, ""
     group = files.services.get(profile.get("services") or "", {})
-    return (
-        environment.get(f"AWS_ENDPOINT_URL_{service.upper()}")
-        or environment.get("AWS_ENDPOINT_URL")
-        or group.get(service, {}).get("endpoint_url")
-        or profile.get("endpoint_url")
+    return _first(
+        *((name, environment.get(name)) for name in (f"AWS_ENDPOINT_URL_{service.upper()}", "AWS_ENDPOINT_URL")),
+        ("the endpoint_url of the profile", group.get(service, {}).get("endpoint_url") or profile.get("endpoint_url")),
     )
 
 
@@ -258,15 +272,21 @@ def configured_ca_bundle(environment: Mapping[str, str], profile: Profile) -> st
     return environment.get("AWS_CA_BUNDLE") or profile.get("ca_bundle")
 
 
+def _first(*candidates: tuple[str, str | None]) -> tuple[str | None, str]:
+    """Return the first value that is set and not empty, or None, and its origin."""
+    return next(((value, origin) for origin, value in candidates if value), (None, ""))
+
+
 def _addressing_style(text: str | None) -> str | None:
     if text is not None and text not in ("auto", "path", "virtual"):
         raise InvalidInput(f"the addressing_style of the profile must be auto, path or virtual, not {text!r:.40}")
     return text
 
 
-def _boolean(name: str, text: str | None) -> bool:
-    if text is None or text.lower() in ("false", ""):
+def _boolean(*candidates: tuple[str, str | None]) -> bool:
+    text, origin = _first(*candidates)
+    if text is None or text.lower() == "false":
         return False
     if text.lower() == "true":
         return True
-    raise InvalidInput(f"{name} must be true or false, not {text!r:.40}")
+    raise InvalidInput(f"{origin} must be true or false, not {text!r:.40}")

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from partwise._validation import brief_url
+from partwise.backends._http.addresses import check_configured
+from partwise.backends.s3.addressing import checked_region, host_of
 from partwise.backends.s3.backend import S3Backend
 from partwise.backends.s3.credentials import as_provider
 from partwise.backends.s3.profiles import Settings, read_settings, read_shared_files
@@ -93,9 +95,13 @@ def split_path(path: str) -> tuple[str, str]:
 
 def _add_configured(given: dict[str, Any], configured: Settings) -> None:
     """Add the settings of environment and profile to those that the caller gave."""
+    if "region" not in given and configured.region is not None:
+        check_configured(configured.origins["region"], checked_region, configured.region)
     for name in ("region", "addressing_style", "ca_bundle"):
         given.setdefault(name, getattr(configured, name))
     if not (given.get("dual_stack") or given.get("accelerate")):
+        if "endpoint" not in given and configured.endpoint is not None:
+            check_configured(configured.origins["endpoint"], host_of, configured.endpoint)
         given.setdefault("endpoint", configured.endpoint)
     if given.get("endpoint") is None:
         given.setdefault("dual_stack", configured.dualstack)

@@ -136,6 +136,17 @@ def test_without_region_and_endpoint_the_hint_names_all_sources():
         open_url("oss://examplebucket/key", credentials=SETTINGS["credentials"])
 
 
+@pytest.mark.parametrize(("variable", "value"), [("OSS_REGION", "cn hangzhou"), ("OSS_ENDPOINT", "ftp://a:secret@b")])
+def test_an_invalid_variable_is_named_and_does_not_matter_if_it_is_not_used(monkeypatch, config, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidInput, match=rf"^{variable}: .* is not a valid") as caught:
+        open_url("oss://examplebucket/key", credentials=SETTINGS["credentials"])
+    assert "secret" not in str(caught.value)
+    assert opened(**SETTINGS, endpoint="oss-cn-hangzhou.aliyuncs.com").region == "cn-hangzhou"
+    config("[profile work]\nregion=cn-beijing\nendpoint=oss-cn-beijing.aliyuncs.com\n")
+    assert opened(credentials=SETTINGS["credentials"], profile="work").region == "cn-beijing"
+
+
 def test_an_empty_variable_counts_as_missing(monkeypatch, config):
     config("[default]\nregion=cn-beijing\n")
     monkeypatch.setenv("OSS_REGION", "")

@@ -34,6 +34,45 @@ def test_the_key_is_everything_after_the_bucket(key):
     assert (backend.bucket, found) == ("examplebucket", key)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "instead"),
+    [
+        ("AWS_REGION", "eu west", {"region": "eu-west-1"}),
+        ("AWS_DEFAULT_REGION", "eu west", {"region": "eu-west-1"}),
+        ("AWS_ENDPOINT_URL", "ftp://host", {"endpoint": "http://127.0.0.1:9"}),
+        ("AWS_ENDPOINT_URL_S3", "ftp://host", {"endpoint": "http://127.0.0.1:9"}),
+        ("AWS_ENDPOINT_URL_S3", "ftp://host", {"dual_stack": True}),
+    ],
+)
+def test_an_invalid_variable_is_named_and_does_not_matter_if_it_is_not_used(monkeypatch, variable, value, instead):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidInput, match=f"^{variable}: '{value}' is not a valid"):
+        open_backend("s3://examplebucket/key")
+    open_backend("s3://examplebucket/key", **instead)
+
+
+@pytest.mark.parametrize(
+    ("setting", "origin"),
+    [("region = eu west", "the region of the profile"), ("endpoint_url = ftp://x", "the endpoint_url of the profile")],
+)
+def test_an_invalid_setting_of_the_profile_is_named(config, setting, origin):
+    config(f"[default]\n{setting}\n")
+    with pytest.raises(InvalidInput, match=f"^{origin}: .* is not a valid"):
+        open_backend("s3://examplebucket/key")
+
+
+@pytest.mark.parametrize("variable", ["AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"])
+def test_a_variable_that_is_neither_true_nor_false_is_named(monkeypatch, config, variable):
+    monkeypatch.setenv(variable, "perhaps")
+    with pytest.raises(InvalidInput, match=f"^{variable} must be true or false, not 'perhaps'"):
+        open_backend("s3://examplebucket/key")
+    monkeypatch.delenv(variable)
+    name = variable.removeprefix("AWS_").lower()
+    config(f"[default]\n{name} = perhaps\n")
+    with pytest.raises(InvalidInput, match=f"^the {name} of the profile must be true or false, not 'perhaps'"):
+        open_backend("s3://examplebucket/key")
+
+
 def test_without_a_slash_the_key_is_empty():
     assert open_backend("S3://examplebucket")[1] == ""
 

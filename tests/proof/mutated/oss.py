@@ -780,10 +780,10 @@ MUTATIONS = [
     Mutation("page_size is not a setting of URLs", URLS, " page_size ", " ", URLS_TESTS),
     Mutation("user_agent is not a setting of URLs", URLS, " user_agent ", " ", URLS_TESTS),
     Mutation(
-        "an empty endpoint in the environment is used",
+        "an empty variable of the environment is used",
         URLS,
-        'os.environ.get("OSS_ENDPOINT") or None',
-        'os.environ.get("OSS_ENDPOINT")',
+        "(os.environ.get(variable) or None) if",
+        "os.environ.get(variable) if",
         URLS_TESTS,
     ),
     Mutation(

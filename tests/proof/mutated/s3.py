@@ -329,6 +329,20 @@ MUTATIONS = [
         S3_EMULATORS_TESTS,
     ),
     Mutation(
+        "an invalid variable of the environment is not named",
+        "backends/_http/addresses.py",
+        'f"{origin}: {error.message}"',
+        "error.message",
+        ("tests/s3/test_urls.py",),
+    ),
+    Mutation(
+        "a region in the environment that is not used is checked",
+        "backends/s3/urls.py",
+        'if "region" not in given and configured.region is not None:',
+        "if configured.region is not None:",
+        ("tests/s3/test_urls.py",),
+    ),
+    Mutation(
         "a plus in a listed key is a plus",
         S3_XML,
         "unquote_plus if plus_is_space else unquote",
@@ -374,7 +388,7 @@ MUTATIONS = [
     Mutation(
         "a region can lead to another host",
         S3_ADDRESSING,
-        '    region = _checked_region(region)\n    return f"{service}',
+        '    region = checked_region(region)\n    return f"{service}',
         '    return f"{service}',
         S3_CREDENTIALS_TESTS,
     ),
@@ -514,8 +528,8 @@ MUTATIONS = [
     Mutation(
         "the region of the profile comes before that of the environment",
         S3_PROFILES,
-        'variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or chosen.get("region")',
-        'chosen.get("region") or variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION")',
+        "region, region_origin = _first(\n",
+        'region, region_origin = _first(\n        ("", chosen.get("region")),\n',
         S3_CREDENTIALS_TESTS,
     ),
     # --- the probe ---------------------------------------------------------------------------------------------------
