@@ -256,7 +256,8 @@ class Lines(NullMeter):
         if progress.waiting is not None:
             if progress.waiting.seconds < self._outage_line_at:
                 return False
-            self._outage_line_at += min(self._outage_line_at, self._SECONDS_MAX)
+            while self._outage_line_at <= progress.waiting.seconds:  # several, after an attempt that hung
+                self._outage_line_at += min(self._outage_line_at, self._SECONDS_MAX)
             return True
         return since >= self._SECONDS_MAX or (since >= self._SECONDS_MIN and _tenth(progress) > self._tenth)
 

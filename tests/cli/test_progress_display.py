@@ -184,6 +184,13 @@ def test_an_outage_has_a_line_after_ten_seconds_then_fewer_and_one_at_its_end(
     assert lines[-1] == "recovered after 3 min 21 s"
 
 
+def test_an_outage_that_is_first_reported_late_has_one_line_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """An attempt that hangs until its timeout reports nothing meanwhile."""
+    reports = [at(1, elapsed=seconds, waiting=outage(seconds)) for seconds in (65, 66, 67, 79, 80, 81)]
+    lines = lines_for(capsys, at(1, elapsed=0), *reports)
+    assert [line.split(" for ")[1].split(",")[0] for line in lines] == ["1 min 5 s", "1 min 20 s"]
+
+
 def test_the_lines_of_the_next_outage_come_as_those_of_the_first(capsys: pytest.CaptureFixture[str]) -> None:
     reports = []
     for start in (0, 100):

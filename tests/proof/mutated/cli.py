@@ -106,8 +106,15 @@ MUTATIONS = [
     Mutation(
         "an outage has a line for each report",
         PROGRESS,
-        "            self._outage_line_at += min(self._outage_line_at, self._SECONDS_MAX)",
-        "            pass",
+        "                self._outage_line_at += min(self._outage_line_at, self._SECONDS_MAX)",
+        "                self._outage_line_at = progress.waiting.seconds + 0.5",
+        PROGRESS_SHOWN,
+    ),
+    Mutation(
+        "an outage that is reported late has a line for each one that it missed",
+        PROGRESS,
+        "            while self._outage_line_at <= progress.waiting.seconds:",
+        "            if self._outage_line_at <= progress.waiting.seconds:",
         PROGRESS_SHOWN,
     ),
     Mutation(
