@@ -54,6 +54,8 @@ class S3Harness(ServedBucketHarness[S3Backend, S3Server]):
         "expected_bucket_owner": S3Options(expected_bucket_owner="123456789012"),
     }
 
+    hooks_left_out: ClassVar[dict[str, str]] = {"options: encryption_context": "the server does not keep it"}
+
     throttled = "SlowDown"
     expired = "ExpiredToken"
 
@@ -84,7 +86,22 @@ class S3Harness(ServedBucketHarness[S3Backend, S3Server]):
     def options(self, key: str) -> Mapping[str, object]:
         shown = dict(shown_options(self.bucket.describe(key)))
         words = {"STANDARD_IA": "infrequent-access", "aws:kms": "KMS"}
-        return {name: words.get(value, value) if isinstance(value, str) else value for name, value in shown.items()}
+        shown = {name: words.get(value, value) if isinstance(value, str) else value for name, value in shown.items()}
+        return shown | self._options_of_s3(key)
+
+    def _options_of_s3(self, key: str) -> dict[str, object]:
+        """Return the options that only the server keeps: the bucket knows none of them."""
+        bucket = self.server._service.buckets.find("examplebucket")
+        info = bucket and bucket.object(key)
+        assert info is not None
+        headers = dict(info.headers)
+        return {
+            "bucket_key": headers.get("x-amz-server-side-encryption-bucket-key-enabled") == "true",
+            "object_lock_mode": headers.get("x-amz-object-lock-mode"),
+            "object_lock_retain_until": headers.get("x-amz-object-lock-retain-until-date"),
+            "object_lock_legal_hold": headers.get("x-amz-object-lock-legal-hold") == "ON",
+            "website_redirect": headers.get("x-amz-website-redirect-location"),
+        }
 
 
 class SignedByATemporaryKey(S3Harness):
@@ -119,7 +136,10 @@ class LockedBucket(S3Harness):
 class WithoutNVMe(S3Harness):
     """The other algorithm of S3, for installations without awscrt."""
 
-    hooks_left_out: ClassVar = {"open_damaging": "the damaging server does not know the algorithm of the upload"}
+    hooks_left_out: ClassVar = {
+        **S3Harness.hooks_left_out,
+        "open_damaging": "the damaging server does not know the algorithm of the upload",
+    }
 
     def open_damaging(self) -> None:
         return None

@@ -316,6 +316,57 @@ def test_one_odd_option_does_not_switch_off_the_check_of_the_others() -> None:
     BACKEND_CHECKS["options_are_kept"](Declared())
 
 
+class DropsTheACL(MemoryBackend):
+    """Accepts any ACL, and stores none."""
+
+    def put_object(self, key: str, body: Any, options: ObjectOptions) -> StoredObject:
+        return super().put_object(key, body, evolve(options, acl=None))
+
+    def complete_upload(self, key: str, upload_id: str, parts: Any, options: ObjectOptions) -> StoredObject:
+        return super().complete_upload(key, upload_id, parts, evolve(options, acl=None))
+
+
+class ShowsWhatIsStored(MemoryHarness):
+    """Returns only the options that the object has, so that a dropped one is missing."""
+
+    subject = DropsTheACL
+
+    def options(self, key: str) -> Mapping[str, object]:
+        stored = self.bucket.describe(key)
+        assert stored is not None
+        return {name: getattr(stored, name) for name in stored.explicitly_set()}
+
+
+@pytest.mark.parametrize("check", ["options_are_kept", "late_options"])
+def test_an_option_that_a_harness_omits_is_reported_as_not_checked(check: str) -> None:
+    class LeavesItOut(ShowsWhatIsStored):
+        hooks_left_out: ClassVar = {"options: acl": "the storage does not tell it"}
+
+    silent, declared = ShowsWhatIsStored(), LeavesItOut()
+    BACKEND_CHECKS[check](silent)
+    BACKEND_CHECKS[check](declared)
+
+    assert silent.noted == {"options: acl": "whether an object has the acl that was requested"}
+    assert declared.noted == {}
+
+
+@pytest.mark.parametrize("check", ["options_are_kept", "late_options"])
+def test_an_option_that_is_declared_to_be_inspected_may_not_be_omitted(check: str) -> None:
+    class Declared(ShowsWhatIsStored):
+        inspected_options = ("acl", "content_type")
+
+    with pytest.raises(AssertionError, match=r"acl .*: expected '\S+', and the object has none"):
+        BACKEND_CHECKS[check](Declared())
+
+
+def test_options_that_are_declared_to_be_inspected_must_exist() -> None:
+    class Misspelt(WithOptions):
+        inspected_options = ("storage_clas",)
+
+    with pytest.raises(AssertionError, match="but not \\['storage_clas'\\]"):
+        BACKEND_CHECKS["options_are_kept"](Misspelt())
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 

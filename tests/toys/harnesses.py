@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from partwise.protocols import MultipartBackend
 from partwise.testing._proof.scenario import InMemoryHarness
 from toys.azure import BlockBlobBackend
-from toys.s3 import S3Backend
+from toys.s3 import STORAGE_CLASSES, S3Backend
 from toys.services import S3, BlockBlobs, Bucket, Sessions
 from toys.session import SessionBackend
 
@@ -52,6 +52,9 @@ class ToyHarness(InMemoryHarness):
         headers = self.service.objects[key].headers
         named = {"content_type": "Content-Type", "acl": "acl"}
         shown = {name: headers.get(header) for name, header in named.items() if name in self._supported()}
+        if "storage_class" in self._supported():
+            words = {word: name for name, word in STORAGE_CLASSES.items()}
+            shown["storage_class"] = words.get(headers.get("storage_class"))
         return {**shown, "metadata": self.service.objects[key].metadata}
 
     def _supported(self) -> frozenset[str]:

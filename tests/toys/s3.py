@@ -10,7 +10,7 @@ from partwise.protocols import Body
 from toys.client import Client, read
 from toys.services import S3, crc64nvme
 
-_CLASSES = {"standard": "STANDARD", "infrequent-access": "STANDARD_IA", "archive": "GLACIER"}
+STORAGE_CLASSES = {"standard": "STANDARD", "infrequent-access": "STANDARD_IA", "archive": "GLACIER"}
 
 
 class S3Backend(Client):
@@ -32,7 +32,7 @@ class S3Backend(Client):
         )
 
     def initiate_upload(self, key: str, options: ObjectOptions) -> str:
-        storage_class = _CLASSES.get(options.storage_class or "", options.storage_class)
+        storage_class = STORAGE_CLASSES.get(options.storage_class or "", options.storage_class)
         headers = self.headers(options, acl=options.acl, storage_class=storage_class)
         self.request(self._service.check_conditions, key, headers)
         return str(self.request(self._service.create, key, headers))
@@ -65,7 +65,7 @@ class S3Backend(Client):
         return [pending for pending in listed if pending.key.startswith(prefix)]
 
     def put_object(self, key: str, body: Body, options: ObjectOptions) -> StoredObject:
-        storage_class = _CLASSES.get(options.storage_class or "", options.storage_class)
+        storage_class = STORAGE_CLASSES.get(options.storage_class or "", options.storage_class)
         headers = self.headers(options, acl=options.acl, storage_class=storage_class)
         return self.describe(key, self.request(self._service.store, key, read(body), headers), crc64nvme)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import ClassVar
@@ -89,6 +89,12 @@ class BackendHarness(Harness[MultipartBackend]):
     option has to refuse it.
     """
 
+    inspected_options: ClassVar[Collection[str]] = ()
+    """
+    The options that `options` returns of each object that has them: one that it omits was not stored. An option that is
+    not named here and that it omits is not checked, and the run reports that.
+    """
+
     secrets: ClassVar[Sequence[str]] = ()
     """Credentials that a handle holds: no repr, location, log record or error may contain them."""
 
@@ -109,7 +115,8 @@ class BackendHarness(Harness[MultipartBackend]):
         Return the stored options of an object by name, without using the backend.
 
         Values are those of `ObjectOptions`, such as ``"infrequent-access"``, not the storage's words for them. Omit
-        options that can't be inspected: the checks then only test that the option is accepted.
+        options that can't be inspected: the checks then only test that the option is accepted, and the run reports
+        it. Return None for an option that the object does not have, or name it in `inspected_options`.
         """
         return {}
 
