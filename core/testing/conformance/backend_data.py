@@ -304,7 +304,8 @@ def check_options_are_kept(harness: BackendHarness) -> None:
     for name, options in samples.items():
         with harness.behaviour(name if name in _SAMPLES else _OWN):
             for way, store in ways.items():
-                store(harness, backend, f"{name}-{way}", data, options)
+                duty = f"{name} is in capabilities.options, and accepted by {way}"
+                must_return(duty, store, harness, backend, f"{name}-{way}", data, options)
                 _must_be_kept(harness, f"{name}-{way}", options, name, f"{name} is stored by {way}")
 
 

@@ -631,10 +631,9 @@ def check_resume_from_the_id(harness: BackendHarness) -> None:
     parts.append(upload.send(2, contents[1]))
     if upload.backend.capabilities.lists_parts:
         parts = listed_parts(upload.backend, upload.key, upload.upload_id)
-    upload.complete(parts)
-    must_be_stored(
-        harness, upload.key, b"".join(contents), "an upload is resumed by its id, and completed with listed parts"
-    )
+    duty = "an upload is resumed by its id, and completed with listed parts"
+    must_return(duty, upload.complete, parts)
+    must_be_stored(harness, upload.key, b"".join(contents), duty)
 
 
 @CHECKS.covers(26)

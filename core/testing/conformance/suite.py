@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 from unittest import SkipTest
 
@@ -171,9 +171,16 @@ class Harness(ABC, Generic[_Subject]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         try:
             self._handles.close()
+        except Exception as of_closing:
+            if error is None:
+                raise
+            # What the check found says more, such as that closing twice is an error, which then is one here, too.
+            error.add_note(f"Closing a handle at the end of the check raised {of_closing!r}")
         finally:
             self.close()
 
