@@ -156,6 +156,7 @@ def check_many_threads(harness: BackendHarness) -> None:
     """Parts of several uploads are sent concurrently; none is lost or mixed up."""
     backend = harness.open_for_test()
     size = harness.part_size(backend)
+    duty = "parts that are sent concurrently are not mixed up"
     with ThreadPoolExecutor(max_workers=8) as pool:
         uploads = list(pool.map(lambda n: harness.begin(backend, f"thread-{n}"), range(4)))
         assert len({upload.upload_id for upload in uploads}) == len(uploads), "every upload has a unique id"
@@ -166,11 +167,13 @@ def check_many_threads(harness: BackendHarness) -> None:
         for together in [[n] for n in numbers] if backend.capabilities.sequential else [numbers]:
             jobs = [(upload, number) for number in together for upload in uploads]
             sent = pool.map(lambda job: job[0].send(job[1], contents[job[0].key][job[1] - 1]), jobs)
-            parts |= {(upload.key, number): part for (upload, number), part in zip(jobs, sent, strict=True)}
-        done = pool.map(lambda upload: upload.complete([parts[upload.key, n] for n in (1, 2, 3, 4)]), uploads)
+            results = must_return(duty, list, sent)
+            parts |= {(upload.key, number): part for (upload, number), part in zip(jobs, results, strict=True)}
+        complete = pool.map(lambda upload: upload.complete([parts[upload.key, n] for n in (1, 2, 3, 4)]), uploads)
+        done = must_return(duty, list, complete)
         assert [stored.key for stored in done] == [upload.key for upload in uploads], "each upload makes its own object"
     for key, expected in contents.items():
-        must_be_stored(harness, key, b"".join(expected), "parts that are sent concurrently are not mixed up")
+        must_be_stored(harness, key, b"".join(expected), duty)
 
 
 @CHECKS.covers(11)

@@ -374,10 +374,10 @@ def check_leaving_a_lost_claim(harness: StoreHarness) -> None:
 
 
 def _must_refuse(store: SupportsClaimCheck, name: str, why: str) -> None:
-    must_raise(ClaimLost, why, store.check_claim, name)
-    must_raise(ClaimLost, why, store.save, sample(1, 3))
-    must_raise(ClaimLost, why, store.append_part, name, "upload", sample_part(4))
-    must_raise(ClaimLost, why, store.delete, name, "upload")
+    must_raise(ClaimLost, f"{why}: check_claim", store.check_claim, name)
+    must_raise(ClaimLost, f"{why}: save", store.save, sample(1, 3))
+    must_raise(ClaimLost, f"{why}: append_part", store.append_part, name, "upload", sample_part(4))
+    must_raise(ClaimLost, f"{why}: delete", store.delete, name, "upload")
 
 
 @CHECKS.covers(22)

@@ -45,9 +45,12 @@ def check_many_threads(harness: StoreHarness) -> None:
         append(store, sample(number).name, *sample_parts(1, 2, 3, 4, 5))
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        list(pool.map(write, numbers))
+        must_return(_WRITES, lambda: list(pool.map(write, numbers)))
     for number in numbers:
-        must_load(store, sample(number, 1, 2, 3, 4, 5), "concurrent writes do not affect each other")
+        must_load(store, sample(number, 1, 2, 3, 4, 5), _WRITES)
+
+
+_WRITES = "concurrent writes do not affect each other"
 
 
 @CHECKS.covers(10, 15)
@@ -151,15 +154,13 @@ def check_torn_end(harness: StoreHarness) -> None:
     store = harness.open_for_test()
     for length in _positions(len(record)):
         harness.write_record(whole.name, record[:length])
-        try:
-            found = store.load(whole.name)
-        except CheckpointDamaged:
+        cut = f"a record that was cut off at {length} of {len(record)} bytes"
+        found = must_return(f"{cut} is loaded, or damaged", _load, store, whole.name)
+        if isinstance(found, CheckpointDamaged):
             assert length < len(record) - 1, "a record that lost only its last byte is torn, which is not damage"
-        else:
-            assert found is not None or not length, f"load does not return None for a record of {length} bytes"
-            assert found is None or in_order(found) in prefixes, (
-                f"a record that was cut off at {length} of {len(record)} bytes was loaded as another: {found}"
-            )
+            continue
+        assert found is not None or not length, f"load does not return None for a record of {length} bytes"
+        assert found is None or in_order(found) in prefixes, f"{cut} was loaded as another: {found}"
 
 
 @CHECKS.covers(11)
@@ -174,9 +175,8 @@ def check_damage(harness: StoreHarness) -> None:
         edited = bytearray(record)
         edited[position] ^= 1
         harness.write_record(whole.name, bytes(edited))
-        try:
-            found = store.load(whole.name)
-        except CheckpointDamaged:
+        found = must_return(f"a record with byte {position} edited is damaged", _load, store, whole.name)
+        if isinstance(found, CheckpointDamaged):
             continue
         assert found is not None, f"load does not return None for a record with byte {position} edited"
         assert in_order(found) in harmless, f"byte {position} was edited, and the record was loaded as another: {found}"
@@ -193,11 +193,12 @@ def check_saving_after_damage(harness: StoreHarness) -> None:
     edited[len(edited) // 3] ^= 1
     harness.write_record(checkpoint.name, bytes(edited))
     store = harness.open_for_test()
+    duty = "save replaces a damaged checkpoint"
     with store.claim(checkpoint.name):
         must_raise(CheckpointDamaged, "the record was edited in its middle", store.load, checkpoint.name)
-        store.save(checkpoint)
+        must_return(duty, store.save, checkpoint)
         store.append_part(checkpoint.name, "upload", sample_part(4))
-    must_load(store, sample(1, 1, 2, 3, 4), "save replaces a damaged checkpoint")
+    must_load(store, sample(1, 1, 2, 3, 4), duty)
 
 
 @CHECKS.covers(4, 11)
@@ -215,7 +216,8 @@ def check_deleting_damage(harness: StoreHarness) -> None:
         except CheckpointDamaged as error:
             store = harness.open_for_test()
             must_return("a damaged record is deleted", delete, store, checkpoint.name, error.upload_id)
-            assert store.load(checkpoint.name) is None, "a damaged checkpoint that was deleted is not loaded"
+            duty = "a damaged checkpoint that was deleted is not loaded"
+            assert must_return(duty, store.load, checkpoint.name) is None, duty
 
 
 @CHECKS.covers(11)
@@ -227,7 +229,16 @@ def check_damage_is_not_scanned(harness: StoreHarness) -> None:
     store = harness.open_for_test()
     save(store, good)
     harness.write_record(damaged.name, record[::-1])
-    assert [found.name for found in store.scan()] == [good.name], "scan yields the checkpoints that can be read"
+    duty = "scan yields the checkpoints that can be read"
+    assert [found.name for found in must_return(duty, lambda: list(store.scan()))] == [good.name], duty
+
+
+def _load(store: CheckpointStore, name: str) -> Checkpoint | CheckpointDamaged | None:
+    """Load a checkpoint; return the error if it is damaged."""
+    try:
+        return store.load(name)
+    except CheckpointDamaged as error:
+        return error
 
 
 def _record_of(harness: StoreHarness, checkpoint: Checkpoint) -> bytes:

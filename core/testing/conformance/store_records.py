@@ -257,9 +257,10 @@ def check_scan(harness: StoreHarness) -> None:
     for checkpoint in checkpoints:
         save(store, checkpoint)
         append(store, checkpoint.name, sample_part(1))
-    scanned = sorted((in_order(found) for found in store.scan()), key=lambda found: found.key)
+    duty = "scan yields every checkpoint once, with its parts"
+    scanned = sorted(map(in_order, must_return(duty, lambda: list(store.scan()))), key=lambda found: found.key)
     expected = [with_parts(checkpoint, sample_part(1)) for checkpoint in checkpoints]
-    assert scanned == expected, "scan yields every checkpoint once, with its parts"
+    assert scanned == expected, duty
 
 
 @CHECKS.covers(6, 7)
@@ -290,8 +291,9 @@ def check_strange_names(harness: StoreHarness) -> None:
     """Any non-empty name is accepted, and claimed independently of others."""
     store = harness.open_for_test()
     for name in _STRANGE_NAMES:
-        assert store.load(name) is None, f"load accepts the name {name!r:.30}"
-        delete(store, name)
+        duty = f"load accepts the name {name!r:.30}"
+        assert must_return(duty, store.load, name) is None, duty
+        must_return(f"delete accepts the name {name!r:.30}", delete, store, name)
         must_raise(CheckpointError, f"there is no checkpoint {name!r:.30}", append, store, name, sample_part(1))
     if not harness.holds_one:
         for name, other in pairwise(_STRANGE_NAMES):
@@ -312,7 +314,7 @@ def check_deleting_during_a_scan(harness: StoreHarness) -> None:
     kept, *vanishing = (checkpoint.name for checkpoint in checkpoints if checkpoint.name not in scanned)
     for name in vanishing:
         delete(other, name)
-    scanned += [found.name for found in scanning]
+    scanned += [found.name for found in must_return("a scan goes on while checkpoints are deleted", list, scanning)]
     assert len(scanned) == len(set(scanned)), "each checkpoint is scanned once"
     assert kept in scanned, "a checkpoint that is not deleted is scanned"
 

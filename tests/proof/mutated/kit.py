@@ -131,8 +131,8 @@ MUTATIONS = [
     Mutation(
         "parts that are mixed up between threads are not noticed",
         f"{CONFORMANCE}backend_uploads.py",
-        '        must_be_stored(harness, key, b"".join(expected), "parts that are sent concurrently',
-        '        must_be_stored(harness, key, harness.read(key), "parts that are sent concurrently',
+        '    for key, expected in contents.items():\n        must_be_stored(harness, key, b"".join(expected), duty)\n',
+        "",
         BACKENDS,
     ),
     Mutation(
@@ -169,6 +169,20 @@ MUTATIONS = [
         "    assert name not in harness.inspected_options,",
         "    assert name,",
         TOOLS,
+    ),
+    Mutation(
+        "a damaged record may be loaded as another one",
+        f"{CONFORMANCE}store_failures.py",
+        "        assert in_order(found) in harmless,",
+        "        assert found,",
+        ("tests/testing/test_the_kit_catches_stores.py",),
+    ),
+    Mutation(
+        "a lost claim that is still renewed is not noticed",
+        f"{CONFORMANCE}store_claims.py",
+        "        _must_end(harness, third, name, duty)\n",
+        "        _ = duty\n",
+        ("tests/testing/test_the_kit_catches_shared_stores.py -k RenewsAnyClaim",),
     ),
     Mutation(
         "the time that an append takes is not compared",
