@@ -571,64 +571,108 @@ ALLOWED: dict[type[HTTPBackend], tuple[str, ...]] = {
 
 @define(frozen=True)
 class Catch:
-    """The check that catches a mistake with all hooks, and the one that does so with none; None: no check does."""
+    """The check that catches a mistake, and what its message says; whether it needs hooks for that."""
 
-    full: str
-    bare: str | None
-
-
-def catch(full: str, bare: str | None = "") -> Catch:
-    return Catch(full, full if bare == "" else bare)
+    check: str
+    reason: str
+    needs_hooks: bool = False
 
 
 #: The mistakes of backends of S3 that a review has found, and which check shows them.
 CAUGHT: dict[type[HTTPBackend], Catch] = {
-    FirstPageOfParts: catch("more_parts_than_a_page"),
-    FirstPageOfUploads: catch("more_uploads_than_a_page"),
-    QuotesOnOneSide: catch("list_parts"),
-    HeadETagInQuotes: catch("head_object"),
-    AbortOfADeadIdRaises: catch("abort_again"),
-    TakesAnErrorForDone: catch("errors_in_the_body_of_a_response", None),
-    RetriesInside: catch("failures_are_not_retried", None),
-    WholeBodyInMemory: catch("bodies_are_not_held_in_memory"),
-    HeadIsCached: catch("handles_see_each_other"),
-    HitsOfHeadAreCached: catch("handles_see_each_other"),
-    SendsShortBodies: catch("body_too_short"),
-    ThrottledIsPermanent: catch("failures_of_the_storage", None),
-    ThrottledIsServerFailed: catch("failures_of_the_storage", None),
-    LosesRetryAfter: catch("retry_after", None),
-    DamageIsPermanent: catch("damaged_bodies", None),
-    AnyErrorOfAListIsUploadNotFound: catch("failures_of_the_storage", None),
-    HeadOfAnyErrorIsNone: catch("failures_of_the_storage", None),
-    NativeErrors: catch("failures_of_the_storage", None),
-    SecretInLocation: catch("secrets_are_not_exposed", None),
-    ProcessInLocation: catch("another_process"),
-    SharedBuffer: catch("bodies_sent_at_the_same_time"),
-    CallIsKeptOnSelf: catch("many_threads"),
-    PagesOfUploadsByKey: catch("more_uploads_than_a_page"),
-    FoldsMetadata: catch("metadata_is_returned"),
-    PutLosesMetadata: catch("metadata_is_returned"),
-    DropsCacheControl: catch("options_are_kept", None),
-    NaiveDatetimes: catch("list_uploads"),
-    SortsParts: catch("wrong_order"),
-    CutsLeadingSlashes: catch("strange_keys"),
-    BeginsTwoNowAndThen: catch("more_uploads_than_a_page"),
-    LosesCodes: catch("unknown_ids"),
+    FirstPageOfParts: Catch("more_parts_than_a_page", "all 21 parts are listed, across pages of the storage, not 20"),
+    FirstPageOfUploads: Catch("more_uploads_than_a_page", "list_uploads returns them all, not 20"),
+    QuotesOnOneSide: Catch("list_parts", "parts are listed at once, in ascending order: expected the parts"),
+    HeadETagInQuotes: Catch("head_object", "head_object agrees with the result of parts"),
+    AbortOfADeadIdRaises: Catch("abort_again", "aborting twice is not an error, and UploadNotFound was raised"),
+    TakesAnErrorForDone: Catch(
+        "errors_in_the_body_of_a_response",
+        "status 200 and an error in its body: expected BackendError, and the call returned",
+        needs_hooks=True,
+    ),
+    RetriesInside: Catch(
+        "failures_are_not_retried", "the backend makes one request and raises, not 4", needs_hooks=True
+    ),
+    WholeBodyInMemory: Catch("bodies_are_not_held_in_memory", "upload_part sends the chunks of a body one by one"),
+    HeadIsCached: Catch("handles_see_each_other", "head_object returns the object as it is now"),
+    HitsOfHeadAreCached: Catch("handles_see_each_other", "head_object returns the object as it is now"),
+    SendsShortBodies: Catch(
+        "body_too_short", "yields another number of bytes: expected PartwiseError, and the call returned"
+    ),
+    ThrottledIsPermanent: Catch("failures_of_the_storage", "fails by Throttled: retryable is True", needs_hooks=True),
+    ThrottledIsServerFailed: Catch(
+        "failures_of_the_storage",
+        "fails by Throttled: expected Throttled, and ServerFailed was raised",
+        needs_hooks=True,
+    ),
+    LosesRetryAfter: Catch("retry_after", "retry_after is 7, not None", needs_hooks=True),
+    DamageIsPermanent: Catch(
+        "damaged_bodies",
+        "a part arrives with a flipped bit: expected IntegrityError, and BackendError was raised",
+        needs_hooks=True,
+    ),
+    AnyErrorOfAListIsUploadNotFound: Catch(
+        "failures_of_the_storage",
+        "list_parts on a storage that fails by AccessDenied: expected AccessDenied, and UploadNotFound was",
+        needs_hooks=True,
+    ),
+    HeadOfAnyErrorIsNone: Catch(
+        "failures_of_the_storage",
+        "head_object on a storage that fails by AccessDenied: expected AccessDenied, and the call returned None",
+        needs_hooks=True,
+    ),
+    NativeErrors: Catch(
+        "failures_of_the_storage",
+        "expected ConnectionFailed, and ConnectionRefusedError was raised, which is no error of partwise",
+        needs_hooks=True,
+    ),
+    SecretInLocation: Catch(
+        "secrets_are_not_exposed", "a secret is exposed in its repr, its location", needs_hooks=True
+    ),
+    ProcessInLocation: Catch("another_process", "location is the same in every process"),
+    SharedBuffer: Catch("bodies_sent_at_the_same_time", "parts that are sent at the same time are not mixed up"),
+    CallIsKeptOnSelf: Catch("many_threads", "parts that are sent concurrently are not mixed up"),
+    PagesOfUploadsByKey: Catch("more_uploads_than_a_page", "list_uploads returns them all, not 20"),
+    FoldsMetadata: Catch("metadata_is_returned", "is kept: 'Mixed CASE', and not 'mixed case'"),
+    PutLosesMetadata: Catch("metadata_is_returned", "head_object returns the metadata of an object stored by put"),
+    DropsCacheControl: Catch(
+        "options_are_kept", "cache_control is stored by parts: expected 'no-cache'", needs_hooks=True
+    ),
+    NaiveDatetimes: Catch("list_uploads", "initiated has a time zone"),
+    SortsParts: Catch("wrong_order", "part 1 comes after part 2: expected PartRejected, and the call returned"),
+    CutsLeadingSlashes: Catch("strange_keys", "list_uploads returns '/begins-with' unchanged"),
+    BeginsTwoNowAndThen: Catch(
+        "more_uploads_than_a_page",
+        "21 calls of initiate_upload make 21 uploads, and list_uploads returns them all, not 22",
+    ),
+    LosesCodes: Catch(
+        "unknown_ids", "the id 'no-such-upload' does not exist: expected UploadNotFound, and BackendError was raised"
+    ),
 }
 
 #: More mistakes, which only the checks of transfers show.
-MORE: dict[type[HTTPBackend], str] = {
-    SharedPiece: "bodies_sent_at_the_same_time",
-    CountsPartsTwice: "bodies_are_counted_once",
-    CountsObjectsTwice: "bodies_are_counted_once",
-    WholePartInMemory: "bodies_are_not_held_in_memory",
-    WholeObjectInMemory: "bodies_are_not_held_in_memory",
-    SendsNoDigest: "damaged_bodies",
-    DigestOfPartsOnly: "damaged_bodies",
-    EchoesTheChecksum: "damaged_bodies",
-    DamageEndsTheUpload: "damaged_bodies",
-    ErrorInABodyIsPermanent: "errors_in_the_body_of_a_response",
-    KeepsPartsInTheProcess: "another_process",
+MORE: dict[type[HTTPBackend], Catch] = {
+    SharedPiece: Catch("bodies_sent_at_the_same_time", "parts that are sent at the same time are not mixed up"),
+    CountsPartsTwice: Catch("bodies_are_counted_once", "upload_part reads a body with counted=True once"),
+    CountsObjectsTwice: Catch("bodies_are_counted_once", "put_object reads a body with counted=True once"),
+    WholePartInMemory: Catch("bodies_are_not_held_in_memory", "upload_part sends the chunks of a body one by one"),
+    WholeObjectInMemory: Catch("bodies_are_not_held_in_memory", "put_object sends the chunks of a body one by one"),
+    SendsNoDigest: Catch(
+        "damaged_bodies",
+        "a part arrives with a flipped bit: it is an IntegrityError, or the result has the storage's checksum",
+    ),
+    DigestOfPartsOnly: Catch(
+        "damaged_bodies", "an object arrives with a flipped bit: it is an IntegrityError, or the result has"
+    ),
+    EchoesTheChecksum: Catch(
+        "damaged_bodies",
+        "a part arrives with a flipped bit: it is an IntegrityError, or the result has the storage's checksum",
+    ),
+    DamageEndsTheUpload: Catch("damaged_bodies", "the IntegrityError is retryable: the part can be sent again"),
+    ErrorInABodyIsPermanent: Catch(
+        "errors_in_the_body_of_a_response", "an error in its body: BackendError is retryable"
+    ),
+    KeepsPartsInTheProcess: Catch("another_process", "a handle works in another process, and this was raised there"),
 }
 
 
@@ -650,7 +694,7 @@ def test_the_machine_passes_on_the_correct_backend() -> None:
 
 def test_every_check_of_transfers_has_a_mutant() -> None:
     checks = {check.name for check in backend_transfers.CHECKS} | {"retry_after"}
-    assert checks <= {found.full for found in CAUGHT.values()} | set(MORE.values())
+    assert checks <= {found.check for found in (*CAUGHT.values(), *MORE.values())}
 
 
 def test_the_full_harness_gives_every_hook() -> None:
@@ -674,11 +718,15 @@ def detects(check: str, harness: type[BareHarness]) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    ("mutant", "check"), [*((mutant, found.full) for mutant, found in CAUGHT.items()), *MORE.items()]
-)
-def test_each_mistake_is_caught_with_all_hooks(mutant: type[HTTPBackend], check: str) -> None:
-    assert detects(check, harness_of(FullHarness, mutant))
+def must_catch(found: Catch, harness: type[BareHarness]) -> None:
+    """Assert that the check fails for its reason, and not since it fails on anything else that the mutant does."""
+    with pytest.raises(AssertionError, match=re.escape(found.reason)):
+        BACKEND_CHECKS[found.check](harness())
+
+
+@pytest.mark.parametrize(("mutant", "found"), [*CAUGHT.items(), *MORE.items()])
+def test_each_mistake_is_caught_with_all_hooks(mutant: type[HTTPBackend], found: Catch) -> None:
+    must_catch(found, harness_of(FullHarness, mutant))
 
 
 @pytest.mark.parametrize(
@@ -713,15 +761,13 @@ def test_one_failure_can_be_declared_to_deviate() -> None:
     BACKEND_CHECKS["failures_of_the_storage"](declared())
 
 
-@pytest.mark.parametrize("mutant", [mutant for mutant, found in CAUGHT.items() if found.bare])
+@pytest.mark.parametrize("mutant", [mutant for mutant, found in CAUGHT.items() if not found.needs_hooks])
 def test_most_mistakes_are_caught_without_hooks(mutant: type[HTTPBackend]) -> None:
-    check = CAUGHT[mutant].bare
-    assert check is not None
-    assert detects(check, harness_of(BareHarness, mutant))
+    must_catch(CAUGHT[mutant], harness_of(BareHarness, mutant))
 
 
 #: The mistakes that need hooks. None of them changes what another one does, so that one backend can make them all.
-OTHERS = [mutant for mutant, found in CAUGHT.items() if not found.bare]
+OTHERS = [mutant for mutant, found in CAUGHT.items() if found.needs_hooks]
 AllOthers: type[HTTPBackend] = type("AllOthers", tuple(OTHERS), {})
 
 
@@ -736,7 +782,7 @@ def test_the_other_mistakes_need_hooks() -> None:
 @pytest.mark.parametrize("mutant", OTHERS)
 def test_the_other_mistakes_are_made_together(mutant: type[HTTPBackend]) -> None:
     """With all hooks, the check that catches the mistake catches the backend that makes all of them, too."""
-    assert detects(CAUGHT[mutant].full, harness_of(FullHarness, AllOthers))
+    assert detects(CAUGHT[mutant].check, harness_of(FullHarness, AllOthers))
 
 
 @pytest.mark.soak
@@ -750,7 +796,7 @@ def test_each_of_the_other_mistakes_needs_hooks(mutant: type[HTTPBackend]) -> No
 
 def test_the_documentation_says_how_many_mistakes_are_caught() -> None:
     page = Path(__file__).parents[2].joinpath("docs", "reference", "testing.md").read_text()
-    bare = sum(found.bare is not None for found in CAUGHT.values())
+    bare = sum(not found.needs_hooks for found in CAUGHT.values())
 
     assert re.findall(r"of (\d+) mistakes .*? catches (\d+), and .*? hooks all (\d+)", " ".join(page.split())) == [
         (str(len(CAUGHT)), str(bare), str(len(CAUGHT)))
