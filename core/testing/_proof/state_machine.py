@@ -22,7 +22,7 @@ Needs hypothesis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from functools import partial
 from types import MappingProxyType
@@ -51,8 +51,9 @@ from partwise.testing.strategies import faults
 
 __all__ = ["ResumeMachine"]
 
-# The operations that an upload calls.
-_CALLED = tuple(operation for operation in OPERATIONS if operation not in {"list_uploads", "scan"})
+# The operations that an upload calls: for each part, or once or twice.
+_FOR_EACH_PART = ("fingerprint", "body", "read", "upload_part", "append_part", "check_claim")
+_SELDOM = tuple(name for name in OPERATIONS if name not in {*_FOR_EACH_PART, "list_uploads", "scan"})
 _CRASHES = frozenset({FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER})
 _FAILURES = frozenset(FaultKind) - _CRASHES
 _STOPS = (Event.PAUSE, Event.CANCEL, Event.INTERRUPT, Event.EXIT, Event.TIME_LIMIT)
@@ -102,13 +103,20 @@ def run_parameters() -> st.SearchStrategy[RunParameters]:
     )
 
 
+def reached_faults(kinds: Collection[FaultKind], occurrence_max: int) -> st.SearchStrategy[Fault]:
+    """Return a strategy for faults at calls that most processes make."""
+    # A process makes most calls once: of their later occurrences, hardly any would be reached.
+    return faults(_FOR_EACH_PART, kinds, occurrence_max=occurrence_max) | faults(_SELDOM, kinds, occurrence_max=2)
+
+
 def scheduled_events() -> st.SearchStrategy[tuple[ScheduledEvent, ...]]:
     """Return a strategy for one or two events during a run."""
-    points = st.sampled_from((*_CALLED, "chunk", "progress", "event"))
-    during = st.builds(ScheduledEvent, points, st.sampled_from(_DURING_A_RUN), st.integers(1, 6))
+    events, points = st.sampled_from(_DURING_A_RUN), st.sampled_from((*_FOR_EACH_PART, "chunk", "progress", "event"))
+    often = st.builds(ScheduledEvent, points, events, st.integers(1, 6))
+    seldom = st.builds(ScheduledEvent, st.sampled_from(_SELDOM), events, st.integers(1, 2))
     callbacks = st.sampled_from(("progress", "event"))
     raising = st.builds(ScheduledEvent, callbacks, st.just(Event.RAISE), st.integers(1, 5))
-    return st.lists(st.one_of(during, during, during, raising), min_size=1, max_size=2).map(tuple)
+    return st.lists(often | seldom | raising, min_size=1, max_size=2).map(tuple)
 
 
 class ResumeMachine(BoundedMachine):
@@ -167,14 +175,14 @@ class ResumeMachine(BoundedMachine):
         self._scenario = Scenario(backend, store, make(data), torn_writes=self.torn_writes, check=checked)
         self.verify = verify
 
-    @rule(crash=faults(_CALLED, _CRASHES, occurrence_max=10), parameters=run_parameters())
+    @rule(crash=reached_faults(_CRASHES, 6), parameters=run_parameters())
     def killed(self, crash: Fault, parameters: RunParameters) -> None:
         """Run a process that crashes before it is done."""
         self._run(self._script(parameters, faults=(crash,)))
 
     @rule(
-        failures=st.lists(faults(_CALLED, _FAILURES, occurrence_max=5), min_size=1, max_size=4).map(tuple),
-        crash=st.none() | faults(_CALLED, _CRASHES, occurrence_max=6),
+        failures=st.lists(reached_faults(_FAILURES, 5), min_size=1, max_size=4).map(tuple),
+        crash=st.none() | reached_faults(_CRASHES, 6),
         parameters=run_parameters(),
     )
     def failing(self, failures: tuple[Fault, ...], crash: Fault | None, parameters: RunParameters) -> None:
@@ -183,7 +191,7 @@ class ResumeMachine(BoundedMachine):
 
     @rule(
         events=scheduled_events(),
-        fault=st.none() | faults(_CALLED, _FAILURES, occurrence_max=5),
+        fault=st.none() | reached_faults(_FAILURES, 5),
         parameters=run_parameters(),
     )
     def interrupted(self, events: tuple[ScheduledEvent, ...], fault: Fault | None, parameters: RunParameters) -> None:
