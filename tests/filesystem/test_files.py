@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,10 @@ class Failed(Exception):
 
 
 def wait_until(happens: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
     while not happens():
-        threading.Event().wait(0.001)
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.001)
 
 
 class RefusingBackend(MemoryBackend):
