@@ -263,6 +263,17 @@ def exposed_a_secret_in_an_error(scenario, trace):
     trace.error.__cause__ = AccessDenied("denied", details={"signed with": "hunter2"})
 
 
+def exposed_a_secret_in_a_context(scenario, trace):
+    scenario.backend.secrets = ("hunter2",)
+    trace.error = UploadFailed("it failed")
+    trace.error.__context__ = OSError("GET http://id:hunter2@localhost")
+
+
+def exposed_a_secret_in_a_chain_without_an_end(scenario, trace):
+    exposed_a_secret_in_a_context(scenario, trace)
+    trace.error.__context__.__cause__ = trace.error
+
+
 def lost_its_claim(*later, error=None):
     """Its claim was lost while it recorded a part; then it made these calls, and ended with this error, or well."""
 
@@ -443,6 +454,8 @@ FALSIFIED = [
     ("UNWRITABLE", "the result has no warning", part_not_recorded_unreported),
     ("SECRET", "a credential was exposed", exposed_a_secret),
     ("SECRET", "a credential was exposed", exposed_a_secret_in_an_error),
+    ("SECRET", "a credential was exposed", exposed_a_secret_in_a_context),
+    ("SECRET", "a credential was exposed", exposed_a_secret_in_a_chain_without_an_end),
 ]
 
 

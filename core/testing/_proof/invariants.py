@@ -563,10 +563,11 @@ def secret(scenario: Scenario, trace: ProcessTrace) -> None:
         return
     texts = [*trace.log, repr(trace.result), *map(repr, trace.reports), *map(repr, trace.reported_events)]
     texts.append(repr(trace.after.checkpoint))
-    error = trace.error
-    while error is not None:
+    error, seen = trace.error, set[int]()
+    while error is not None and id(error) not in seen:  # a chain may lead back to where it began
+        seen.add(id(error))
         texts += [str(error), repr(error), repr(getattr(error, "details", ""))]
-        error = error.__cause__
+        error = error.__cause__ or error.__context__  # a traceback shows either
     if any(credential in text for credential in scenario.backend.secrets for text in texts):
         _broken("SECRET", "a credential was exposed", trace)
 

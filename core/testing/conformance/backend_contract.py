@@ -95,7 +95,9 @@ def _text_of(error: BaseException) -> str:
     """Return what a traceback, or a handler of errors, shows of an error."""
     texts: list[str] = []
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:  # a chain may lead back to where it began
+        seen.add(id(cause))
         texts.append(f"{cause!r} {cause} {vars(cause)}")
         cause = cause.__cause__ or cause.__context__
     return "\n".join(texts)

@@ -449,6 +449,8 @@ def _texts_of_errors(harness: StoreHarness, store: CheckpointStore) -> Iterator[
         errors += [must_raise(CheckpointUnwritable, "it can't be written to", enter_claim, unwritable, name)]
         close(unwritable)
     for error in errors:
-        while error is not None:
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
             yield f"{error} {error!r}"
             error = error.__cause__ or error.__context__  # noqa: PLW2901  # a traceback shows them, too
