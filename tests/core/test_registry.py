@@ -148,7 +148,11 @@ def test_an_error_of_a_factory_that_takes_the_settings_is_its_own():
         open_backend("things:key", region="cn-hangzhou")
 
 
-@pytest.mark.parametrize("returned", [MemoryBackend(), (MemoryBackend(),), (MemoryBackend(), None), None], ids=repr)
+@pytest.mark.parametrize(
+    "returned",
+    [MemoryBackend(), (MemoryBackend(),), (MemoryBackend(), None), None],
+    ids=["a backend", "no key", "None as the key", "None"],
+)
 def test_a_factory_that_returns_no_backend_and_key_is_named(returned):
     register_backend("things", lambda url: returned)
 
