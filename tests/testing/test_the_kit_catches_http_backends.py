@@ -623,7 +623,7 @@ CAUGHT: dict[type[HTTPBackend], Catch] = {
     ),
     NativeErrors: Catch(
         "failures_of_the_storage",
-        "expected ConnectionFailed, and ConnectionRefusedError was raised, which is no error of partwise",
+        "expected ConnectionFailed, and ConnectionRefusedError was raised, which is not an error of partwise",
         needs_hooks=True,
     ),
     SecretInLocation: Catch(
