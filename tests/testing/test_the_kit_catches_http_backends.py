@@ -652,7 +652,7 @@ CAUGHT: dict[type[HTTPBackend], Catch] = {
 
 #: More mistakes, which only the checks of transfers show.
 MORE: dict[type[HTTPBackend], Catch] = {
-    SharedPiece: Catch("bodies_sent_at_the_same_time", "parts that are sent at the same time are not mixed up"),
+    SharedPiece: Catch("bodies_sent_at_the_same_time", "at the same time are not mixed up"),
     CountsPartsTwice: Catch("bodies_are_counted_once", "upload_part reads a body with counted=True once"),
     CountsObjectsTwice: Catch("bodies_are_counted_once", "put_object reads a body with counted=True once"),
     WholePartInMemory: Catch("bodies_are_not_held_in_memory", "upload_part sends the chunks of a body one by one"),
