@@ -161,4 +161,6 @@ def is_redirect(response: Response) -> bool:
 
 def without_controls(text: str) -> str:
     """Return a text with a space for each character that can't be shown."""
-    return "".join(character if character.isprintable() else " " for character in text).strip()
+    if not text.isprintable():  # that of each part is, as a rule
+        text = "".join(character if character.isprintable() else " " for character in text)
+    return text.strip()
