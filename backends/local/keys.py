@@ -22,6 +22,12 @@ _WINDOWS_DEVICES = re.compile(
 )
 # Windows generates a short alias for a long name, so these could be aliases of the metadata directory.
 _WINDOWS_META_DIR_ALIAS = re.compile(r"partwi~[0-9]+|pa[0-9a-f]{4}~[0-9]+", re.IGNORECASE)
+# What Unicode calls ignorable (Default_Ignorable_Code_Point). HFS+ leaves most of these characters out when it compares
+# names; ext4 and F2FS leave all of them out, in directories that ignore case.
+_IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 _WINDOWS_DRIVE = re.compile(r"/[A-Za-z]:(/|$)")
 
 
@@ -48,7 +54,7 @@ def split_key(key: str, *, windows: bool) -> tuple[str, ...]:
 
 def is_metadata_dir(name: str) -> bool:
     """Return whether an entry of a bucket's directory may be its metadata directory."""
-    return name.casefold() == META_DIR  # some file systems ignore case
+    return _IGNORABLE.sub("", name).casefold() == META_DIR  # some file systems ignore case
 
 
 def _problem(segment: str, *, first: bool) -> str | None:

@@ -32,6 +32,10 @@ from partwise.errors import InvalidInput, InvalidKey
         ".partwise",
         ".partwise/uploads/x",
         ".PartWise/x",
+        ".part\u200cwise/uploads/x",
+        "\u00ad.partwise",
+        ".PARTWISE\ufeff/x",
+        ".partwise\ufe0f",
         "x" * 256,
         "a/" + "é" * 128,
     ],
@@ -43,7 +47,11 @@ def test_a_key_that_is_not_a_path_in_the_directory_is_refused_everywhere(key, wi
 
 @pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize(
-    "key", ["a", "a/b/c", "a b", ".a", "a.b", "...a", "a/.partwise", "partwise", "x" * 255, "é" * 127, "con1", "comma"]
+    "key",
+    [
+        *("a", "a/b/c", "a b", ".a", "a.b", "...a", "a/.partwise", "partwise", "x" * 255, "é" * 127, "con1", "comma"),
+        *("a\u200cb", "a/.part\u200cwise", ".partwise\u0301"),
+    ],
 )
 def test_other_keys_are_split_at_the_slashes(key, windows):
     assert split_key(key, windows=windows) == tuple(key.split("/"))

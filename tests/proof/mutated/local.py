@@ -292,4 +292,11 @@ MUTATIONS = [
         " or initiated < 0:",
         ("tests/backends/test_local_safety.py",),
     ),
+    Mutation(
+        "a key leads into the metadata directory by characters that file systems ignore",
+        "backends/local/keys.py",
+        '    return _IGNORABLE.sub("", name).casefold() == META_DIR',
+        "    return name.casefold() == META_DIR",
+        ("tests/backends/test_local_keys.py",),
+    ),
 ]
