@@ -355,8 +355,8 @@ def make_directories(path: str, *, private: bool) -> None:
     except FileExistsError:
         if not os.path.isdir(path):
             raise NotADirectoryError(errno.ENOTDIR, f"{path} is not a directory") from None
-    else:
-        sync_directory(parent)
+    # Also if another process has made it meanwhile: that one may not have synced it yet.
+    sync_directory(parent)
 
 
 def make_trusted_directory(path: str) -> None:

@@ -163,13 +163,10 @@ class Directory(Closing):
         if reason is not None:
             raise _untrusted_error(self.path_of(name), reason)
 
-    def make(self, name: str, *, private: bool = False) -> bool:
-        """Create a subdirectory, with mode 0700 if `private`; False if the name exists."""
-        try:
+    def make(self, name: str, *, private: bool = False) -> None:
+        """Create a subdirectory, with mode 0700 if `private`, unless the name exists."""
+        with contextlib.suppress(FileExistsError):
             os.mkdir(self._operand(name), _PRIVATE_DIRECTORY if private else _PERMISSIONS, dir_fd=self._descriptor)
-        except FileExistsError:
-            return False
-        return True
 
     def make_private(self) -> None:
         """Remove the permissions of other users, which earlier versions granted."""

@@ -35,8 +35,9 @@ def walk(root: Directory, names: Iterable[str], *, make: bool = False) -> Direct
         except FileNotFoundError:
             if not make:
                 raise
-        if here.make(name):
-            here.sync()
+        here.make(name)
+        # Also if another process has made it meanwhile: that one may not have synced it yet.
+        here.sync()
         return here.enter(name)
 
     return _walk(root, names, step)

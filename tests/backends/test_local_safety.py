@@ -1264,6 +1264,25 @@ def test_each_new_directory_in_the_path_of_a_key_is_synced(backend, order):
     assert [name for name in names if name in {"bucket", "a", "b", "c"}] == ["bucket", "a", "b", "c"]
 
 
+@on_linux
+@pytest.mark.parametrize("level", ["the bucket", "a directory in it"])
+def test_a_directory_that_another_process_creates_meanwhile_is_synced_too(backend, order, monkeypatch, level):
+    """That process may not have done it yet, and then a power loss would remove the directory with the object in it."""
+    place = backend.directory if level == "the bucket" else backend.directory / "a"
+    mkdir = os.mkdir
+
+    def created_meanwhile(path, *args, **kwargs):
+        if Path(path).name == place.name:
+            mkdir(place)
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "mkdir", created_meanwhile)
+    backend.put_object("a/key", bytes_body(b"x"), NO_OPTIONS)
+
+    named = order.index(("replace", "key"))
+    assert ("sync", place.parent.name) in order[:named]
+
+
 # --- two users -------------------------------------------------------------------------------------------------------
 
 ALICE, BOB = 12345, 12346

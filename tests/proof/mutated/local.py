@@ -299,4 +299,11 @@ MUTATIONS = [
         "    return name.casefold() == META_DIR",
         ("tests/backends/test_local_keys.py",),
     ),
+    Mutation(
+        "the name of a new directory in the bucket is not synced",
+        "backends/local/walk.py",
+        "        here.sync()\n",
+        "",
+        ("tests/backends/test_local_safety.py",),
+    ),
 ]
