@@ -68,7 +68,7 @@ def translated(error: OSError, doing: str, bucket: Path, kept: str = NO_OBJECT_C
     The arguments are those of `translate_os_errors`. If the disk is full, the message names the disk of `bucket`.
     """
     code = errno.errorcode.get(error.errno or 0)
-    if error.errno in _NO_DIRECTORY and (bucket.is_symlink() or (bucket.exists() and not bucket.is_dir())):
+    if error.errno in _NO_DIRECTORY and _is_not_a_directory(str(bucket)):
         return BucketNotFound(f"{doing} failed: {bucket} is not a directory; {kept}", code=code)
     if error.errno in _FULL:
         mount = _mount_point(bucket)
@@ -97,6 +97,12 @@ def _kind_and_hint(error: OSError) -> tuple[type[BackendError], str]:
     if error.errno in _DENIED:
         return AccessDenied, "Give this user permission to read, write and enter the directory"
     return BackendError, ""
+
+
+def _is_not_a_directory(path: str) -> bool:
+    # Not by methods of Path, which raise most errors: this is called while another one is handled.
+    is_something_else = os.path.exists(path) and not os.path.isdir(path)  # noqa: PTH110, PTH112
+    return os.path.islink(path) or is_something_else  # noqa: PTH114
 
 
 def _mount_point(path: Path) -> Path:

@@ -61,6 +61,17 @@ def test_a_file_in_place_of_the_bucket_is_bucket_not_found(tmp_path):
     assert isinstance(translated(NotADirectoryError(errno.ENOTDIR, "Not a directory"), "x", file), BucketNotFound)
 
 
+def test_a_bucket_that_can_not_be_looked_at_is_no_reason_for_another_error(tmp_path, monkeypatch):
+    def stale(*args, **kwargs):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "stat", stale)
+    monkeypatch.setattr(os, "lstat", stale)
+
+    error = translated(OSError(errno.ELOOP, "Too many levels of symbolic links"), "storing", tmp_path)
+    assert (type(error), error.code) == (BackendError, "ELOOP")
+
+
 def test_a_file_that_another_program_has_open_is_a_transient_error_on_windows():
     error = PermissionError(errno.EACCES, "in use")
     error.winerror = 32
