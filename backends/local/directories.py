@@ -320,6 +320,10 @@ class Directory(Closing):
         own = self._status()
         return (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino)
 
+    def shares_file_system(self, other: Directory) -> bool:
+        """Return whether entries can be renamed between both directories."""
+        return self._status().st_dev == other._status().st_dev
+
     def modified(self) -> float:
         """Return when an entry was last created or removed, in seconds since 1970."""
         return self._status().st_mtime

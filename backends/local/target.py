@@ -83,7 +83,8 @@ class Target:
             ObjectExists: there is an object, and overwriting is forbidden.
             InvalidKey: a symbolic link leads out of the bucket.
             InvalidInput: the object would replace its own source.
-            BackendError: there is an entry that is not a regular file, or an object in place of a directory.
+            BackendError: there is an entry that is not a regular file, or an object in place of a directory; or the
+                directory is on another file system than the bucket.
             OSError: the directory is not writable, or the path is too long.
         """
         # Through descriptors a path could become longer than other programs can open.
@@ -93,6 +94,7 @@ class Target:
             parent, name = open_parent(self.root, self.key)
         except FileNotFoundError:
             with open_lowest_parent(self.root, self.key) as parent:
+                self._require_same_file_system(parent)
                 parent.check_writable()
             return
         except NotADirectoryError as error:
@@ -101,6 +103,7 @@ class Target:
             exists, _ = self._existing(parent, name)
             if exists and self.forbid_overwrite:
                 raise self._object_exists()
+            self._require_same_file_system(parent)
             parent.check_writable(name)
 
     def publish(
@@ -150,6 +153,16 @@ class Target:
             rename_noreplace(staged.directory, staged.name, parent, name)
         except FileExistsError as error:
             raise self._object_exists() from error
+
+    def _require_same_file_system(self, parent: Directory) -> None:
+        # Otherwise the rename would fail, after all parts were sent.
+        if not parent.shares_file_system(self.root):
+            raise BackendError(
+                f"{self.key!r} can't be stored in {self.root.path}: {parent.path} is on another file system. Nothing"
+                " was changed",
+                code="EXDEV",
+                hint="Use the directory on that file system as the bucket, or choose another key",
+            )
 
     def _existing(self, parent: Directory, name: str) -> tuple[bool, os.stat_result | None]:
         """

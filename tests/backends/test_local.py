@@ -305,6 +305,30 @@ def test_a_path_too_long_for_the_system_is_refused_before_anything_is_written(ba
     assert list(backend.list_uploads()) == []
 
 
+@pytest.mark.parametrize("key", ["mounted/key", "mounted/new/key"])
+def test_a_key_on_another_file_system_is_refused_before_anything_is_written(backend, body, directory, monkeypatch, key):
+    """Completing would fail after all parts were sent: a rename does not move a file to another file system."""
+    (directory / "mounted").mkdir(parents=True)
+    status = _local_directories.Directory._status
+
+    def with_a_mount(self):
+        found = status(self)
+        if Path(self.path) == directory / "mounted":
+            return os.stat_result([*found[:2], found.st_dev + 1, *found[3:10]])
+        return found
+
+    monkeypatch.setattr(_local_directories.Directory, "_status", with_a_mount)
+
+    for call in (
+        lambda: backend.put_object(key, body(b"x"), NO_OPTIONS),
+        lambda: backend.initiate_upload(key, NO_OPTIONS),
+    ):
+        with pytest.raises(BackendError, match=f"{directory / 'mounted'} is on another file system") as caught:
+            call()
+        assert (caught.value.code, caught.value.retryable) == ("EXDEV", False)
+    assert [path.relative_to(directory).as_posix() for path in directory.rglob("*")] == ["mounted"]
+
+
 # --- heads -----------------------------------------------------------------------------------------------------------
 
 

@@ -306,4 +306,11 @@ MUTATIONS = [
         "",
         ("tests/backends/test_local_safety.py",),
     ),
+    Mutation(
+        "a directory on another file system is refused only when all parts were sent",
+        "backends/local/target.py",
+        "        if not parent.shares_file_system(self.root):",
+        "        if False:",
+        ("tests/backends/test_local.py",),
+    ),
 ]
