@@ -100,7 +100,14 @@ class _State:
 
     def __init__(self) -> None:
         self.closed = False
-        self.swept = False
+        self._swept: float | None = None  # when, in seconds since 1970
+
+    def must_sweep(self, now: float) -> bool:
+        """Return whether the call at this time sweeps: the first one, then one a day."""
+        if self._swept is not None and 0 <= now - self._swept < ABANDONED_AFTER:
+            return False
+        self._swept = now
+        return True
 
 
 class LocalBackend(Closing):
@@ -490,8 +497,7 @@ class LocalBackend(Closing):
         with root:
             with translating:
                 check_metadata_dir(root)
-                if not self._state.swept:
-                    self._state.swept = True
+                if self._state.must_sweep(self._clock()):
                     sweep(root, self._cutoff())
             try:
                 yield root

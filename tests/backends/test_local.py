@@ -853,6 +853,21 @@ def test_files_changed_in_the_last_24_hours_are_not_swept(directory, body, meta_
     now = time.time()
     for path in when_old:
         os.utime(path, (now, now))
+def test_a_backend_that_is_used_for_days_sweeps_once_a_day(directory, body, meta_dir):
+    """Another process may crash at any time."""
+    now = time.time()
+    backend = LocalBackend(directory, clock=lambda: now)
+    upload_id, _ = start_upload(backend, body, b"one")
+    at_once, _ = left_behind(meta_dir, upload_id)
+    left = []
+    for seconds in (ABANDONED_AFTER - 1, 1):
+        now += seconds
+        backend.put_object("other", body(b"x"), NO_OPTIONS)
+        left.append([path.exists() for path in at_once])
+
+    assert left == [[True, True], [False, False]]
+
+
         os.utime(path.parent, (now, now))
 
     LocalBackend(directory, clock=lambda: now + age).put_object("other", body(b"x"), RICH)

@@ -313,4 +313,11 @@ MUTATIONS = [
         "        if False:",
         ("tests/backends/test_local.py",),
     ),
+    Mutation(
+        "a backend removes what crashes left only once",
+        "backends/local/backend.py",
+        "        if self._swept is not None and 0 <= now - self._swept < ABANDONED_AFTER:",
+        "        if self._swept is not None:",
+        ("tests/backends/test_local.py",),
+    ),
 ]
