@@ -320,4 +320,18 @@ MUTATIONS = [
         "        if self._swept is not None:",
         ("tests/backends/test_local.py",),
     ),
+    Mutation(
+        "a record of another version is read",
+        "backends/local/records.py",
+        'isinstance(data, dict) and data.get("version") == _VERSION else None',
+        "isinstance(data, dict) else None",
+        ("tests/backends/test_local.py",),
+    ),
+    Mutation(
+        "the metadata of another key is used",
+        "backends/local/sidecars.py",
+        '        if record is None or record.get("key") != key:',
+        "        if record is None:",
+        ("tests/backends/test_local.py",),
+    ),
 ]
