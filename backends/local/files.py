@@ -43,12 +43,7 @@ def rename_noreplace(source: Directory, name: str, target: Directory, new: str) 
     Raises:
         FileExistsError: the name exists.
     """
-    try:
-        source.link(name, target, new)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-    else:
+    if _link(source, name, target, new):
         # The file has its new name. If the old one can't be removed now, a later sweep removes it.
         source.discard(name)
         return
@@ -56,6 +51,22 @@ def rename_noreplace(source: Directory, name: str, target: Directory, new: str) 
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.path_of(new))
     # On Windows a rename never replaces a file; the check above is for other systems.
     source.move(name, target, new)
+
+
+def _link(source: Directory, name: str, target: Directory, new: str) -> bool:
+    """Give a file a second name; return False if it can't have one."""
+    try:
+        source.link(name, target, new)
+    except FileExistsError:
+        # A server of NFS that makes the link, and restarts before it has responded, refuses the repeated request.
+        own, found = source.status(name), target.status(new)
+        if own is None or found is None or own.st_nlink < 2 or not os.path.samestat(own, found):
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        return False
+    return True
 
 
 def append_copy(source: FileIO, target: FileIO, size: int, buffer: memoryview) -> tuple[int, int]:

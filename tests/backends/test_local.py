@@ -1170,6 +1170,28 @@ def test_an_object_stored_meanwhile_is_not_overwritten(backend, body, directory,
     assert list(backend.list_parts("key", upload_id)) == parts
 
 
+@pytest.mark.parametrize("call", ["put", "complete"])
+def test_a_link_that_exists_although_it_was_refused_is_the_object(backend, body, directory, monkeypatch, call):
+    """As on NFS, if the server makes the link, restarts before it has responded, and gets the request again."""
+    upload_id, parts = start_upload(backend, body, b"new")
+    link = os.link
+
+    def made_twice(*args, **kwargs):
+        link(*args, **kwargs)
+        link(*args, **kwargs)
+
+    monkeypatch.setattr(os, "link", made_twice)
+    if call == "put":
+        backend.put_object("key", body(b"new"), ONCE)
+        backend.abort_upload("key", upload_id)
+    else:
+        backend.complete_upload("key", upload_id, parts, ONCE)
+
+    assert (directory / "key").read_bytes() == b"new"
+    assert (directory / "key").stat().st_nlink == 1
+    assert names_in(directory) == ["key"]
+
+
 def test_a_permanent_error_of_link_fails_the_call(backend, body, monkeypatch):
     monkeypatch.setattr(os, "link", raising(errno.ENOSPC))
 

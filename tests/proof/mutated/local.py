@@ -334,4 +334,11 @@ MUTATIONS = [
         "        if record is None:",
         ("tests/backends/test_local.py",),
     ),
+    Mutation(
+        "any entry counts as the link that was refused",
+        "backends/local/files.py",
+        "or own.st_nlink < 2 or not os.path.samestat(own, found):",
+        "or False:",
+        ("tests/backends/test_local.py", "tests/backends/test_contract.py"),
+    ),
 ]
