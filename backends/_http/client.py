@@ -157,6 +157,7 @@ class HTTPClient:
             ConnectionFailed: from either step: there is no complete response; the message says how far the exchange
                 got.
             BackendClosed: the client is closed.
+            InvalidInput: the certificates of the system can't be read.
         """
         cutter = Cutter(None if owner is None else id(owner))
         if cutter.owner is not None:

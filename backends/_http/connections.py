@@ -27,7 +27,7 @@ from partwise.backends._http.http1 import NotHTTP, ProtocolError, read_response,
 from partwise.backends._http.proxies import Proxy
 from partwise.backends._http.timeouts import set_timeout
 from partwise.backends._http.tls_pump import TLSSocket
-from partwise.errors import ConnectionFailed, HostNotFound
+from partwise.errors import ConnectionFailed, HostNotFound, PartwiseError
 from partwise.http_errors import is_transient_status
 
 #: TLS failures that may not happen again: the data was damaged in transit, or the peer has an internal problem. After
@@ -112,6 +112,7 @@ def open_connection(endpoint: Endpoint, dialer: Dialer, cutter: Cutter | None = 
 
     Raises:
         ConnectionFailed: there is no connection. Not retryable if the next attempt would fail in the same way.
+        InvalidInput: the certificates of the system can't be read.
     """
     proxy = endpoint.proxy
     host, port = (endpoint.host, endpoint.port) if proxy is None else (proxy.host, proxy.port)
@@ -131,7 +132,8 @@ def open_connection(endpoint: Endpoint, dialer: Dialer, cutter: Cutter | None = 
         set_timeout(connection.sock, endpoint.read_timeout)
     except BaseException as error:
         connection.close()
-        if isinstance(error, (OSError, HTTPError, ProtocolError, ValueError)):
+        # InvalidInput, which says that there are no usable certificates, is a ValueError, too.
+        if isinstance(error, (OSError, HTTPError, ProtocolError, ValueError)) and not isinstance(error, PartwiseError):
             raise _connect_error(endpoint, error) from error
         raise
     return connection

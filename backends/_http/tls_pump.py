@@ -43,7 +43,7 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
         ca_bundle: a file or directory of certificate authorities to trust; None trusts those of the system.
 
     Raises:
-        InvalidInput: the file does not exist or contains no certificate.
+        InvalidInput: the file does not exist or contains no certificate, or those of the system can't be read.
     """
     try:
         if ca_bundle is None:
@@ -53,8 +53,9 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
         else:
             context = ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ValueError) as error:
+        of_whom = "of the system" if ca_bundle is None else f"in {ca_bundle}"
         raise InvalidInput(
-            f"the certificates in {ca_bundle} can't be used: {getattr(error, 'strerror', None) or error}",
+            f"the certificates {of_whom} can't be used: {getattr(error, 'strerror', None) or error}",
             hint="Pass {ca_bundle} with a PEM file, or a directory that was prepared with `openssl rehash`",
         ) from error
     context.set_alpn_protocols(["http/1.1"])

@@ -12,8 +12,11 @@ from queue import SimpleQueue
 
 import pytest
 
+from partwise.backends._http.connecting import Dialer
+from partwise.backends._http.connections import Endpoint, open_connection
 from partwise.backends._http.timeouts import TIMEOUT_ERRORS, set_timeout
-from partwise.backends._http.tls_pump import TLSSocket, tls_context
+from partwise.backends._http.tls_pump import TLSSocket, lazy_tls_context, tls_context
+from partwise.errors import InvalidInput
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -185,6 +188,22 @@ def test_a_certificate_for_another_host_is_refused_with_an_alert(serve, trusting
 def test_a_certificate_of_an_unknown_authority_is_refused(serve):
     with pytest.raises(ssl.SSLCertVerificationError):
         TLSSocket(serve(lambda sock: sock.recv(1)).ours, tls_context(None), "127.0.0.1")
+
+
+def test_certificates_of_the_system_that_can_not_be_read_are_named(monkeypatch):
+    """As on Windows, if one of them is damaged. Another endpoint would not help."""
+
+    def damaged():
+        raise ssl.SSLError(1, "[ASN1: NOT_ENOUGH_DATA] not enough data")
+
+    monkeypatch.setattr(ssl, "create_default_context", damaged)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        endpoint = Endpoint("https", "127.0.0.1", port, f"127.0.0.1:{port}", 5.0, 5.0, lazy_tls_context(None))
+        with pytest.raises(InvalidInput, match=r"the certificates of the system can't be used: .*not enough") as caught:
+            open_connection(endpoint, Dialer())
+
+    assert "ca_bundle" in str(caught.value)
 
 
 def test_ipv6_addresses_match_with_and_without_brackets(serve, make_certificate, tmp_path):
