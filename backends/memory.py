@@ -126,6 +126,11 @@ class _Storage:
         self.initiated = 0
         self.calls: Counter[str] = Counter()
 
+    @property
+    def location(self) -> str:
+        """The bucket as a URL."""
+        return f"memory://{quote(self.name, safe='')}"
+
     def copy(self) -> _Storage:
         copy = _Storage(self.name)
         with self.lock:
@@ -144,8 +149,7 @@ class _Storage:
         upload = self.uploads.get(upload_id)
         if upload is None or upload.key != key:
             raise UploadNotFound(
-                f"memory://{self.name} has no upload {upload_id} of {key!r}: it was completed or aborted,"
-                " or never existed",
+                f"{self.location} has no upload {upload_id} of {key!r}: it was completed or aborted, or never existed",
                 code="NoSuchUpload",
             )
         return upload
@@ -223,7 +227,7 @@ class MemoryBackend(Closing):
     @property
     def location(self) -> str:
         """``memory://NAME``, the same for every handle and every snapshot of this bucket."""
-        return f"memory://{quote(self._storage.name, safe='')}"
+        return self._storage.location
 
     @property
     def limits(self) -> PartLimits:

@@ -66,6 +66,13 @@ def test_the_location_contains_the_name():
     assert MemoryBackend("a bucket/ü").location == "memory://a%20bucket%2F%C3%BC"
 
 
+def test_a_message_names_the_bucket_by_its_location():
+    backend = MemoryBackend("a bucket\x1b")
+
+    with pytest.raises(UploadNotFound, match=r"^memory://a%20bucket%1B has no upload"):
+        backend.list_parts("key", "0" * 32)
+
+
 def test_without_a_name_each_bucket_has_a_unique_one():
     assert MemoryBackend().location != MemoryBackend().location
 
