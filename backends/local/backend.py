@@ -261,14 +261,13 @@ class LocalBackend(Closing):
                 with translating:
                     file, _ = parts.create(name)
                 try:
-                    with file:
-                        checksum = write_body(body, what, file, translating)
-                        with translating:
-                            write_trailer(file, len(body), checksum)
-                            file.close()
-                            folder.place_part(parts, name, part_number)
+                    checksum = write_body(body, what, file, translating)
+                    with translating:
+                        write_trailer(file, len(body), checksum)
+                        file.close()
+                        folder.place_part(parts, name, part_number)
                 except BaseException:
-                    parts.discard(name)
+                    parts.discard(name, file)
                     raise
         return UploadedPart(part_number, len(body), etag_of(checksum), checksum)
 
@@ -383,13 +382,12 @@ class LocalBackend(Closing):
                 temp, (file, granted) = make_and_use(root, TEMP, lambda temp: temp.create(name, permissions))
             with temp:
                 try:
-                    with file:
-                        checksum = write_body(body, repr(key), file, translating)
-                        with translating:
-                            staged = StagedFile(temp, name, file, granted)
-                            target.publish(staged, ObjectMetadata(checksum, options), cutoff=self._cutoff())
+                    checksum = write_body(body, repr(key), file, translating)
+                    with translating:
+                        staged = StagedFile(temp, name, file, granted)
+                        target.publish(staged, ObjectMetadata(checksum, options), cutoff=self._cutoff())
                 except BaseException:
-                    temp.discard(name)
+                    temp.discard(name, file)
                     raise
         return StoredObject(key, len(body), etag_of(checksum), checksum)
 
@@ -538,17 +536,18 @@ class LocalBackend(Closing):
         permissions = _DEFAULT_PERMISSIONS if record.permissions is None else record.permissions
         name, file, granted = folder.create_staged(permissions)
         try:
-            with file:
-                checksum = assemble(target.key, folder, parts, file)
-                if folder.record() is None:
-                    raise self._upload_not_found(target.key, folder.upload_id)
-                target.publish(
-                    StagedFile(*folder.staged_path(name), file, granted),
-                    ObjectMetadata(checksum, record.options),
-                    cutoff=self._cutoff(),
-                    mark_committing=lambda: folder.mark_committing(name),
-                )
+            checksum = assemble(target.key, folder, parts, file)
+            if folder.record() is None:
+                raise self._upload_not_found(target.key, folder.upload_id)
+            target.publish(
+                StagedFile(*folder.staged_path(name), file, granted),
+                ObjectMetadata(checksum, record.options),
+                cutoff=self._cutoff(),
+                mark_committing=lambda: folder.mark_committing(name),
+            )
         finally:
+            with ignored(OSError):  # if it was published, it is closed already
+                file.close()
             with ignored(OSError):
                 folder.unstage(name)
         return checksum

@@ -281,8 +281,11 @@ class Directory(Closing):
         """Remove a file."""
         os.unlink(self._operand(name), dir_fd=self._descriptor)
 
-    def discard(self, name: str) -> None:
-        """Remove a file, ignoring errors."""
+    def discard(self, name: str, file: FileIO | None = None) -> None:
+        """Remove a file, ignoring errors; close it first if it is given."""
+        if file is not None:
+            with ignored(OSError):  # NFS reports failures of earlier writes here
+                file.close()
         with ignored(OSError):
             self.unlink(name)
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 import time
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -769,6 +770,66 @@ def test_a_permission_error_is_access_denied(backend, body, monkeypatch):
             backend.initiate_upload("key", NO_OPTIONS)
 
     assert caught.value.code == "EROFS"
+
+
+class FullAtClose(FileIO):
+    """A file on NFS, where a full quota may be reported when the file is closed."""
+
+    def close(self):
+        is_open, is_new = not self.closed, not self.closed and self.writable()
+        super().close()
+        if is_open and is_new:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+STORES = {
+    "part": lambda backend, upload_id, body: backend.upload_part("key", upload_id, 1, body),
+    "put": lambda backend, upload_id, body: backend.put_object("key", body, NO_OPTIONS),
+}
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_failure_that_close_reports_is_translated(backend, body, meta_dir, monkeypatch, store):
+    upload_id, _ = start_upload(backend, body)
+    with monkeypatch.context() as full:
+        full.setattr(_local_directories, "FileIO", FullAtClose)
+        with pytest.raises(ServerFailed, match="quota is used up"):
+            STORES[store](backend, upload_id, body(b"one"))
+
+    assert backend.head_object("key") is None
+    assert names_in(meta_dir / "uploads" / upload_id / "parts") == names_in(meta_dir / "temp") == []
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_failure_of_close_does_not_replace_that_of_the_body(backend, body, meta_dir, monkeypatch, store):
+    upload_id, _ = start_upload(backend, body)
+    failure = OSError(5, "mine")
+
+    def fail(given):
+        raise failure
+
+    with monkeypatch.context() as full:
+        full.setattr(_local_directories, "FileIO", FullAtClose)
+        with pytest.raises(OSError, match="mine") as caught:
+            STORES[store](backend, upload_id, body(b"one", before=fail))
+
+    assert caught.value is failure
+    assert names_in(meta_dir / "uploads" / upload_id / "parts") == names_in(meta_dir / "temp") == []
+
+
+def test_a_failure_of_close_does_not_replace_an_interrupt_of_complete(backend, body, meta_dir, monkeypatch):
+    upload_id, parts = start_upload(backend, body, b"one")
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as full:
+        full.setattr(_local_directories, "FileIO", FullAtClose)
+        full.setattr(local, "assemble", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            backend.complete_upload("key", upload_id, parts, NO_OPTIONS)
+
+    assert names_in(meta_dir / "uploads" / upload_id) == ["parts", "upload.json"]
 
 
 def test_a_failed_clean_up_does_not_fail_complete(backend, body, directory, monkeypatch):

@@ -341,4 +341,11 @@ MUTATIONS = [
         "or False:",
         ("tests/backends/test_local.py", "tests/backends/test_contract.py"),
     ),
+    Mutation(
+        "a failure of close replaces the failure that was before it",
+        "backends/local/directories.py",
+        "            with ignored(OSError):  # NFS reports failures of earlier writes here\n                file.close()",
+        "            file.close()",
+        ("tests/backends/test_local.py",),
+    ),
 ]
