@@ -11,6 +11,7 @@ from contextlib import suppress
 from attrs import define
 
 from partwise import _durable as files
+from partwise._signals import ignored
 from partwise.checkpoint import Checkpoint
 from partwise.model import UploadedPart
 from partwise.stores import _journal as journal
@@ -82,15 +83,15 @@ class Appender:
                     self._close(path)
 
     def close_file(self, path: str) -> None:
-        """Close a file, if it is open."""
+        """Close a file, if it is open; ignore an error of that."""
         with self._lock:
-            self._close(path)
+            self._close_ignoring_errors(path)
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files; ignore errors of that."""
         with self._lock:
             for path in list(self._tails):
-                self._close(path)
+                self._close_ignoring_errors(path)
 
     def close_after_fork(self) -> None:
         """
@@ -104,10 +105,9 @@ class Appender:
     def _tail(self, path: str, name: str, validate: Callable[[Checkpoint], None]) -> _Tail:
         tail = self._tails.get(path)
         if tail is not None:
-            status = os.fstat(tail.file)
-            if tail.name == name and status.st_size == tail.length and status.st_nlink:
+            if tail.name == name and _is_unchanged(tail):
                 return tail
-            self._close(path)
+            self._close_ignoring_errors(path)
         file = files.open_trusted(path, os.O_RDWR | os.O_APPEND)
         try:
             data = files.read_open(file, journal.BYTES_MAX + 1)
@@ -125,6 +125,20 @@ class Appender:
         tail = self._tails.pop(path, None)
         if tail is not None:
             os.close(tail.file)
+
+    def _close_ignoring_errors(self, path: str) -> None:
+        # Network file systems report here that an earlier line could not be stored. The file is closed nevertheless,
+        # and the storage's list has the part.
+        with ignored(OSError):
+            self._close(path)
+
+
+def _is_unchanged(tail: _Tail) -> bool:
+    """Return whether the file is as the last append left it."""
+    with ignored(OSError):  # of a network file system, such as after its server was replaced
+        status = os.fstat(tail.file)
+        return status.st_size == tail.length and status.st_nlink > 0
+    return False
 
 
 def _write_line(tail: _Tail, part: UploadedPart) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -153,6 +154,73 @@ def test_a_partially_written_line_is_removed(path: Path, append: Append, monkeyp
     monkeypatch.undo()
     append(3)
     assert numbers(path) == [1, 3]
+
+
+def test_a_file_whose_descriptor_is_stale_is_opened_again(
+    path: Path, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS, once the server has lost the handle of an open file."""
+    append(1)
+    real, stale = os.fstat, []
+
+    def fstat(file: int) -> os.stat_result:
+        if not stale:
+            stale.append(file)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(file)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    append(2)
+    append(3)
+
+    assert len(stale) == 1
+    assert numbers(path) == [1, 2, 3]
+
+
+@pytest.fixture
+def closing_fails(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let `os.close` close and then fail, as on NFS for lines over a quota; the descriptors."""
+    closed, real = [], os.close
+
+    def close(file: int) -> None:
+        real(file)
+        closed.append(file)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "close", close)
+    return closed
+
+
+def test_an_error_of_closing_a_kept_file_is_ignored(
+    path: Path, append: Append, appender: Appender, closing_fails: list[int], checkpoint: MakeCheckpoint
+) -> None:
+    append(1)
+    appender.close_file(str(path))
+    assert len(closing_fails) == 1
+    append(2)
+    path.write_bytes(journal.encode(checkpoint()))  # so it is closed and read again
+    append(3)
+    assert len(closing_fails) == 2
+    assert numbers(path) == [3]
+
+
+def test_all_files_are_closed_although_each_fails(  # noqa: PLR0917  # fixtures
+    path: Path, append: Append, appender: Appender, closing_fails: list[int], checkpoint: MakeCheckpoint, part: MakePart
+) -> None:
+    append(1)
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    other.chmod(0o600)
+    appender.append(str(other), checkpoint().name, "UPLOAD", part(2), validate=lambda _: None, keep_open=True)
+    appender.close()
+    assert len(closing_fails) == 2
+
+
+def test_an_error_of_closing_after_a_single_append_is_reported(append: Append, closing_fails: list[int]) -> None:
+    """The line may not be stored."""
+    with pytest.raises(OSError, match=os.strerror(errno.EDQUOT)):
+        append(1, keep_open=False)
+    assert len(closing_fails) == 1
 
 
 def test_two_threads_do_not_append_at_the_same_time(path: Path, append: Append, appender: Appender) -> None:

@@ -291,12 +291,28 @@ MUTATIONS = [
         "        handle._memory.entries = self._memory.entries ",
         MEMORY_STORE_TESTS,
     ),
-    Mutation("lines are appended to a file that was removed", APPENDING, " and status.st_nlink:", ":", APPENDING_TESTS),
+    Mutation(
+        "lines are appended to a file that was removed", APPENDING, " and status.st_nlink > 0", "", APPENDING_TESTS
+    ),
     Mutation(
         "a line that another process appended is overlooked",
         APPENDING,
-        " and status.st_size == tail.length",
+        "status.st_size == tail.length and ",
         "",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "a file whose descriptor is stale is not opened again",
+        APPENDING,
+        "    with ignored(OSError):  # of a network",
+        "    with ignored(ZeroDivisionError):  # of a network",
+        APPENDING_TESTS,
+    ),
+    Mutation(
+        "an error of closing a file leaves a claim",
+        APPENDING,
+        "        with ignored(OSError):\n            self._close(path)\n",
+        "        self._close(path)\n",
         APPENDING_TESTS,
     ),
     Mutation(
