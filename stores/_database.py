@@ -389,13 +389,17 @@ def _create_schema(connection: sqlite3.Connection) -> None:
 
 
 def _configure(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA fullfsync = ON")
-    try:
+    # Another program uses the file, or it can't be written to. Without this mode writes are slower, but as durable.
+    with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.OperationalError:
-        # Another program uses the file, or it can't be written to. Without this mode writes are slower, but as durable.
-        return
+    connection.execute(f"PRAGMA synchronous = {_synchronous_of_parts(connection)}")
+
+
+def _synchronous_of_parts(connection: sqlite3.Connection) -> str:
+    """Return the least setting with which a power loss does not damage the file."""
+    [(mode,)] = connection.execute("PRAGMA journal_mode").fetchall()
+    return "NORMAL" if mode == b"wal" else "FULL"
 
 
 @contextmanager
@@ -405,7 +409,9 @@ def durable_transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
     If an error leaves it, it is rolled back.
     """
-    connection.execute("PRAGMA synchronous = FULL")
+    usual = _synchronous_of_parts(connection)
+    # Without write-ahead mode a commit removes a journal, and FULL does not sync that: a power loss would undo it.
+    connection.execute("PRAGMA synchronous = EXTRA")
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield
@@ -413,7 +419,7 @@ def durable_transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         # After a commit this does nothing. The setting can't be changed inside a transaction.
         connection.rollback()
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA synchronous = {usual}")
 
 
 def is_damage(error: Exception) -> bool:

@@ -3,9 +3,9 @@ Checkpoints in one SQLite file, for many uploads and many processes.
 
 How the guarantees are met:
 
-- `save` is one transaction, on the medium when it returns (``synchronous=FULL`` in write-ahead mode).
-- `append_part` is one row in a transaction with ``synchronous=NORMAL``: a killed process does not lose it; a power loss
-  may, and then the storage's list has the part. The file is not damaged.
+- `save` is one transaction, on the medium when it returns (``synchronous=EXTRA``).
+- `append_part` is one row in a transaction with ``synchronous=NORMAL`` in write-ahead mode: a killed process does not
+  lose it; a power loss may, and then the storage's list has the part. The file is not damaged.
 - Every row has a checksum over its text and its key, since SQLite itself does not detect a byte that changed on the
   medium.
 - The file is private to its owner (mode 0600), and so are the files that SQLite creates beside it.

@@ -418,7 +418,7 @@ def test_sqlite_syncs_a_checkpoint_and_does_not_wait_for_a_part(place: Path) -> 
         elif statement.split()[0] in {"INSERT", "COMMIT"}:
             transactions.append((statement.split(" (")[0].split(" VALUES")[0], synchronous))
     assert transactions == [
-        ("INSERT OR REPLACE INTO checkpoints", "FULL"),
-        ("COMMIT", "FULL"),
+        ("INSERT OR REPLACE INTO checkpoints", "EXTRA"),
+        ("COMMIT", "EXTRA"),
         ("INSERT INTO parts", "NORMAL"),
     ]

@@ -107,7 +107,8 @@ def test_a_save_is_on_the_medium_and_an_append_only_in_the_log(database, checkpo
         connection = database._database._connection
         connection.set_trace_callback(statements.append)
         database.save(checkpoint())
-        assert (statements[0], statements[1]) == ("PRAGMA synchronous = FULL", "BEGIN IMMEDIATE")
+        begin = statements.index("BEGIN IMMEDIATE")
+        assert statements[begin - 1] == "PRAGMA synchronous = EXTRA"
         assert statements[-2:] == ["COMMIT", "PRAGMA synchronous = NORMAL"]
         statements.clear()
         database.append_part(name, "UPLOAD", part(1))
@@ -153,6 +154,30 @@ def test_without_write_ahead_mode_it_is_only_slower(database, path: Path, checkp
             assert database.load(saved.name) == saved
         other.execute("COMMIT")
     database.append_part(saved.name, "UPLOAD", part(1))
+    assert database.load(saved.name).parts == (part(1),)
+
+
+def test_without_write_ahead_mode_a_power_loss_neither_undoes_a_save_nor_damages_the_file(
+    database, path: Path, checkpoint, part
+) -> None:
+    """Then a commit removes a journal, which only EXTRA syncs; and NORMAL does not order the writes for all disks."""
+    saved = checkpoint()
+    database.save(saved)
+    change(path, "PRAGMA journal_mode = DELETE")
+    statements: list[str] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM checkpoints").fetchall()
+        with _short_timeouts(), database.claim(saved.name):
+            other.execute("COMMIT")
+            database._database._connection.set_trace_callback(statements.append)
+            database.save(saved)
+            database._database._connection.set_trace_callback(None)
+            assert ask_of(database, "PRAGMA journal_mode") == b"delete"
+            assert ask_of(database, "PRAGMA synchronous") == 2
+            database.append_part(saved.name, "UPLOAD", part(1))
+    assert statements.index("PRAGMA synchronous = EXTRA") < statements.index("BEGIN IMMEDIATE")
+    assert statements[-2:] == ["COMMIT", "PRAGMA synchronous = FULL"]
     assert database.load(saved.name).parts == (part(1),)
 
 

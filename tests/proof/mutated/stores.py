@@ -380,6 +380,13 @@ MUTATIONS = [
         ("tests/stores/test_sqlite.py -k waited",),
     ),
     Mutation(
+        "a power loss undoes a save without write-ahead mode",
+        "stores/_database.py",
+        'connection.execute("PRAGMA synchronous = EXTRA")',
+        'connection.execute("PRAGMA synchronous = FULL")',
+        ("tests/stores/test_sqlite.py -k write_ahead",),
+    ),
+    Mutation(
         "files are created before the directory of a database is checked",
         "stores/sqlite.py",
         "                self._database.check_directory()\n",
