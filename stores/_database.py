@@ -177,7 +177,12 @@ class Database:
                 self._connection.rollback()
 
     def close(self) -> None:
-        """Close the connection, if one is open. The next use opens another."""
+        """
+        Close the connection, if one is open. The next use opens another.
+
+        In a forked child, that of the parent is kept.
+        """
+        self._check_process()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()

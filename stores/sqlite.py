@@ -115,8 +115,7 @@ class SQLiteCheckpointStore(Closing):
         A claim that is held lasts until its context ends. Closing twice is fine.
         """
         self._closed = True
-        if self._process == os.getpid():
-            self._database.close()
+        self._database.close()
 
     def exists(self) -> bool:
         """Return whether the file exists. It need not before something is saved."""

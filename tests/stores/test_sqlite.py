@@ -9,7 +9,9 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -776,6 +778,38 @@ def test_a_forked_child_opens_a_new_connection(database, saved, checkpoint, part
         assert database._database._connection is connection
     assert database.load(saved.name).parts == (*saved.parts, part(4), part(5))
     assert database.load(checkpoint("neighbour").name).parts == (part(1),)
+
+
+@forks
+@may_fork
+def test_a_forked_child_closes_a_store_that_another_thread_of_its_parent_uses(database, saved) -> None:
+    used, done = threading.Event(), threading.Event()
+
+    def use() -> None:
+        with database._database.use(create=False):
+            used.set()
+            assert done.wait(30)
+
+    with database.claim(saved.name), ThreadPoolExecutor(1) as pool:
+        connection = database._database._connection
+        using = pool.submit(use)
+        try:
+            assert used.wait(30)
+            child = os.fork()
+            if not child:
+                status = 1
+                try:
+                    signal.alarm(10)  # ends a child that hangs
+                    database.claim_owner(saved.name)
+                    database.close()
+                    assert _database._inherited == [connection]
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        finally:
+            done.set()
+        using.result(30)
 
 
 WRITER = """

@@ -401,6 +401,13 @@ MUTATIONS = [
         ("tests/stores/test_file.py -k another_version",),
     ),
     Mutation(
+        "a forked child closes the connection of its parent",
+        "stores/_database.py",
+        "        self._check_process()\n        with self._lock:\n            if self._connection is not None:\n",
+        "        with self._lock:\n            if self._connection is not None:\n",
+        ("tests/stores/test_sqlite.py -k forked_child_closes",),
+    ),
+    Mutation(
         "the parts in a database have no maximum total size",
         "stores/sqlite.py",
         "        if size > journal.BYTES_MAX:\n            break\n",
