@@ -193,12 +193,12 @@ class Database:
         with self._lock:
             self.close()
             aside = path_aside(self.path)
+            for suffix in _SIDE_FILES:
+                files.remove(aside + suffix)  # of an earlier file: SQLite would apply it to this one
             # The log first: SQLite would apply it to a new database of the same name.
-            for suffix in ("-wal", "-shm", ""):
-                try:
+            for suffix in (*_SIDE_FILES, ""):
+                with suppress(FileNotFoundError):
                     os.replace(self.path + suffix, aside + suffix)
-                except FileNotFoundError:
-                    continue
             return aside
 
     def _set_busy_timeout(self, seconds: float) -> None:

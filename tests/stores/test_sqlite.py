@@ -449,7 +449,7 @@ def test_a_damaged_file_that_can_t_be_set_aside_is_reported(database, path: Path
     assert path.read_bytes() == cut
 
 
-@pytest.mark.parametrize("beside", [("-wal", "-shm"), ("-wal",), ()])
+@pytest.mark.parametrize("beside", [("-journal",), ("-wal", "-shm"), ("-wal",), ()])
 def test_the_log_of_a_damaged_file_is_moved_before_it(path: Path, beside, monkeypatch) -> None:
     for suffix in (*beside, ""):
         path.with_name(path.name + suffix).write_text(suffix)
@@ -458,6 +458,18 @@ def test_the_log_of_a_damaged_file_is_moved_before_it(path: Path, beside, monkey
     monkeypatch.setattr(os, "replace", lambda old, new: (real(old, new), moved.append((old, new))))
     _database.Database(str(path)).set_aside()
     assert moved == [(f"{path}{suffix}", f"{path}.damaged{suffix}") for suffix in (*beside, "")]
+
+
+def test_the_log_of_an_earlier_damaged_file_is_not_left_beside_the_next_one(path: Path) -> None:
+    """SQLite would apply it to that one, when it is examined."""
+    for suffix in ("-journal", "-wal", "-shm", ""):
+        path.with_name(f"{path.name}{suffix}").write_text("first")
+        path.with_name(f"{path.name}{suffix}").chmod(0o600)
+    _database.Database(str(path)).set_aside()
+    path.write_text("second")
+    path.chmod(0o600)
+    assert _database.Database(str(path)).set_aside() == f"{path}.damaged"
+    assert {entry.name: entry.read_text() for entry in path.parent.iterdir()} == {f"{path.name}.damaged": "second"}
 
 
 def test_sqlite_does_not_create_the_file(database, path: Path, checkpoint, monkeypatch) -> None:

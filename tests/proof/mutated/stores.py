@@ -408,6 +408,13 @@ MUTATIONS = [
         ("tests/stores/test_sqlite.py -k forked_child_closes",),
     ),
     Mutation(
+        "the log of an earlier damaged database stays beside the next one",
+        "stores/_database.py",
+        "                files.remove(aside + suffix)  #",
+        "                pass  #",
+        ("tests/stores/test_sqlite.py -k earlier_damaged",),
+    ),
+    Mutation(
         "the parts in a database have no maximum total size",
         "stores/sqlite.py",
         "        if size > journal.BYTES_MAX:\n            break\n",
