@@ -608,6 +608,14 @@ class WritesInPlace(Correct):
         self.write(path, data[half:], os.O_APPEND)
 
 
+class LoadsSlowly(WritesInPlace):
+    """A load takes longer than some dozens of saves."""
+
+    def load(self, name: str) -> Checkpoint | None:
+        time.sleep(0.2)
+        return super().load(name)
+
+
 class RemovesThenRenames(Correct):
     def replace(self, path: Path, data: bytes) -> None:
         temporary = path.with_suffix(".tmp")
@@ -801,6 +809,7 @@ MUTANTS: dict[str, dict[type[Correct], str]] = {
     "readers_see_whole_records": {
         WritesInPlace: "loading during a save returns a checkpoint, and CheckpointDamaged was raised",
         RemovesThenRenames: "loading during a save never returns None",
+        LoadsSlowly: "loading during a save returns a checkpoint, and CheckpointDamaged was raised",
     },
     "crash_while_saving": {
         WritesInPlace: "a crash at step 2 leaves the old state or the new one, and CheckpointDamaged was raised",
@@ -834,6 +843,7 @@ MUTANTS: dict[str, dict[type[Correct], str]] = {
     "deleting_damage": {
         DamagedCanNotBeDeleted: "a damaged record is deleted, and CheckpointDamaged was raised",
         DamagedIsNotDeleted: "a damaged checkpoint that was deleted is not loaded",
+        DamagedIsNothing: "the record was edited in its middle: expected CheckpointDamaged",
     },
 }
 

@@ -178,6 +178,20 @@ MUTATIONS = [
         ("tests/testing/test_the_kit_catches_stores.py",),
     ),
     Mutation(
+        "an edited record that is not damaged passes where damage is deleted",
+        f"{CONFORMANCE}store_failures.py",
+        "            assert position != middle,",
+        "            assert position,",
+        ("tests/testing/test_the_kit_catches_stores.py -k deleting_damage",),
+    ),
+    Mutation(
+        "no load during a save is needed to check that there is none of half a record",
+        f"{CONFORMANCE}store_failures.py",
+        "                if number >= len(versions) and enough:",
+        "                if number >= len(versions) and (enough or True):",
+        ("tests/testing/test_the_kit_catches_stores.py -k LoadsSlowly",),
+    ),
+    Mutation(
         "a lost claim that is still renewed is not noticed",
         f"{CONFORMANCE}store_claims.py",
         "        _must_end(harness, third, name, duty)\n",
