@@ -331,12 +331,17 @@ class Process:
         )
 
     def wait_for_parts(self, number: int) -> None:
-        """Wait until this many parts are done."""
+        """Wait until this many parts are done; a process that hangs is killed."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("parts ") and int(line.split()[1]) >= number:
-                return
-        raise AssertionError("the upload ended before")
+        hangs = threading.Timer(60, self.process.kill)
+        hangs.start()
+        try:
+            for line in self.process.stdout:
+                if line.startswith("parts ") and int(line.split()[1]) >= number:
+                    return
+        finally:
+            hangs.cancel()
+        raise AssertionError("the upload ended before, or was killed after a minute")
 
     def outcome(self) -> str:
         """Wait for the end; return "done", or the class of the error."""

@@ -66,8 +66,9 @@ class Hanging:
 
 
 async def until(event):
-    while not event.is_set():  # noqa: ASYNC110  # it is set by another thread
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(30):
+        while not event.is_set():  # noqa: ASYNC110  # it is set by another thread
+            await asyncio.sleep(0.001)
 
 
 # --- kinds of callbacks ----------------------------------------------------------------------------------------------
