@@ -707,8 +707,6 @@ def test_rows_of_another_checkpoint_or_upload_are_damage(postgres, store, saved,
     ask(postgres, store, "UPDATE partwise_checkpoints SET name = %s", neighbour)
     with pytest.raises(CheckpointDamaged):
         store.load(neighbour)
-    store.save(evolve(saved, parts=()))
-    stale = table(postgres, store, "record, checksum", "true")
     store.save(saved)
     [(record, checksum)] = table(postgres, store, "record, checksum", "part_number = 2")
     store.save(evolve(saved, upload_id="another", parts=(part(1),)))
@@ -720,7 +718,6 @@ def test_rows_of_another_checkpoint_or_upload_are_damage(postgres, store, saved,
     )
     with pytest.raises(CheckpointDamaged):
         store.load(saved.name)
-    assert stale
 
 
 @pytest.mark.parametrize("changes", [{"key": "another key"}, {"upload_id": "another"}])
