@@ -36,6 +36,7 @@ from partwise.errors import (
 from partwise.model import ClaimOwner, UploadedPart
 from partwise.protocols import CheckpointStore
 from partwise.stores.file import FileCheckpointStore
+from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing import (
     STORE_CHECKS,
     NotApplicable,
@@ -981,6 +982,21 @@ def test_a_store_need_not_have_anything_to_close() -> None:
 
     for name in ("close_and_repr", "reopening"):
         STORE_CHECKS[name](harness_of(Endless)())
+
+
+@pytest.mark.parametrize("name", [name for name in MUTANTS if name.startswith("crash_")])
+def test_a_check_that_can_t_simulate_a_crash_is_not_applicable(name: str) -> None:
+    """As with a store in memory, or one that writes by the library of a database."""
+
+    class InMemory(StoreHarness):
+        def __init__(self) -> None:
+            self.store = MemoryCheckpointStore()
+
+        def open(self) -> CheckpointStore:
+            return self.store.handle()
+
+    with pytest.raises(NotApplicable, match="no crash can be simulated"):
+        STORE_CHECKS[name](InMemory())
 
 
 def test_a_write_that_never_ends_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

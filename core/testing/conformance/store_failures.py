@@ -129,7 +129,11 @@ def check_crash_while_deleting(harness: StoreHarness) -> None:
 def _check_crashes(
     harness: StoreHarness, action: Callable[[CheckpointStore], None], old: Checkpoint | None, new: Checkpoint | None
 ) -> None:
-    """Crash at each step of an action, and continue in the old or the new state."""
+    """
+    Crash at each step of an action, and continue in the old or the new state.
+
+    Raises NotApplicable if there is no step: a database library, or another process, writes the files.
+    """
     name = sample().name
     survivor = harness.open_for_test()
     for step in range(1, _STEPS_MAX):
@@ -146,6 +150,8 @@ def _check_crashes(
         assert state in (old, new), f"{duty}, and not {state}"
         if not crashed:
             assert state == new, "an action without a crash takes effect"
+            if step == 1:
+                raise NotApplicable("the store changes no file through the module os, so no crash can be simulated")
             return
         if state is not None:
             append(survivor, name, sample_part(9), upload_id=str(state.upload_id))

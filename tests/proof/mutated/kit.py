@@ -185,6 +185,13 @@ MUTATIONS = [
         ("tests/testing/test_the_kit_catches_stores.py -k deleting_damage",),
     ),
     Mutation(
+        "a check of crashes passes without a crash",
+        f"{CONFORMANCE}store_failures.py",
+        "            if step == 1:\n",
+        "            if step == 0:\n",
+        ("tests/testing/test_the_kit_catches_stores.py -k simulate_a_crash",),
+    ),
+    Mutation(
         "no load during a save is needed to check that there is none of half a record",
         f"{CONFORMANCE}store_failures.py",
         "                if number >= len(versions) and enough:",
