@@ -236,10 +236,10 @@ class FileCheckpointStore(Closing):
         name = checkpoint.name
         path = self._path_of(name)
         self._prepare(path, name)
-        if self._location.shared and (header := _read_header(path)) is not None:
-            self._check_owner(path, name, header)
         self._appender.close_file(path)
         try:
+            if self._location.shared and (header := _read_header(path)) is not None:
+                self._check_owner(path, name, header)
             with suppress(FileNotFoundError):
                 files.check_trusted(path)  # a file that this store did not create is not replaced
             files.replace(path, journal.encode(checkpoint), self._temporary_path(path, name))
@@ -423,7 +423,9 @@ class FileCheckpointStore(Closing):
         return f"{path}.{secrets.token_hex(4)}.tmp"
 
     def _describe(self, path: str, name: str) -> str:
-        header = _read_header(path)
+        header = None
+        with ignored(OSError):
+            header = _read_header(path)
         return f"the upload {name}" if header is None else describe_upload(header)
 
     def _scan(self, paths: Iterable[str]) -> Iterator[Checkpoint]:
@@ -450,10 +452,15 @@ class FileCheckpointStore(Closing):
 
 
 def _read_header(path: str) -> Checkpoint | None:
-    """Read a checkpoint without its parts; None if there is none that verifies."""
+    """
+    Read a checkpoint without its parts; None if there is none that verifies.
+
+    Raises:
+        OSError: it can't be read, so it may be that of any upload.
+    """
     try:
         return journal.decode_header(files.read(path, journal.LINE_MAX + 1))
-    except (OSError, journal.CorruptJournal):
+    except (FileNotFoundError, files.Untrusted, journal.CorruptJournal):
         return None
 
 

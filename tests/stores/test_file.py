@@ -624,6 +624,39 @@ def test_a_failed_delete_is_reported(directory, checkpoint, monkeypatch) -> None
         directory.delete(checkpoint().name, "UPLOAD")
 
 
+@pytest.mark.parametrize("upload_id", ["UPLOAD", "another"])
+def test_a_checkpoint_that_can_t_be_read_is_not_deleted(directory, checkpoint, monkeypatch, upload_id: str) -> None:
+    """It may be that of another upload: whether the process has too many open files, or the medium fails."""
+    saved = checkpoint()
+    directory.save(saved)
+    for error in (errno.EMFILE, errno.EIO):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse(error))
+            with pytest.raises(CheckpointUnwritable, match=os.strerror(error)):
+                directory.delete(saved.name, upload_id)
+    assert directory.load(saved.name) == saved
+
+
+def test_a_single_file_that_can_t_be_read_is_not_replaced(tmp_path: Path, checkpoint, monkeypatch) -> None:
+    """Not even if it could be read a moment before."""
+    store = FileCheckpointStore.for_file(tmp_path / "state.ucp")
+    saved = checkpoint()
+    store.save(saved)
+    monkeypatch.setattr(type(store._location), "is_unrelated", lambda location, path: False)
+    real = os.open
+
+    def failing(path: str, flags: int, *more: int, **named: int) -> int:
+        if str(path).endswith("state.ucp"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, flags, *more, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing)
+        with pytest.raises(CheckpointUnwritable, match=os.strerror(errno.EIO)):
+            store.save(checkpoint("another key"))
+    assert store.load(saved.name) == saved
+
+
 def test_the_temporary_file_of_a_killed_process_is_removed(directory, tmp_path: Path, checkpoint) -> None:
     saved = checkpoint()
     (tmp_path / f"{saved.name}.ucp.tmp").write_bytes(b"half")

@@ -387,6 +387,13 @@ MUTATIONS = [
         ("tests/stores/test_sqlite.py -k write_ahead",),
     ),
     Mutation(
+        "a checkpoint that can't be read is deleted or replaced",
+        "stores/file.py",
+        "    except (FileNotFoundError, files.Untrusted, journal.CorruptJournal):\n",
+        "    except (OSError, journal.CorruptJournal):\n",
+        ("tests/stores/test_file.py -k can_t_be_read",),
+    ),
+    Mutation(
         "files are created before the directory of a database is checked",
         "stores/sqlite.py",
         "                self._database.check_directory()\n",
