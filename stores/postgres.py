@@ -91,6 +91,7 @@ class _Claim:
         is_lost: whether another run has claimed the name since.
         failure: why the last session has ended.
         pause_until: no part is appended before this time of the monotonic clock without a session.
+        damage: what was found in rows that are being set aside, until it is reported.
     """
 
     name: str
@@ -102,6 +103,7 @@ class _Claim:
     is_lost: bool = False
     failure: str = ""
     pause_until: float = 0.0
+    damage: journal.CorruptJournal | None = None
 
     def values(self, **more: object) -> dict[str, object]:
         """Return the values of a statement."""
@@ -533,12 +535,18 @@ class PostgresCheckpointStore(Closing):
 
     def _load_claimed(self, session: Session, claim: _Claim) -> Checkpoint | None:
         try:
-            return _read(session, claim.key)
+            checkpoint = _read(session, claim.key)
         except journal.CorruptJournal as damage:
+            claim.damage = damage
             self._check_owner(session, claim)
             _set_aside(session, claim)
-            kept = "It was set aside in the same table, where its rows have the column damaged"
-            raise self._damaged(claim.name, damage, kept=kept) from damage
+        else:
+            if checkpoint is not None or claim.damage is None:
+                return checkpoint
+        # The rows may have been set aside by an earlier attempt, whose response was lost.
+        found, claim.damage = claim.damage, None
+        kept = "It was set aside in the same table, where its rows have the column damaged"
+        raise self._damaged(claim.name, found, kept=kept) from found
 
     def _damaged(self, name: str, damage: journal.CorruptJournal, *, kept: str) -> CheckpointDamaged:
         return CheckpointDamaged(

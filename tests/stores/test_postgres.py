@@ -807,6 +807,34 @@ def test_under_the_claim_damaged_rows_are_set_aside(postgres, store, saved, chec
     assert list(store.scan()) == [checkpoint("neighbour")]
 
 
+@pytest.mark.parametrize("noticed", [True, False], ids=["the session ends", "no answer"])
+def test_damage_is_reported_although_the_response_to_setting_it_aside_is_lost(
+    postgres, store, saved, monkeypatch, noticed: bool
+) -> None:
+    """The rows are gone at the second attempt: that of the store, or that of its caller."""
+    set_aside, calls = module._set_aside, []
+
+    def lose_the_response(session: Any, claim: Any) -> None:
+        set_aside(session, claim)
+        calls.append(claim.name)
+        if not noticed:
+            raise _postgres.NoAnswer("the server has not answered")
+        postgres.end_sessions(f"pid = {session.process}")
+        session.execute("SELECT 1", {})
+
+    ask(postgres, store, "UPDATE partwise_checkpoints SET record = '[]' WHERE part_number = 2")
+    monkeypatch.setattr(module, "_set_aside", lose_the_response)
+    with store.claim(saved.name):
+        if not noticed:
+            with pytest.raises(CheckpointError, match="has not answered"):
+                store.load(saved.name)
+        with pytest.raises(CheckpointDamaged, match="set aside") as caught:
+            store.load(saved.name)
+        assert (caught.value.name, caught.value.upload_id) == (saved.name, "UPLOAD")
+        assert calls == [saved.name]
+        assert store.load(saved.name) is None
+
+
 @pytest.mark.parametrize("column", ["record", "upload", "checksum"])
 def test_a_damaged_checkpoint_is_deleted_whatever_its_upload_was(postgres, store, saved, column: str) -> None:
     ask(postgres, store, f"UPDATE partwise_checkpoints SET {column} = 'damaged' WHERE name = %s", saved.name)

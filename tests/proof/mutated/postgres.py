@@ -13,6 +13,13 @@ def _tests(words: str, file: str = "test_postgres") -> tuple[str, ...]:
 
 MUTATIONS = [
     Mutation(
+        "damage is not reported if the response to setting it aside is lost",
+        STORE,
+        "            if checkpoint is not None or claim.damage is None:\n                return checkpoint\n",
+        "            return checkpoint\n",
+        _tests("setting_it_aside_is_lost"),
+    ),
+    Mutation(
         "a part is appended after the claim was lost",
         STORE,
         "WHERE {_HEADER_ROW} AND owner = %(owner)s AND upload = %(upload)s AND record IS NOT NULL",
