@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
+from weakref import WeakValueDictionary
 
 from attrs import define
 
@@ -239,14 +240,14 @@ def send_part(job: PartJob, attempt_id: str) -> UploadedPart:
         attempt_id: unique to the attempt. Some executors treat equal calls as one, as Dask does, and may return the
             result of the first attempt for the second.
     """
-    if attempt_id in _superseded:
-        _superseded.discard(attempt_id)
+    if _superseded.pop(attempt_id, None) is not None:
         raise TransferStopped("the scheduler's thread sends it")
     return job.run()
 
 
 #: Attempts that `submit` of an executor refused, but left in its queue, as Python's does if it can't start a thread.
-_superseded: set[str] = set()
+#: The references are weak: what no queue of this process holds any more is never called.
+_superseded: WeakValueDictionary[str, PartJob] = WeakValueDictionary()
 
 
 class ExecutorWorkers:
@@ -278,7 +279,7 @@ class ExecutorWorkers:
         except Exception as error:
             if not lacks_resources(error):
                 raise
-            _superseded.add(attempt_id)
+            _superseded[attempt_id] = job
             self._inline_jobs.append(job)
             if not self._warned:
                 self._warned = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import multiprocessing
 import os
 import pickle
@@ -427,6 +428,21 @@ def test_a_part_that_an_executor_refused_but_queued_is_sent_once():
         send(*arguments)
     assert len(backend.threads) == 1
     assert arguments[1] not in _superseded, "it takes no memory any more"
+
+
+def test_a_part_that_an_executor_refused_and_dropped_takes_no_memory_once_it_is_sent():
+    error = RuntimeError("can't start new thread")
+    executor = LimitedExecutor(0, error)
+    workers = ExecutorWorkers(executor)
+    workers.submit(job(1))
+    attempt_id = executor.refused[0][1][1]
+    assert attempt_id in _superseded
+    executor.refused.clear()
+    workers.next_outcome(30)
+    error.__traceback__ = None  # its frames have the part, and the log of the test has the error
+    gc.collect()
+
+    assert attempt_id not in _superseded
 
 
 def test_a_part_that_waits_to_be_sent_inline_can_be_cancelled():

@@ -1220,7 +1220,7 @@ MUTATIONS = [
     Mutation(
         "a part that an executor refused but queued is sent twice",
         WORKERS,
-        "            _superseded.add(attempt_id)\n",
+        "            _superseded[attempt_id] = job\n",
         "",
         PLUGIN_CALLS_TESTS,
     ),
@@ -2304,8 +2304,8 @@ MUTATIONS = [
     Mutation(
         "an attempt that an executor refused is remembered for ever",
         WORKERS,
-        "        _superseded.discard(attempt_id)\n",
-        "",
+        "_superseded.pop(attempt_id, None) is not None",
+        "attempt_id in _superseded",
         ("tests/core/engine/test_workers.py -k refused_but_queued",),
     ),
     Mutation(
@@ -2363,5 +2363,12 @@ MUTATIONS = [
         "    elif not stored.etag and (head.size, head.checksum) != (stored.size, context.sent_checksum()):",
         "    elif False:",
         ("tests/core/engine/test_finish.py -k does_not_verify",),
+    ),
+    Mutation(
+        "an attempt that an executor refused and dropped is remembered for ever",
+        WORKERS,
+        "WeakValueDictionary[str, PartJob] = WeakValueDictionary()",
+        "dict[str, PartJob] = {}",
+        ("tests/core/engine/test_workers.py -k refused_and_dropped",),
     ),
 ]
