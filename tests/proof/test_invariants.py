@@ -233,6 +233,13 @@ def other_error_than_the_callbacks(scenario, trace):
     trace.result, trace.error = None, UploadFailed("something else")
 
 
+def interrupt_in_a_chain_without_an_end(scenario, trace):
+    other_error_than_the_callbacks(scenario, trace)
+    trace.error = KeyboardInterrupt()
+    trace.error.__context__ = UploadFailed("something else")
+    trace.error.__context__.__cause__ = trace.error
+
+
 def object_vanished(scenario, trace):
     scenario._storage._storage.objects.clear()
 
@@ -425,6 +432,7 @@ FALSIFIED = [
     ("PROGRESS", "would be resumed", checkpoint_of_fewer_parts),
     ("PROGRESS", "was reported as stored, and was not", checkpoint_of_parts_not_stored),
     ("PROGRESS", "the error of the progress callback was raised as", other_error_than_the_callbacks),
+    ("PROGRESS", "the error of the progress callback was raised as", interrupt_in_a_chain_without_an_end),
     ("EVENTS", "the start of the run is not the first one", without(RunStarted)),
     (
         "EVENTS",

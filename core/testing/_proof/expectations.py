@@ -61,7 +61,9 @@ def raised_the_callback_error(trace: ProcessTrace) -> bool:
     """Return whether the callback's error was raised, or an interrupt from it."""
     error = trace.error
     if isinstance(error, INTERRUPTS):
-        while error is not None and not isinstance(error, CallbackBroke):
+        seen: set[int] = set()
+        while error is not None and not isinstance(error, CallbackBroke) and id(error) not in seen:
+            seen.add(id(error))  # a chain may lead back to where it began
             error = error.__cause__ or error.__context__
     return isinstance(error, CallbackBroke)
 
