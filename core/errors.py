@@ -458,7 +458,7 @@ class CannotResume(PartwiseError):
     """
     The upload can't be resumed, and ``resume="require"`` was given.
 
-    Nothing was changed.
+    No other upload was started. Unless that showed only after parts were sent, nothing was changed.
 
     Args:
         reason: why, in a few words, such as ``"the source changed"``.
@@ -523,6 +523,9 @@ class UploadStopped(PartwiseError):
 
 #: What `UploadStopped.kept` says if it is not known whether there is a checkpoint: the run ended before it was loaded.
 KEPT_BY_EARLIER_RUN = "What an earlier run has sent is kept"
+
+#: How the message of a `CannotResume` ends that was raised before anything was sent.
+NOTHING_CHANGED = "Nothing was changed"
 
 
 class UploadPaused(UploadStopped):

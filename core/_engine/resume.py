@@ -29,7 +29,7 @@ from partwise._engine.reconcile import (
 )
 from partwise.checkpoint import Checkpoint
 from partwise.checksums import CRC64_XZ, Checksum, crc64_fold
-from partwise.errors import CannotResume, CheckpointDamaged, CheckpointMismatch, UploadNotFound
+from partwise.errors import NOTHING_CHANGED, CannotResume, CheckpointDamaged, CheckpointMismatch, UploadNotFound
 from partwise.model import UploadedPart
 from partwise.protocols import Source, SourceBody
 
@@ -127,7 +127,7 @@ def check_resume_mode(context: UploadContext, decision: Decision) -> None:
     if context.request.resume != "require" or not isinstance(decision, Start):
         return
     reason = decision.reason or "there is no checkpoint of it"
-    kept = "No other upload was started" if context.is_decided else "Nothing was changed"  # parts may have been sent
+    kept = "No other upload was started" if context.is_decided else NOTHING_CHANGED  # parts may have been sent
     raise CannotResume(
         f"{context.description} can't be resumed: {reason}. {kept}",
         reason=reason,

@@ -23,6 +23,7 @@ from partwise.cli.signals import SignalReceived
 from partwise.cli.vendors import SETTINGS, credentials_of
 from partwise.errors import (
     KEPT_BY_EARLIER_RUN,
+    NOTHING_CHANGED,
     BackendError,
     CallbackError,
     CannotResume,
@@ -131,7 +132,9 @@ def format_error(  # noqa: PLR0911  # a table
                 hint=_hint(error, scheme),
             )
         case CannotResume():
-            message = f"{subject or 'the upload'} can't be resumed; nothing was changed"
+            unchanged = error.message.endswith(NOTHING_CHANGED)
+            kept = "nothing was changed" if unchanged else "no other upload was started"
+            message = f"{subject or 'the upload'} can't be resumed; {kept}"
             return ErrorReport(message, error.reason, hint=_hint(error, scheme))
         case UploadStopped():
             return ErrorReport(error.message, error.reason, error.kept, _hint(error, scheme))

@@ -24,6 +24,7 @@ from partwise.cli.signals import SignalReceived
 from partwise.cli.vendors import VENDORS
 from partwise.errors import (
     KEPT_BY_EARLIER_RUN,
+    NOTHING_CHANGED,
     AccessDenied,
     BackendError,
     CallbackError,
@@ -228,6 +229,16 @@ def test_what_is_kept_is_said_only_if_it_says_something() -> None:
     error = failed(Throttled("busy"), resumable=False)
     error.parts_total = 1
     assert format_error(error, "f to u").kept == "", "a single request can't be resumed"
+
+
+def test_an_upload_that_can_not_be_resumed_after_all_does_not_say_that_nothing_was_changed() -> None:
+    before, later = (
+        CannotResume(f"f can't be resumed: gone. {kept}", reason="gone")
+        for kept in (NOTHING_CHANGED, "No other upload was started")
+    )
+
+    assert format_error(before, "f to u").message == "f to u can't be resumed; nothing was changed"
+    assert format_error(later, "f to u").message == "f to u can't be resumed; no other upload was started"
 
 
 def test_a_failure_of_one_of_several_files_does_not_say_to_run_the_command_again() -> None:
