@@ -632,6 +632,7 @@ class UploadRun:
         It is raised afterwards.
         """
         context = self._context
+        context.moved()  # the storage has responded
         stored = error.result
         if not isinstance(stored, StoredObject):
             stored = StoredObject(context.key, context.ledger.plan.size or 0, "")

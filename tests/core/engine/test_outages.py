@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from partwise.errors import ConnectionFailed
+from partwise.backends.oss import Callback, OSSOptions
+from partwise.errors import CallbackError, ConnectionFailed
 from partwise.events import OutageEnded, OutageStarted
 from partwise.testing.faults import Fault, FaultKind
 
@@ -124,6 +125,25 @@ def test_an_outage_ends_when_the_object_is_found_that_was_made_before_it(run_thr
     assert changes == [OutageStarted, OutageEnded]
     assert [text.partition(" after")[0] for level, text in log() if "recovered" in text] == ["recovered"]
     assert (seen[-1].completed, seen[-1].waiting) == (True, None)
+
+
+@pytest.mark.parametrize(("operation", "threshold"), [("complete_upload", 0), ("put_object", 1000)])
+def test_an_outage_ends_when_the_object_is_stored_though_its_callback_fails(  # noqa: PLR0917  # fixtures
+    uploader, make_backend, clock, log, operation, threshold
+):
+    def refuse(stored):
+        raise OSError("connection refused")
+
+    events = []
+    failing = OutageBackend(make_backend(callback=refuse), clock, operation)
+    options = OSSOptions(callback=Callback("http://example.com", "a=b"))
+    made = uploader(backend=failing, multipart_threshold=threshold)
+    with pytest.raises(CallbackError):
+        made.upload(bytes(45), "key", options=options, on_event=events.append)
+
+    changes = [type(event) for event in events if isinstance(event, OutageStarted | OutageEnded)]
+    assert changes == [OutageStarted, OutageEnded]
+    assert [text.partition(" after")[0] for level, text in log() if "recovered" in text] == ["recovered"]
 
 
 def test_a_failure_of_a_moment_is_neither_reported_nor_logged_as_an_outage(faulty, source, log):

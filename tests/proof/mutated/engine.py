@@ -2365,6 +2365,13 @@ MUTATIONS = [
         ("tests/core/engine/test_finish.py -k does_not_verify",),
     ),
     Mutation(
+        "an outage goes on after the object was stored, if its callback failed",
+        UPLOAD,
+        "        context.moved()  # the storage has responded\n",
+        "",
+        ("tests/core/engine/test_outages.py -k though_its_callback",),
+    ),
+    Mutation(
         "an attempt that an executor refused and dropped is remembered for ever",
         WORKERS,
         "WeakValueDictionary[str, PartJob] = WeakValueDictionary()",
