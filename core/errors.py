@@ -446,8 +446,9 @@ class SourceChanged(SourceError):
     """
     The source changed during the upload, so the object would mix two versions.
 
-    No object was written. The upload is aborted and its checkpoint deleted: the next run sends every part.
-    `Uploader.verify` raises it, too, for a source that changed while it was compared; nothing is changed by that.
+    No object was written, unless the message says that an earlier request of the run may have written one. The upload
+    is aborted and its checkpoint deleted: the next run sends every part. `Uploader.verify` raises it, too, for a source
+    that changed while it was compared; nothing is changed by that.
     """
 
 

@@ -151,7 +151,8 @@ class Uploader:
         Raises:
             UploadFailed: the storage failed or refused; `resumable` says whether the same call resumes, and the cause
                 is the last error. OutcomeUnknown is a subclass.
-            SourceChanged: the source changed during the upload. No object was written; the next call sends every part.
+            SourceChanged: the source changed during the upload. No object was written, unless the message says that an
+                earlier request may have written one; the next call sends every part.
             SourceUnreadable: the source is missing, a directory, or not readable. Nothing was sent.
             SourceMismatch: the source does not have `expected_size` or `expected_crc64`. Nothing was sent. If that is
                 known only after parts were sent, this is the cause of an UploadFailed, and no object was written.

@@ -414,8 +414,11 @@ def source_changed_error(context: UploadContext, cause: SourceChanged) -> Source
             later += "; the next run aborts it"
         elif context.backend.capabilities.lists_uploads:
             later += "; 'partwise gc' aborts it"
+    stored = "Nothing was completed"
+    if context.may_be_stored:  # by a request whose response was lost, or whose bytes did not arrive as they were sent
+        stored = "An earlier request of this run may have stored an object"
     return SourceChanged(
-        f"{cause.message}. Nothing was completed, and the next run sends every part{later}",
+        f"{cause.message}. {stored}, and the next run sends every part{later}",
         source=cause.source,
         hint=cause.hint_template,
     )

@@ -368,6 +368,17 @@ def test_a_source_that_changes_while_it_is_a_single_put_is_never_stored(uploader
     assert backend.keys() == []
 
 
+def test_a_source_that_changes_after_a_lost_response_may_be_stored_as_it_was(faulty, backend, source, data, clock):
+    made = faulty(Fault("put_object", FaultKind.AFTER), multipart_threshold=50)
+    clock.meanwhile = source.touch
+    with pytest.raises(
+        SourceChanged, match=r"An earlier request of this run may have stored an object, and the next run"
+    ):
+        made.upload(source, "key")
+
+    assert backend.read("key") == data
+
+
 def test_a_source_that_changed_before_its_last_bytes_left_is_never_stored(faulty, backend, source):
     made = faulty(Fault("fingerprint", FaultKind.CHANGED, occurrence=2), multipart_threshold=50)
     with pytest.raises(SourceChanged):

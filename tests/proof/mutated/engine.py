@@ -2372,6 +2372,13 @@ MUTATIONS = [
         ("tests/core/engine/test_outages.py -k though_its_callback",),
     ),
     Mutation(
+        "a source that changes after a lost response is said not to be stored",
+        FINISH,
+        "    if context.may_be_stored:  # by a request whose",
+        "    if False:  # by a request whose",
+        ("tests/core/engine/test_upload.py -k lost_response_may",),
+    ),
+    Mutation(
         "an attempt that an executor refused and dropped is remembered for ever",
         WORKERS,
         "WeakValueDictionary[str, PartJob] = WeakValueDictionary()",
