@@ -124,7 +124,10 @@ class UploadRun:
                 context.events.run_started(context.source.name, context.backend.location)
             self._fingerprint_source()
         except BaseException as error:
-            self._report_end(error)
+            try:
+                self._report_end(error)
+            finally:
+                context.close_source()
             raise
         self._stream = StreamParts(self._context)
         self._completion = Completion(self._context)

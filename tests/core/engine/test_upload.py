@@ -34,6 +34,7 @@ from partwise.errors import (
     ObjectExists,
     SourceChanged,
     SourceError,
+    SourceMismatch,
     SourceUnreadable,
     UnsupportedOption,
     UploadFailed,
@@ -1184,6 +1185,10 @@ def test_the_source_is_closed_however_the_upload_ends(uploader, interrupted, dat
 
     uploader().upload(source, "key")
     assert closed == [source, source]
+
+    with pytest.raises(SourceMismatch):
+        uploader().upload(source, "key", expected_size=7)
+    assert closed == [source, source, source]
 
 
 # --- the object, once it is there ------------------------------------------------------------------------------------

@@ -2372,6 +2372,13 @@ MUTATIONS = [
         ("tests/core/engine/test_outages.py -k though_its_callback",),
     ),
     Mutation(
+        "a source that is not the expected one is not closed",
+        UPLOAD,
+        "                self._report_end(error)\n            finally:\n                context.close_source()\n            raise",
+        "                self._report_end(error)\n            finally:\n                pass\n            raise",
+        ("tests/core/engine/test_upload.py -k closed_however",),
+    ),
+    Mutation(
         "a source that changes after a lost response is said not to be stored",
         FINISH,
         "    if context.may_be_stored:  # by a request whose",

@@ -84,8 +84,8 @@ MUTATIONS = [
     Mutation(
         "a source that is missing is a run without an end",
         UPLOAD,
-        "            self._report_end(error)\n            raise\n        self._stream",
-        "            raise\n        self._stream",
+        "                self._report_end(error)\n            finally:\n                context.close_source()",
+        "                pass\n            finally:\n                context.close_source()",
         EVENT_TESTS,
     ),
     Mutation(
