@@ -161,11 +161,13 @@ class Completion:
     def _sent_crc64(self) -> int | None:
         """Return the CRC-64/XZ of what was sent, whatever checksum the storage has."""
         context = self._context
-        if context.checksum == CRC64_XZ:
-            return context.sent_checksum()
+        if context.checksum == CRC64_XZ and (sent := context.sent_checksum()) is not None:
+            return sent
         if context.fingerprint.size is None:
             return context.stream_crc64
-        compare_moved_source(context)  # so what is read now is what was sent
+        # So what is read now is what was sent. A part of an earlier run whose checksum is not known was resumed because
+        # the source has not changed since.
+        _compare_source(context, (part for part in context.ledger.parts() if part.checksum is not None))
         return source_crc64(context, context.ledger.plan)
 
     # --- after a failure ---------------------------------------------------------------------------------------------
@@ -357,7 +359,11 @@ def _compare_parts(
 
 def compare_moved_source(context: UploadContext) -> None:
     """Raise SourceChanged if a moved source has other bytes than those sent."""
-    sent = {part.part_number: part.checksum for part in context.ledger.parts()}
+    _compare_source(context, context.ledger.parts())
+
+
+def _compare_source(context: UploadContext, parts: Iterable[UploadedPart]) -> None:
+    sent = {part.part_number: part.checksum for part in parts}
     if local_checksums(context, context.ledger.plan, sent) != sent:
         raise SourceChanged(
             f"{context.description} was replaced by another file during the upload", source=context.source.name

@@ -228,6 +228,23 @@ def test_an_expected_crc64_is_compared_though_the_storage_has_another_checksum(
     assert backend.head_object("other") is None
 
 
+@pytest.mark.parametrize("kind", [CRC64_XZ, CRC32C], ids=lambda kind: kind.name)
+def test_an_expected_crc64_is_compared_though_no_checksum_of_a_resumed_part_is_known(store, path, kind):
+    """As after the storage had another algorithm, and where it lists no checksums."""
+    backend = MemoryBackend(limits=PartLimits(), capabilities=evolve(capabilities(kind), part_checksums=False))
+    upload_half(backend, store, path)
+    [checkpoint] = store.scan()
+    store.save(evolve(checkpoint, checksum=CRC32.name))
+    uploader = Uploader(backend, store=store, config=CONFIG)
+    with pytest.raises(UploadFailed) as caught:
+        uploader.upload(path, "key", expected_crc64=crc64(DATA) ^ 1)
+    assert isinstance(caught.value.__cause__, SourceMismatch)
+    assert backend.head_object("key") is None
+
+    result = uploader.upload(path, "key", expected_crc64=crc64(DATA))
+    assert (backend.read("key"), result.parts_resumed) == (DATA, 5)
+
+
 def test_an_expected_crc64_is_read_once_though_completing_is_repeated(backend, store):
     class Counting(BytesSource):
         read = 0

@@ -47,8 +47,8 @@ MUTATIONS = [
     Mutation(
         "the storage's checksum counts as the expected CRC-64/XZ",
         "core/_engine/complete.py",
-        "        if context.checksum == CRC64_XZ:\n",
-        "        if True:\n",
+        "        if context.checksum == CRC64_XZ and (sent",
+        "        if (sent",
         SUMS_TESTS,
     ),
     Mutation(
@@ -75,7 +75,7 @@ MUTATIONS = [
     Mutation(
         "bytes that change during the upload are not noticed where the storage has another checksum",
         "core/_engine/complete.py",
-        "        compare_moved_source(context)  # so what is read now is what was sent\n",
+        "        _compare_source(context, (part for part in context.ledger.parts() if part.checksum is not None))\n",
         "",
         SUMS_TESTS,
     ),
@@ -113,5 +113,19 @@ MUTATIONS = [
         "        if left or checksum != self._checksum:\n",
         "        if left:\n",
         ("tests/core/test_sources.py",),
+    ),
+    Mutation(
+        "an expected CRC-64 is not compared if the checksum of a resumed part is not known",
+        "core/_engine/complete.py",
+        "context.checksum == CRC64_XZ and (sent := context.sent_checksum()) is not None:\n            return sent",
+        "context.checksum == CRC64_XZ:\n            return context.sent_checksum()",
+        ("tests/core/engine/test_checksums.py -k though_no_checksum",),
+    ),
+    Mutation(
+        "a resumed part whose checksum is not known counts as changed where a CRC-64 is expected",
+        "core/_engine/complete.py",
+        "_compare_source(context, (part for part in context.ledger.parts() if part.checksum is not None))",
+        "compare_moved_source(context)",
+        ("tests/core/engine/test_checksums.py -k though_no_checksum",),
     ),
 ]
