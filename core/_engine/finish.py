@@ -379,13 +379,19 @@ def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStoppe
                 hint="Cancel it again to discard that",
                 resumable=False,
             )
-        discarded = discard_upload(context)
+        kept = hint = ""
+        if not discard_upload(context):
+            if context.store is not None:
+                kept, hint = "It could not be aborted, so its checkpoint is kept", "Cancel it again"
+            else:
+                kept = "It could not be aborted"
+                kept += "; 'partwise gc' aborts it" * context.backend.capabilities.lists_uploads
         return stopped_error(
             context,
             UploadCancelled,
             f"the upload of {context.description} was cancelled",
-            kept="" if discarded else "It could not be aborted, so its checkpoint is kept",
-            hint="" if discarded else "Cancel it again",
+            kept=kept,
+            hint=hint,
             resumable=False,
         )
     resumable, progress = context.is_resumable, _progress(context)

@@ -218,6 +218,18 @@ def test_a_cancel_that_can_not_abort_keeps_the_checkpoint(faulty, backend, store
     assert left_behind() == []
 
 
+@pytest.mark.parametrize("lists_uploads", [True, False])
+def test_a_cancel_that_can_not_abort_names_no_checkpoint_if_there_is_none(faulty, make_backend, source, lists_uploads):
+    backend = make_backend(lists_uploads=lists_uploads)
+    made = faulty(Fault("abort_upload", FaultKind.PERMANENT), backend=backend)
+    with pytest.raises(UploadCancelled) as caught:
+        made.upload(source, "key", progress=asked(made, "cancel"), resume="never")
+
+    assert caught.value.upload_id in backend.uploads
+    assert caught.value.kept == "It could not be aborted" + "; 'partwise gc' aborts it" * lists_uploads
+    assert caught.value.hint == ""
+
+
 def test_a_cancel_whose_checkpoint_can_not_be_deleted_says_so(faulty, backend, source):
     made = faulty(Fault("delete", FaultKind.BEFORE))
     with pytest.raises(UploadCancelled) as caught:

@@ -1476,8 +1476,8 @@ MUTATIONS = [
     Mutation(
         "a cancel keeps the upload",
         "core/_engine/finish.py",
-        "        discarded = discard_upload(context)\n        return stopped_error(",
-        "        discarded = True\n        return stopped_error(",
+        '        kept = hint = ""\n        if not discard_upload(context):',
+        '        kept = hint = ""\n        if False:',
         STOP_REQUESTS,
     ),
     Mutation(
@@ -2391,5 +2391,12 @@ MUTATIONS = [
         "WeakValueDictionary[str, PartJob] = WeakValueDictionary()",
         "dict[str, PartJob] = {}",
         ("tests/core/engine/test_workers.py -k refused_and_dropped",),
+    ),
+    Mutation(
+        "a cancel that can't abort an upload without a checkpoint says that its checkpoint is kept",
+        FINISH,
+        "            if context.store is not None:\n                kept",
+        "            if True:\n                kept",
+        ("tests/core/engine/test_finish.py -k names_no_checkpoint",),
     ),
 ]
