@@ -383,9 +383,10 @@ def stop_requested_error(context: UploadContext, mode: StopMode) -> UploadStoppe
         if not discard_upload(context):
             if context.store is not None:
                 kept, hint = "It could not be aborted, so its checkpoint is kept", "Cancel it again"
+            elif context.backend.capabilities.lists_uploads:
+                kept = "It could not be aborted; 'partwise gc' aborts it"
             else:
                 kept = "It could not be aborted"
-                kept += "; 'partwise gc' aborts it" * context.backend.capabilities.lists_uploads
         return stopped_error(
             context,
             UploadCancelled,
