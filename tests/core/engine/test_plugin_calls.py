@@ -334,6 +334,23 @@ def test_an_exception_raised_outside_of_plugins_propagates_unchanged(uploader, s
     assert len(left_behind()) == 2, "an upload and its checkpoint"
 
 
+def test_a_time_limit_while_a_part_is_submitted_propagates_unchanged(uploader, source, limited, left_behind, clock):
+    error = limited(TimeLimit("soft"))
+
+    class Injected(InlineWorkers):
+        def submit(self, job):
+            super().submit(job)
+            if job.part_number == 2:
+                send_signal()
+
+    with pytest.raises(TimeLimit) as caught:
+        uploader(new_workers=lambda: Injected(clock)).upload(source, "key")
+
+    assert caught.value is error
+    assert len(left_behind()) == 2, "an upload and its checkpoint"
+    assert uploader().upload(source, "key").verified
+
+
 def test_a_time_limit_at_any_call_propagates_and_the_next_run_succeeds(make_backend, clock, limited):
     """At each fifth call of a Python function of partwise, one run for each."""
     error = limited(TimeLimit("soft"))
