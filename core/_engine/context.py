@@ -457,10 +457,15 @@ class UploadContext:
         elif self.status.waiting(self.clock.monotonic()) is not None:
             self._reporter.emit(Ledger(self.plan), self.transfer, None, completed=False)
 
-    def warn(self, message: str) -> None:
-        """Log a warning and keep it for the result or the error."""
-        logger.warning("%s: %s", self.key, message, extra=self.log_fields())
-        self.warnings.append(message)
+    def warn(self, message: str, cause: BaseException | None = None) -> None:
+        """Log a warning and its cause, and keep both for the result or the error."""
+        if cause is None:
+            logger.warning("%s: %s", self.key, message, extra=self.log_fields())
+            self.warnings.append(message)
+            return
+        # The cause is an argument of the log record, so that a handler can name the settings in its hint as flags.
+        logger.warning("%s: %s: %s", self.key, message, cause, extra=self.log_fields())
+        self.warnings.append(f"{message}: {cause}")
 
     def warn_not_aborted(self) -> None:
         """Warn, once in a run, that the storage can't abort uploads."""

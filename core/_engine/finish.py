@@ -69,7 +69,7 @@ def _abort(context: UploadContext, upload_id: str) -> bool:
     except ClaimLost:
         raise
     except (BackendError, CheckpointError, PluginDefect) as error:
-        context.warn(f"the upload {upload_id} could not be aborted: {error}")
+        context.warn(f"the upload {upload_id} could not be aborted", error)
         context.abort_error = error.__cause__ if isinstance(error, PluginDefect) else error
         return False
     except BaseException as interrupt:
@@ -128,7 +128,7 @@ def delete_checkpoint(context: UploadContext) -> None:
     except ClaimLost:
         raise
     except (CheckpointError, PluginDefect) as error:
-        context.warn(f"the checkpoint could not be deleted: {error}")
+        context.warn("the checkpoint could not be deleted", error)
 
 
 # --- the object is stored --------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def _with_checksum(context: UploadContext, stored: StoredObject) -> StoredObject
     try:
         head = context.retry("head_object", lambda: context.backend.head_object(context.key))
     except PartwiseError as error:
-        context.warn(f"the object's checksum could not be read: {error}")
+        context.warn("the object's checksum could not be read", error)
         return stored
     if head is None:
         problem = "no object is stored under the key any more"
@@ -260,7 +260,7 @@ def _delete_finished_checkpoint(context: UploadContext) -> None:
         delete_checkpoint(context)
     except ClaimLost as error:
         context.record.claim_lost = None  # only the clean-up is the other run's: the object is stored
-        context.warn(f"the checkpoint was kept: {error}")
+        context.warn("the checkpoint was kept", error)
     context.checkpoint = None
 
 

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from attrs import define
 
 from partwise.cli.formatting import collapse_lines, escape_control
-from partwise.cli.reporting import ErrorReport
+from partwise.cli.reporting import ErrorReport, with_hint_as_flags
 from partwise.cli.style import Color, Line, Styled, styled
+from partwise.errors import PartwiseError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,14 +142,17 @@ class Output:
         return response.strip().lower() in ("y", "yes")
 
     @contextmanager
-    def logging(self) -> Iterator[None]:
+    def logging(self, scheme: str = "") -> Iterator[None]:
         """
         Print what the library logs.
 
         By default these are warnings; with ``--verbose`` everything, with ``--quiet`` nothing.
+
+        Args:
+            scheme: that of the URL, on which depends where credentials come from.
         """
         logger = logging.getLogger("partwise")
-        handler = _Handler(self)
+        handler = _Handler(self, scheme=scheme)
         level, propagate, last_resort = logger.level, logger.propagate, logging.lastResort
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG if self.verbose else logging.WARNING)
@@ -167,13 +171,14 @@ class Output:
 class _Handler(logging.Handler):
     """Writes to the current standard error, which is replaced while there is a bar."""
 
-    def __init__(self, output: Output, level: int = logging.NOTSET) -> None:
+    def __init__(self, output: Output, level: int = logging.NOTSET, scheme: str = "") -> None:
         super().__init__(level)
         self._output = output
+        self._scheme = scheme
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            text = record.getMessage()
+            text = self._text(record)
         except Exception:  # noqa: BLE001  # arguments that do not fit the message must not stop the upload
             text = str(record.msg)
         level = record.levelname.lower()
@@ -183,6 +188,15 @@ class _Handler(logging.Handler):
             _write(sys.stderr, f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {level}: {text}")
         elif not self._output.quiet:
             _write(sys.stderr, *_labelled(level, text, "yellow"))
+
+    def _text(self, record: logging.LogRecord) -> str:
+        """Return the message; errors in it have hints that name flags."""
+        if not isinstance(record.args, tuple) or not record.args:
+            return record.getMessage()
+        shown = (
+            with_hint_as_flags(one, self._scheme) if isinstance(one, PartwiseError) else one for one in record.args
+        )
+        return str(record.msg) % tuple(shown)
 
 
 def as_json(data: Mapping[str, Any]) -> str:

@@ -260,6 +260,11 @@ def hint_as_flags(error: PartwiseError, scheme: str = "") -> str:
     return render_hint(error.hint_template, lambda setting, value: _flag(setting, value, scheme))
 
 
+def with_hint_as_flags(error: PartwiseError, scheme: str = "") -> str:
+    """Return the message of an error and its hint, with settings as flags."""
+    return _sentences(_message(error), hint_as_flags(error, scheme))
+
+
 def _hint(error: PartwiseError, scheme: str) -> str:
     further = _ANOTHER_PLACE if isinstance(error, CheckpointUnwritable) and not error.retryable else ""
     return _sentences(hint_as_flags(error, scheme), further)

@@ -129,7 +129,7 @@ def run_command(
     from partwise.cli.reporting import exit_code, failure, format_error
 
     output = Output(json=json or events, quiet=quiet and not verbose, verbose=verbose, events=events)
-    with output.logging():
+    with output.logging(scheme):
         try:
             return work(output) or 0
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # a defect is reported, too

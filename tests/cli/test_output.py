@@ -119,6 +119,25 @@ def test_log_messages_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_the_hint_of_an_error_in_a_log_message_names_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    error = BackendError("no connection", hint="To keep trying for longer, raise {give_up_after}")
+    with Output().logging():
+        logging.getLogger("partwise").warning("%s: the upload %s could not be aborted: %s", "k", "U", error)
+    assert capsys.readouterr().err == (
+        "warning: k: the upload U could not be aborted: no connection."
+        " To keep trying for longer, raise --give-up-after\n"
+    )
+
+
+@pytest.mark.parametrize(("scheme", "variable"), [("oss", "OSS_ACCESS_KEY_ID"), ("s3", "AWS_ACCESS_KEY_ID")])
+def test_the_hint_of_an_error_in_a_log_message_names_the_credentials_of_the_storage(
+    capsys: pytest.CaptureFixture[str], scheme: str, variable: str
+) -> None:
+    with Output().logging(scheme):
+        logging.getLogger("partwise").warning("%s", AccessDenied("denied", hint="Set {credentials}"))
+    assert variable in capsys.readouterr().err
+
+
 def test_an_invalid_log_record_does_not_fail(capsys: pytest.CaptureFixture[str]) -> None:
     with Output().logging():
         logging.getLogger("partwise").warning("%d parts", "many")

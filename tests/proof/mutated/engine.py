@@ -1514,7 +1514,7 @@ MUTATIONS = [
     Mutation(
         "an orphan that is left is not reported",
         FINISH,
-        '        context.warn(f"the upload {upload_id} could not be aborted: {error}")\n',
+        '        context.warn(f"the upload {upload_id} could not be aborted", error)\n',
         "",
     ),
     Mutation(
