@@ -14,6 +14,7 @@ from partwise.backends.memory import MemoryBackend
 from partwise.config import TransferConfig
 from partwise.errors import ConnectionFailed
 from partwise.model import KIB, MIB, PartLimits
+from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing.fakes import pseudo_random_bytes
 from partwise.uploader import Uploader
 
@@ -288,9 +289,9 @@ def test_a_part_that_is_much_slower_than_the_others_is_cut_and_sent_again(monkey
     monkeypatch.setattr(LowSpeed, "sample", lambda self, now, parts: [one[0] for one in parts if one[0] == 2])
     data = pseudo_random_bytes(40)
     with HangingBackend(2) as backend:
-        result = Uploader(backend, store=None, config=TransferConfig(part_size=10, multipart_threshold=0)).upload(
-            data, "key"
-        )
+        result = Uploader(
+            backend, store=MemoryCheckpointStore(), config=TransferConfig(part_size=10, multipart_threshold=0)
+        ).upload(data, "key")
 
         assert backend.cuts == ["it was much slower than others"]
         assert (backend.read("key"), result.retries) == (data, 1)

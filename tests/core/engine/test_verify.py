@@ -24,6 +24,7 @@ from partwise.errors import (
 )
 from partwise.model import MIB, StoredObject
 from partwise.sources import StreamSource
+from partwise.stores.memory import MemoryCheckpointStore
 from partwise.testing.fakes import ChangingSource, pseudo_random_bytes
 from partwise.uploader import Uploader
 
@@ -173,7 +174,7 @@ def test_sources_of_every_kind_and_size_are_compared(tmp_path, size):
     data = pseudo_random_bytes(size)
     file = tmp_path / "file"
     file.write_bytes(data)
-    uploader = Uploader(LocalBackend(tmp_path / "bucket"))
+    uploader = Uploader(LocalBackend(tmp_path / "bucket"), store=MemoryCheckpointStore())
     uploader.upload(data, KEY)
     other = data[:-1] + b"?" if size else b"?"
     other = other if other != data else data[:-1] + b"!"
@@ -219,7 +220,7 @@ def test_a_stream_that_was_opened_is_closed(uploader, data, stored):
 def test_no_file_stays_open(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(pseudo_random_bytes(9 * MIB))
-    uploader = Uploader(LocalBackend(tmp_path / "bucket"))
+    uploader = Uploader(LocalBackend(tmp_path / "bucket"), store=MemoryCheckpointStore())
     uploader.upload(file, KEY)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # a number is needed
     uploader.verify(file, KEY)
@@ -277,7 +278,7 @@ def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_is_an_error(u
 def test_a_file_that_is_truncated_while_it_is_read_is_an_error(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(pseudo_random_bytes(9 * MIB))
-    uploader = Uploader(LocalBackend(tmp_path / "bucket"))
+    uploader = Uploader(LocalBackend(tmp_path / "bucket"), store=MemoryCheckpointStore())
     uploader.upload(file, KEY)
     seen = []
 
@@ -399,7 +400,7 @@ def test_progress_begins_at_zero_and_ends_with_everything(uploader, source, stor
 @pytest.mark.parametrize("as_stream", [False, True])
 def test_progress_is_monotonic_and_all_is_reported_once_only(tmp_path, backend, as_stream):
     data = pseudo_random_bytes(13 * MIB)
-    uploader = Uploader(backend)
+    uploader = Uploader(backend, store=MemoryCheckpointStore())
     uploader.upload(data, KEY)
     seen = []
     uploader = Uploader(backend, config=evolve(uploader.config, progress_interval=0.0))
