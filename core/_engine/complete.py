@@ -339,7 +339,7 @@ class Completion:
             if context.events is not None:
                 context.events.part_lost(part)
         done = "were not on the storage as recorded, and are sent again" if different else "had altered ETags"
-        context.warn(f"parts {done}: {error}")
+        context.warn(f"parts {done}", error)
 
 
 def _compare_parts(

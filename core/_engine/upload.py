@@ -489,7 +489,7 @@ class UploadRun:
         except ClaimLost:
             raise
         except (CheckpointError, PluginDefect) as error:
-            context.warn(f"the upload {upload_id} could not be recorded, either: {error}")
+            context.warn(f"the upload {upload_id} could not be recorded, either", error)
 
     # --- PUT ---------------------------------------------------------------------------------------------------------
 

@@ -300,34 +300,25 @@ def test_after_a_save_that_failed_nothing_is_left_whether_or_not_it_took_effect(
     assert left == [] or (occurrence, kind) == (1, FaultKind.AFTER)
 
 
-def test_a_claim_that_can_t_be_released_does_not_change_the_outcome(uploader, source, backend, caplog):
-    class Unreleased(MemoryCheckpointStore):
-        @contextmanager
-        def claim(self, name):
-            yield
-            raise CheckpointError("the connection broke")
-
-    with caplog.at_level(logging.WARNING, "partwise"):
-        result = uploader(store=Unreleased()).upload(source, "key")
-
-    assert result.verified
-    assert "its claim could not be released: the connection broke" in caplog.text
-
-
-def test_a_defect_while_a_claim_is_released_does_not_change_the_outcome(uploader, source, caplog):
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [(CheckpointError("the connection broke"), "the connection broke"), (KeyError("row"), "KeyError: 'row'")],
+    ids=["an error", "a defect"],
+)
+def test_a_claim_that_can_t_be_released_does_not_change_the_outcome(uploader, source, caplog, error, shown):
     """The object is stored, and is not uploaded again for it."""
 
     class Unreleased(MemoryCheckpointStore):
         @contextmanager
         def claim(self, name):
             yield
-            raise KeyError("row")
+            raise error
 
     with caplog.at_level(logging.WARNING, "partwise"):
         result = uploader(store=Unreleased()).upload(source, "key")
 
     assert result.verified
-    assert "its claim could not be released: KeyError: 'row'" in caplog.text
+    assert f"its claim could not be released: {shown}" in caplog.text
 
 
 class RaisesAgain(MemoryCheckpointStore):
