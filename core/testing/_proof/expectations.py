@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from partwise.checkpoint import Checkpoint
 from partwise.errors import CallbackError, UploadNotFound, UploadUnusable
+from partwise.testing._error_chains import error_chain
 from partwise.testing._proof.events import INTERRUPTS, BackendCall, CallbackBroke, Event, ProcessTrace
 from partwise.testing._proof.recording import checkpoint_ids
 from partwise.testing._proof.scenario import Scenario
@@ -61,10 +62,7 @@ def raised_the_callback_error(trace: ProcessTrace) -> bool:
     """Return whether the callback's error was raised, or an interrupt from it."""
     error = trace.error
     if isinstance(error, INTERRUPTS):
-        seen: set[int] = set()
-        while error is not None and not isinstance(error, CallbackBroke) and id(error) not in seen:
-            seen.add(id(error))  # a chain may lead back to where it began
-            error = error.__cause__ or error.__context__
+        return any(isinstance(one, CallbackBroke) for one in error_chain(error))
     return isinstance(error, CallbackBroke)
 
 

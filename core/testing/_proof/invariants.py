@@ -29,6 +29,7 @@ from partwise.errors import (
 )
 from partwise.model import UploadedPart
 from partwise.results import Progress
+from partwise.testing._error_chains import error_chain
 from partwise.testing._proof.event_checks import contradictions
 from partwise.testing._proof.events import INTERRUPTS, BackendCall, CallbackBroke, Event, ProcessTrace, ProgressRecord
 from partwise.testing._proof.expectations import (
@@ -563,11 +564,8 @@ def secret(scenario: Scenario, trace: ProcessTrace) -> None:
         return
     texts = [*trace.log, repr(trace.result), *map(repr, trace.reports), *map(repr, trace.reported_events)]
     texts.append(repr(trace.after.checkpoint))
-    error, seen = trace.error, set[int]()
-    while error is not None and id(error) not in seen:  # a chain may lead back to where it began
-        seen.add(id(error))
+    for error in error_chain(trace.error):
         texts += [str(error), repr(error), repr(getattr(error, "details", ""))]
-        error = error.__cause__ or error.__context__  # a traceback shows either
     if any(credential in text for credential in scenario.backend.secrets for text in texts):
         _broken("SECRET", "a credential was exposed", trace)
 

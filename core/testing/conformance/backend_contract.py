@@ -28,6 +28,7 @@ from partwise.errors import (
 )
 from partwise.model import Capabilities, ObjectOptions, PartLimits, UploadedPart
 from partwise.protocols import MultipartBackend
+from partwise.testing._error_chains import error_chain
 from partwise.testing.conformance.backend_harness import (
     NO_OPTIONS,
     BackendHarness,
@@ -93,14 +94,7 @@ def _logged() -> Iterator[list[str]]:
 
 def _text_of(error: BaseException) -> str:
     """Return what a traceback, or a handler of errors, shows of an error."""
-    texts: list[str] = []
-    cause: BaseException | None = error
-    seen: set[int] = set()
-    while cause is not None and id(cause) not in seen:  # a chain may lead back to where it began
-        seen.add(id(cause))
-        texts.append(f"{cause!r} {cause} {vars(cause)}")
-        cause = cause.__cause__ or cause.__context__
-    return "\n".join(texts)
+    return "\n".join(f"{one!r} {one} {vars(one)}" for one in error_chain(error))
 
 
 @CHECKS.covers(1, behaviours=("log records",))

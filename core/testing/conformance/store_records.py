@@ -21,6 +21,7 @@ from partwise.errors import (
 )
 from partwise.model import UploadedPart
 from partwise.protocols import CheckpointStore, SupportsClaimCheck
+from partwise.testing._error_chains import error_chain
 from partwise.testing.conformance.store_harness import (
     StoreHarness,
     append,
@@ -449,8 +450,5 @@ def _texts_of_errors(harness: StoreHarness, store: CheckpointStore) -> Iterator[
         errors += [must_raise(CheckpointUnwritable, "it can't be written to", enter_claim, unwritable, name)]
         close(unwritable)
     for error in errors:
-        seen: set[int] = set()
-        while error is not None and id(error) not in seen:
-            seen.add(id(error))
-            yield f"{error} {error!r}"
-            error = error.__cause__ or error.__context__  # noqa: PLW2901  # a traceback shows them, too
+        for one in error_chain(error):
+            yield f"{one} {one!r}"

@@ -372,9 +372,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a secret may be in the cause of an error",
-        f"{CONFORMANCE}backend_contract.py",
-        "        cause = cause.__cause__ or cause.__context__\n",
-        "        cause = None\n",
+        "core/testing/_error_chains.py",
+        "        error = error.__cause__ or error.__context__\n",
+        "        error = None\n",
         BACKENDS,
     ),
     Mutation(
